@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// A group of ranks and what they do together. Ranks are threads of one process or MPI processes; code above cannot tell.
+// Public functions check their arguments for all implementations; every wait has a deadline and names who is missing.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kernels/device/device.h"
+#include "kernels/device/view.h"
+
+namespace lockstep {
+
+enum class ReduceOp { sum, max, min };
+
+// Where this rank runs, relative to the others of its communicator.
+struct Place {
+  std::string host;
+  int node = 0;        // nodes are numbered by their lowest rank
+  int nodes = 1;
+  int local_rank = 0;  // among the ranks of this node, in rank order
+  int local_size = 1;
+};
+
+// A collective in flight. wait() returns, or orders the stream, after it. Each Work is waited for exactly once.
+class [[nodiscard]] Work {
+ public:
+  Work() = default;  // already done
+  explicit Work(std::function<void(Stream&)> wait) : wait_(std::move(wait)) {}
+  void wait(Stream& stream) {
+    if (wait_) std::exchange(wait_, nullptr)(stream);
+  }
+
+ private:
+  std::function<void(Stream&)> wait_;
+};
+
+// One collective as it was issued, for comparing a run with its plan.
+struct CollectiveRecord {
+  std::string_view kind;  // "all_reduce", "reduce_scatter", "broadcast", ...
+  DType dtype;
+  int64_t bytes;
+  friend bool operator==(const CollectiveRecord&, const CollectiveRecord&) = default;
+};
+
+// Memory that all ranks of one node can read and write. Every rank contributes one segment (possibly empty), 128-byte
+// aligned, zero at first. Freed when the last rank of the node lets go; letting go is not collective for the callers.
+class SharedWindow {
+ public:
+  virtual ~SharedWindow() = default;
+  virtual void* segment(int local_rank) const = 0;
+  virtual int64_t bytes(int local_rank) const = 0;
+};
+
+class Communicator {
+ public:
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+  virtual ~Communicator() = default;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  const Place& place() const { return place_; }
+  // "threads", "mpi": what carries the bytes between ranks.
+  virtual std::string_view transport() const = 0;
+
+  // Collectives on host memory. Every rank must issue the same sequence with equal kinds, dtypes and counts.
+  // Sums of floats go in a fixed order for a given number of ranks; all ranks receive the same bits.
+  Work all_reduce(View inout, ReduceOp op, Stream& after);
+  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after);  // in.size() == size() * out.size()
+  Work all_gather(ConstView in, View out, Stream& after);                   // out.size() == size() * in.size()
+  Work broadcast(View inout, int root, Stream& after);
+  void barrier();
+  // The bytes of every rank, in rank order; lengths may differ.
+  std::vector<std::string> all_gather_bytes(std::string_view mine);
+
+  // Ranks with equal `color` form a new communicator, ordered by `key`, then rank. Collective.
+  std::unique_ptr<Communicator> split(int color, int key);
+  // Collective over the ranks of this communicator; segments are visible within a node.
+  std::unique_ptr<SharedWindow> allocate_shared(int64_t bytes);
+
+  // Collectives issued so far, oldest first, while recording is on.
+  void record_trace(bool on) { recording_ = on; }
+  const std::vector<CollectiveRecord>& trace() const { return trace_; }
+
+  // How long a rank waits for the others before it throws Error(collective) naming those that have not come.
+  void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
+  std::chrono::milliseconds timeout() const { return timeout_; }
+
+  // Ends waiting on every rank of this communicator: threads leave their waits with an Error, MPI processes are ended.
+  virtual void abort(int exit_code) noexcept = 0;
+
+ protected:
+  Communicator(int rank, int size, Place place) : rank_(rank), size_(size), place_(std::move(place)) {}
+
+ private:
+  virtual Work do_all_reduce(View inout, ReduceOp op, Stream& after) = 0;
+  virtual Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) = 0;
+  virtual Work do_all_gather(ConstView in, View out, Stream& after) = 0;
+  virtual Work do_broadcast(View inout, int root, Stream& after) = 0;
+  virtual void do_barrier() = 0;
+  virtual std::vector<std::string> do_all_gather_bytes(std::string_view mine) = 0;
+  virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
+  virtual std::unique_ptr<SharedWindow> do_allocate_shared(int64_t bytes) = 0;
+
+  int rank_, size_;
+  Place place_;
+  std::chrono::milliseconds timeout_{60'000};
+  bool recording_ = false;
+  std::vector<CollectiveRecord> trace_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums gradient buckets over ranks while backward is still running, in an order that is a function of the leaves alone.
+//
+// The global batch of a step is cut into V leaves (virtual ranks). Rank r of P owns the leaves
+// [floor(r V / P), floor((r + 1) V / P)). A leaf's gradient is written into an arena; arenas live in memory shared by
+// the node. The sum over leaves follows one canonical tree (see tree_sum.h), so it has the same bits for every P.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "kernels/device/view.h"
+
+namespace lockstep {
+
+enum class ReduceMode {
+  tree,  // canonical tree over the leaves: the same bits for any number of ranks
+  fast,  // one leaf per rank, whatever V: the bits depend on the number of ranks
+  mpi,   // one leaf per rank, summed by MPI_Allreduce: for comparison
+};
+
+// Elements [begin, end) of the gradient arena that travel together. The planner makes end - begin divisible by
+// 32 x ranks, so that slices start on 128 bytes.
+struct GradientBucket {
+  int64_t begin = 0, end = 0;
+  int members = 0;   // gradients that must be final before the bucket may start
+  std::string name;  // for messages: the variables in it
+};
+
+class GradientReducer {
+ public:
+  // Collective: allocates the arenas in node-shared memory. `elements`: f32 elements of one arena.
+  GradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements, ReduceMode mode,
+                  int virtual_ranks);
+  ~GradientReducer();
+
+  // The leaves that this rank computes, ascending: [first_leaf, last_leaf). Empty when ranks outnumber leaves.
+  int first_leaf() const;
+  int last_leaf() const;
+
+  // Where the gradients of `leaf` go: the whole arena, [elements] f32. Leaves come in ascending order in every step.
+  View begin_leaf(int leaf);
+  // Called once per member of `bucket` and leaf, in any order, as each gradient becomes final. When the last member of
+  // the last local leaf arrives the bucket starts; buckets start in plan order, whatever order they fill in.
+  void gradient_ready(size_t bucket, Stream& compute);
+  // A rank without leaves calls this instead of begin_leaf / gradient_ready.
+  void no_leaves();
+  // Blocks until the owned slices hold the sum over all leaves. Throws Error(collective) naming the bucket, its missing
+  // gradients or the ranks that did not come.
+  void wait(Stream& compute);
+
+  // The sum over all leaves for the slice of `bucket` this rank owns, valid after wait() until the next begin_leaf.
+  // The slices of the ranks of one node cover the bucket exactly once.
+  struct Slice {
+    int64_t begin = 0, end = 0;  // elements of the arena
+    View sum;                    // [end - begin]
+  };
+  Slice owned(size_t bucket) const;
+  size_t buckets() const;
+
+  // Makes writes of this rank to node-shared memory (updated parameters) visible to the ranks of its node, and waits
+  // for theirs.
+  void node_barrier();
+
+  // Bytes of shared memory this rank contributed (arenas).
+  int64_t shared_bytes() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// A portable source file is compiled once per backend; in it, `Backend` and `backend::` name the backend at hand.
+#pragma once
+
+#ifdef __CUDACC__
+#include "kernels/backend_cuda.cuh"
+namespace lockstep {
+namespace backend = cuda;
+using Backend = Cuda;
+}  // namespace lockstep
+#else
+#include "kernels/backend_cpu.h"
+namespace lockstep {
+namespace backend = cpu;
+using Backend = Cpu;
+}  // namespace lockstep
+#endif

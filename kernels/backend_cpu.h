@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// The four memory walks on the CPU: elementwise, rowwise, reduce, gather. Every order of summation is a function of
+// the shape alone, so results do not depend on the number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "kernels/device/device.h"
+#include "kernels/operand.h"
+#include "kernels/parallel.h"
+
+namespace lockstep::cpu {
+
+// f(x...) on the registers of element i of every operand, for i in [0, n).
+template <class F, class... Operand>
+void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operand) {
+  // Copies with no address taken let the compiler keep the pointers in registers and vectorise.
+  const auto range = [](int64_t begin, int64_t end, const F f, const Operand... operand) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) apply_at(i, f, operand...);
+  };
+  if (n < kParallelElements || stream.threads() == 1) return range(0, n, f, operand...);
+  parallel_ranges(stream.threads(), n, 64, [&](int64_t begin, int64_t end) { range(begin, end, f, operand...); });
+}
+
+// What a row's formula may do together: on the GPU a thread block, here a loop. Sums keep kLanes partial sums, then
+// fold them by halves: the order that a block of kLanes threads uses.
+struct Team {
+  static constexpr int64_t kLanes = 256;
+
+  template <class F>
+  void each(int64_t n, const F& f) const {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) f(i);
+  }
+
+  template <class F>
+  float sum(int64_t n, const F& f) const {
+    // Lanes above n would only ever hold zero.
+    const int64_t lanes = std::min<int64_t>(kLanes, ceil_power_of_two(n));
+    float lane[kLanes];
+    for (int64_t j = 0; j < lanes; ++j) lane[j] = j < n ? f(j) : 0.0f;
+    for (int64_t base = lanes; base < n; base += lanes) {
+      const int64_t width = std::min(lanes, n - base);
+#pragma omp simd
+      for (int64_t j = 0; j < width; ++j) lane[j] += f(base + j);
+    }
+    for (int64_t half = lanes / 2; half > 0; half /= 2)
+#pragma omp simd
+      for (int64_t j = 0; j < half; ++j) lane[j] += lane[j + half];
+    return n > 0 ? lane[0] : 0.0f;
+  }
+
+  template <class F>
+  float max(int64_t n, const F& f) const {
+    float peak = -std::numeric_limits<float>::infinity();
+    for (int64_t i = 0; i < n; ++i) peak = std::max(peak, float(f(i)));
+    return peak;
+  }
+
+ private:
+  static int64_t ceil_power_of_two(int64_t n) {
+    int64_t power = 1;
+    while (power < n) power *= 2;
+    return power;
+  }
+};
+
+// f(team, row) for every row. `columns` only tells how much work a row is.
+template <class F>
+void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
+  if (rows * columns < kParallelElements || stream.threads() == 1) {
+    for (int64_t row = 0; row < rows; ++row) f(Team{}, row);
+    return;
+  }
+  parallel_ranges(stream.threads(), rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) f(Team{}, row);
+  });
+}
+
+// store(c, sum over rows r of f(r, c)). Rows are cut into chunks of kReduceChunk; a chunk keeps kReduceLanes partial
+// sums (row modulo lanes) folded by halves; chunks are added in order.
+inline constexpr int64_t kReduceLanes = 16, kReduceTile = 64, kReduceChunk = 2048;
+
+template <class F, class Store>
+void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Store& store) {
+  const auto chunk_tile = [&](int64_t chunk, int64_t first, int64_t width, float* total) {
+    alignas(64) float lane[kReduceLanes][kReduceTile] = {};
+    const int64_t end = std::min(rows, (chunk + 1) * kReduceChunk);
+    for (int64_t r = chunk * kReduceChunk; r < end; ++r) {
+      float* sums = lane[r % kReduceLanes];
+#pragma omp simd
+      for (int64_t c = 0; c < width; ++c) sums[c] += f(r, first + c);
+    }
+    for (int64_t half = kReduceLanes / 2; half > 0; half /= 2)
+      for (int64_t l = 0; l < half; ++l)
+#pragma omp simd
+        for (int64_t c = 0; c < width; ++c) lane[l][c] += lane[l + half][c];
+    for (int64_t c = 0; c < width; ++c) total[c] = lane[0][c];
+  };
+  const int64_t chunks = std::max<int64_t>(1, (rows + kReduceChunk - 1) / kReduceChunk);
+  const int64_t tiles = (columns + kReduceTile - 1) / kReduceTile;
+  std::vector<float> totals(size_t(chunks * columns));
+  const int threads = rows * columns < kParallelElements ? 1 : stream.threads();
+  parallel_parts(threads, chunks * tiles, [&](int64_t part) {
+    const int64_t chunk = part / tiles, first = part % tiles * kReduceTile;
+    chunk_tile(chunk, first, std::min(kReduceTile, columns - first), totals.data() + chunk * columns + first);
+  });
+  for (int64_t c = 0; c < columns; ++c) {
+    float total = totals[size_t(c)];
+    for (int64_t chunk = 1; chunk < chunks; ++chunk) total += totals[size_t(chunk * columns + c)];
+    store(c, total);
+  }
+}
+
+// f(i) for i in [0, n): writes output i and may read anywhere.
+template <class F>
+void gather(Stream& stream, int64_t n, const F& f) {
+  if (n < kParallelElements || stream.threads() == 1) {
+    for (int64_t i = 0; i < n; ++i) f(i);
+    return;
+  }
+  parallel_ranges(stream.threads(), n, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(i);
+  });
+}
+
+}  // namespace lockstep::cpu

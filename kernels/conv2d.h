@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two-dimensional convolution (cross-correlation, as every framework defines it), channels last.
+#pragma once
+
+#include "kernels/device/view.h"
+#include "kernels/launch.h"
+
+namespace lockstep {
+
+struct Conv2dGeometry {
+  int stride = 1;
+  int padding = 0;  // zeros on each side
+};
+
+// out[n, y, x, o] = sum over (i, j, c) of in[n, y * stride + i - padding, x * stride + j - padding, c]
+//                                          * weight[i, j, c, o]       (+ bias[o] when given)
+struct Conv2d {
+  View out;                // [batch, out_height, out_width, out_channels]
+  ConstView in;            // [batch, height, width, channels]
+  ConstView weight;        // [kernel_height, kernel_width, channels, out_channels]
+  ConstView bias;          // [out_channels]; data == nullptr: none
+  Conv2dGeometry geometry;
+};
+// Gradient of the input: overwrites d_in.
+struct Conv2dGradInput {
+  View d_in;
+  ConstView d_out;
+  ConstView weight;
+  Conv2dGeometry geometry;
+};
+// Gradient of the weight: overwrites d_weight. Images are summed in fixed groups, in order.
+struct Conv2dGradWeight {
+  View d_weight;
+  ConstView d_out;
+  ConstView in;
+  Conv2dGeometry geometry;
+};
+
+// Size of the output along one dimension. Throws Error(plan) when the kernel does not fit.
+int64_t conv2d_out_size(int64_t in, int64_t kernel, const Conv2dGeometry& geometry);
+
+void run(Cpu, Stream&, const Conv2d&);
+void run(Cuda, Stream&, const Conv2d&);
+void run(Cpu, Stream&, const Conv2dGradInput&);
+void run(Cuda, Stream&, const Conv2dGradInput&);
+void run(Cpu, Stream&, const Conv2dGradWeight&);
+void run(Cuda, Stream&, const Conv2dGradWeight&);
+
+}  // namespace lockstep

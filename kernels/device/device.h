@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Devices and streams: where memory lives and in which order work on it happens.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lockstep {
+
+// Overload tags: run(Cpu, ...) and run(Cuda, ...) are the two halves of a kernel.
+struct Cpu {};
+struct Cuda {};
+
+enum class DeviceKind : uint8_t { cpu, cuda };
+
+struct Device {
+  DeviceKind kind = DeviceKind::cpu;
+  int index = 0;
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+std::string to_string(Device device);
+
+// What the CUDA half found on this machine. Without the CUDA backend: zero devices and the reason.
+struct CudaDevices {
+  int count = 0;
+  std::string detail;  // names of the devices, or why there are none
+};
+CudaDevices find_cuda_devices();
+
+// Ordered work on one device. On the CPU work is done by the caller before a launch returns, with up to `threads`
+// OpenMP threads; results never depend on `threads`. Owns its device queue; move-only.
+class Stream {
+ public:
+  static Stream cpu(int threads = 1);
+  // Throws Error(device) when the build or the machine has no such device.
+  static Stream cuda(int index);
+
+  Stream(Stream&& other) noexcept;
+  Stream& operator=(Stream&&) = delete;
+  ~Stream();
+
+  Device device() const { return device_; }
+  int threads() const { return threads_; }
+  void* handle() const { return handle_; }  // the vendor's queue; null on the CPU
+  void synchronize();                       // returns when everything queued is done
+
+  // What a vendor's library wants kept between calls on this stream (primitives, handles, workspaces): one T per
+  // stream, made on first use.
+  template <class T>
+  T& state() {
+    static const char key = 0;  // its address is T's identity
+    for (auto& [known, value] : states_)
+      if (known == &key) return *static_cast<T*>(value.get());
+    states_.emplace_back(&key, std::make_shared<T>());
+    return *static_cast<T*>(states_.back().second.get());
+  }
+
+ private:
+  Stream(Device device, int threads, void* handle) : device_(device), threads_(threads), handle_(handle) {}
+  Device device_;
+  int threads_;
+  void* handle_;
+  std::vector<std::pair<const void*, std::shared_ptr<void>>> states_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Element types. dispatch_float() is the only bridge from a value of DType to a C++ type.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/device/check.h"
+#include "kernels/host_device.h"
+
+namespace lockstep {
+
+enum class DType : uint8_t { f32, bf16, i32, i64 };
+
+// Storage only: arithmetic is done in float. Rounds to nearest even; a NaN stays a NaN.
+struct bfloat16 {
+  uint16_t bits = 0;
+  bfloat16() = default;
+  HOST_DEVICE explicit bfloat16(float x) {
+    const uint32_t u = __builtin_bit_cast(uint32_t, x);
+    const bool is_nan = (u & 0x7fffffffu) > 0x7f800000u;
+    bits = is_nan ? uint16_t((u >> 16) | 0x40u) : uint16_t((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+  }
+  HOST_DEVICE explicit operator float() const { return __builtin_bit_cast(float, uint32_t(bits) << 16); }
+};
+
+constexpr int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return 4;
+    case DType::bf16: return 2;
+    case DType::i32: return 4;
+    case DType::i64: return 8;
+  }
+  return 0;
+}
+
+constexpr std::string_view to_string(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return "f32";
+    case DType::bf16: return "bf16";
+    case DType::i32: return "i32";
+    case DType::i64: return "i64";
+  }
+  return "?";
+}
+
+constexpr bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; }
+
+template <class T>
+constexpr DType dtype_of();
+template <>
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
+template <>
+constexpr DType dtype_of<bfloat16>() {
+  return DType::bf16;
+}
+template <>
+constexpr DType dtype_of<int32_t>() {
+  return DType::i32;
+}
+template <>
+constexpr DType dtype_of<int64_t>() {
+  return DType::i64;
+}
+
+template <class T>
+struct TypeTag {
+  using type = T;
+};
+
+template <class F>
+decltype(auto) dispatch_float(DType dtype, F&& f) {
+  if (dtype == DType::f32) return f(TypeTag<float>{});
+  if (dtype == DType::bf16) return f(TypeTag<bfloat16>{});
+  fail(ErrorCode::plan, str("expected a floating dtype (f32, bf16), got ", to_string(dtype)));
+}
+
+}  // namespace lockstep

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device memory: a pool per rank and device, with a ledger of live bytes by purpose.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "kernels/device/device.h"
+#include "kernels/device/view.h"
+
+namespace lockstep {
+
+// Why memory is held; the ledger counts each purpose apart.
+enum class Purpose : uint8_t { parameters, gradients, slots, scalars, activations, data, scratch };
+inline constexpr size_t kPurposes = 7;
+std::string_view to_string(Purpose purpose);
+
+// Bytes asked for, not the pool's rounding.
+struct LiveBytes {
+  int64_t now = 0;
+  int64_t peak = 0;
+};
+
+class Pool;
+
+// One block in front of its bytes: what a pool needs to take the block back, and the owners' count.
+struct alignas(64) Block {
+  Pool* pool;
+  int64_t bytes;
+  uint32_t references;
+  uint16_t size_class;
+  Purpose purpose;
+  void* data;  // on the host directly behind the block, 64-byte aligned
+};
+
+// Hands out blocks of one device and takes them back for reuse. Used by one thread; must outlive its blocks.
+class Pool {
+ public:
+  explicit Pool(Device device);
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool();
+
+  // A block with one reference; contents are undefined. Throws Error(device) naming the biggest holders when memory
+  // runs out.
+  Block* take(int64_t bytes, Purpose purpose);
+  void give_back(Block* block) noexcept;
+
+  Device device() const { return device_; }
+  const LiveBytes& live(Purpose purpose) const { return ledger_[size_t(purpose)]; }
+  int64_t live_total() const;
+  // Memory allocated outside the pool on its behalf (shared windows) is entered by hand.
+  void enter(Purpose purpose, int64_t bytes) noexcept;  // negative when it goes
+
+ private:
+  Block* allocate(uint16_t size_class, int64_t bytes);
+  Device device_;
+  std::array<LiveBytes, kPurposes> ledger_{};
+  std::vector<std::vector<Block*>> free_;
+};
+
+// Sole owner of a block, for code that works below tensors.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Pool& pool, int64_t bytes, Purpose purpose) : block_(pool.take(bytes, purpose)) {}
+  Buffer(Buffer&& other) noexcept : block_(other.block_) { other.block_ = nullptr; }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~Buffer() {
+    if (block_) block_->pool->give_back(block_);
+  }
+  void* data() const { return block_ ? block_->data : nullptr; }
+  int64_t bytes() const { return block_ ? block_->bytes : 0; }
+  View view(DType dtype, const Shape& shape) const { return {data(), dtype, block_->pool->device().kind, shape}; }
+
+ private:
+  Block* block_ = nullptr;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Views: a borrowed pointer with dtype, shape and device. Contiguous, row-major, never strided.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+
+#include "kernels/device/check.h"
+#include "kernels/device/device.h"
+#include "kernels/device/dtype.h"
+
+namespace lockstep {
+
+inline constexpr int kMaxRank = 6;
+
+// Sizes of the dimensions, outermost first. `{}` is a scalar: one element, rank 0.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
+  explicit Shape(std::span<const int64_t> sizes) : rank_(int32_t(sizes.size())) {
+    check(sizes.size() <= size_t(kMaxRank), ErrorCode::plan,
+          [&] { return str("expected at most ", kMaxRank, " dimensions, got ", sizes.size()); });
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      check(sizes[i] >= 0, ErrorCode::plan, [&] { return str("dimension ", i, " has negative size ", sizes[i]); });
+      sizes_[i] = sizes[i];
+    }
+  }
+
+  int rank() const { return rank_; }
+  int64_t operator[](int i) const { return sizes_[size_t(i)]; }
+  int64_t size() const {
+    int64_t n = 1;
+    for (int i = 0; i < rank_; ++i) n *= sizes_[size_t(i)];
+    return n;
+  }
+  std::span<const int64_t> sizes() const { return {sizes_.data(), size_t(rank_)}; }
+
+  friend bool operator==(const Shape& a, const Shape& b) {
+    if (a.rank_ != b.rank_) return false;
+    for (int i = 0; i < a.rank_; ++i)
+      if (a[i] != b[i]) return false;
+    return true;
+  }
+
+ private:
+  std::array<int64_t, kMaxRank> sizes_{};
+  int32_t rank_ = 0;
+};
+
+std::string to_string(const Shape& shape);  // "[128, 10]", "[]"
+
+struct ConstView {
+  const void* data = nullptr;
+  DType dtype = DType::f32;
+  DeviceKind device = DeviceKind::cpu;
+  Shape shape;
+  int64_t size() const { return shape.size(); }
+  int64_t bytes() const { return size() * size_of(dtype); }
+};
+
+struct View {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  DeviceKind device = DeviceKind::cpu;
+  Shape shape;
+  int64_t size() const { return shape.size(); }
+  int64_t bytes() const { return size() * size_of(dtype); }
+  operator ConstView() const { return {data, dtype, device, shape}; }
+};
+
+// The typed pointer behind a view; the dtype must match.
+template <class T>
+const T* data(const ConstView& view) {
+  check(view.dtype == dtype_of<T>(), ErrorCode::internal,
+        [&] { return str("expected dtype ", to_string(dtype_of<T>()), ", got ", to_string(view.dtype)); });
+  return static_cast<const T*>(view.data);
+}
+template <class T>
+T* data(const View& view) {
+  return const_cast<T*>(data<T>(ConstView(view)));
+}
+
+// Elements [begin, end) of a view, as a vector.
+inline View slice(const View& view, int64_t begin, int64_t end) {
+  return {static_cast<char*>(view.data) + begin * size_of(view.dtype), view.dtype, view.device, Shape{end - begin}};
+}
+inline ConstView slice(const ConstView& view, int64_t begin, int64_t end) {
+  return {static_cast<const char*>(view.data) + begin * size_of(view.dtype), view.dtype, view.device,
+          Shape{end - begin}};
+}
+
+}  // namespace lockstep

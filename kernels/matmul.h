@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products. On the CPU oneDNN where present, Eigen otherwise; on the GPU cuBLASLt.
+#pragma once
+
+#include <string_view>
+
+#include "kernels/device/view.h"
+#include "kernels/launch.h"
+
+namespace lockstep {
+
+// out = op(a) . op(b), added to out when `accumulate`. op() transposes where asked. All f32.
+// The order of summation is a function of the shapes alone: the same bits for any number of threads.
+struct Matmul {
+  View out;      // [m, n]
+  ConstView a;   // [m, k], or [k, m] when transpose_a
+  ConstView b;   // [k, n], or [n, k] when transpose_b
+  bool transpose_a = false;
+  bool transpose_b = false;
+  bool accumulate = false;
+};
+void run(Cpu, Stream&, const Matmul&);
+void run(Cuda, Stream&, const Matmul&);
+
+// The library behind the CPU half: "oneDNN 2.6.3" or "Eigen 3.4.0".
+std::string_view matmul_library();
+
+}  // namespace lockstep

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operands: how an elementwise formula touches one array. T is the stored type; arithmetic is float.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/host_device.h"
+
+namespace lockstep {
+
+template <class T>
+struct In {
+  const T* data;
+  HOST_DEVICE float load(int64_t i) const { return float(data[i]); }
+  HOST_DEVICE void store(int64_t, float) const {}
+};
+
+template <class T>
+struct Out {
+  T* data;
+  HOST_DEVICE float load(int64_t) const { return 0; }
+  HOST_DEVICE void store(int64_t i, float x) const { data[i] = T(x); }
+};
+
+template <class T>
+struct InOut {
+  T* data;
+  HOST_DEVICE float load(int64_t i) const { return float(data[i]); }
+  HOST_DEVICE void store(int64_t i, float x) const { data[i] = T(x); }
+};
+
+template <class T>
+In<T> in(const T* data) {
+  return {data};
+}
+template <class T>
+Out<T> out(T* data) {
+  return {data};
+}
+template <class T>
+InOut<T> inout(T* data) {
+  return {data};
+}
+
+// Loads element i of every operand, calls f on the registers, stores what changed.
+template <class F, class... Operand>
+HOST_DEVICE inline void apply_at(int64_t i, const F& f, const Operand&... operand) {
+  [&](auto... x) {
+    f(x...);
+    (operand.store(i, x), ...);
+  }(operand.load(i)...);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiler flags of the whole tree.
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+set(LOCKSTEP_MARCH_USED "${LOCKSTEP_MARCH}")
+if(LOCKSTEP_MARCH STREQUAL "AUTO")
+  set(LOCKSTEP_MARCH_USED "default")
+  if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64" AND EXISTS /proc/cpuinfo)
+    file(STRINGS /proc/cpuinfo cpu_flags REGEX "^flags" LIMIT_COUNT 1)
+    if(cpu_flags MATCHES " avx2( |$)" AND cpu_flags MATCHES " fma( |$)" AND cpu_flags MATCHES " bmi2( |$)")
+      set(LOCKSTEP_MARCH_USED "x86-64-v3")
+    endif()
+  endif()
+endif()
+
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>")
+# No contraction: + - * / and sqrt then round alike in vector bodies, scalar tails and on the GPU.
+# No errno: it keeps sqrt from being vectorised.
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-fno-math-errno;-fno-trapping-math>")
+# CMake 3.25 does not know that nvcc 13 speaks C++20.
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-fmad=false;-Xcompiler=-Wall;-Xcompiler=-fopenmp>")
+if(NOT LOCKSTEP_MARCH_USED STREQUAL "default")
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-march=${LOCKSTEP_MARCH_USED}>")
+endif()
+if(LOCKSTEP_WERROR)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Werror>" "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>")
+endif()
+if(LOCKSTEP_SANITIZE)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${LOCKSTEP_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>")
+  add_link_options("-fsanitize=${LOCKSTEP_SANITIZE}")
+endif()
+
+include_directories(${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
