@@ -15,10 +15,10 @@ struct Conv2dGeometry {
 // out[n, y, x, o] = sum over (i, j, c) of in[n, y * stride + i - padding, x * stride + j - padding, c]
 //                                          * weight[i, j, c, o]       (+ bias[o] when given)
 struct Conv2d {
-  View out;                // [batch, out_height, out_width, out_channels]
-  ConstView in;            // [batch, height, width, channels]
-  ConstView weight;        // [kernel_height, kernel_width, channels, out_channels]
-  ConstView bias;          // [out_channels]; data == nullptr: none
+  View out;          // [batch, out_height, out_width, out_channels]
+  ConstView in;      // [batch, height, width, channels]
+  ConstView weight;  // [kernel_height, kernel_width, channels, out_channels]
+  ConstView bias;    // [out_channels]; data == nullptr: none
   Conv2dGeometry geometry;
 };
 // Gradient of the input: overwrites d_in.

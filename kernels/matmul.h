@@ -12,9 +12,9 @@ namespace lockstep {
 // out = op(a) . op(b), added to out when `accumulate`. op() transposes where asked. All f32.
 // The order of summation is a function of the shapes alone: the same bits for any number of threads.
 struct Matmul {
-  View out;      // [m, n]
-  ConstView a;   // [m, k], or [k, m] when transpose_a
-  ConstView b;   // [k, n], or [n, k] when transpose_b
+  View out;     // [m, n]
+  ConstView a;  // [m, k], or [k, m] when transpose_a
+  ConstView b;  // [k, n], or [n, k] when transpose_b
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;

@@ -47,7 +47,7 @@ void parallel_parts(int threads, int64_t parts, const F& f) {
   }
   ForkJoin sync;
   sync.fork();
-#pragma omp parallel num_threads(int(std::min<int64_t>(threads, parts)))
+#pragma omp parallel num_threads(int(std::min <int64_t>(threads, parts)))
   {
     sync.begin();
     const int64_t team = omp_get_num_threads(), member = omp_get_thread_num();

@@ -13,32 +13,43 @@ namespace lockstep {
 
 // Stable codes; the README lists each with its remedy. `usage` ends the program with 2, the others with 1.
 enum class ErrorCode {
-  usage,         // options that cannot be meant
-  file,          // a file that cannot be opened, read or written
-  data,          // file contents that break their format or fit nothing
-  launch,        // ranks, launcher and machine disagree
-  mismatch,      // ranks disagree about binary, options, data or plan
-  plan,          // variables, layouts, buckets that cannot be planned
-  tape,          // nothing to differentiate, or an op result that left the tape
-  collective,    // a collective called wrongly, or one that did not finish
-  device,        // device missing or out of memory
-  numbers,       // the training produced a number it cannot go on with
-  internal,      // a bug in Lockstep
+  usage,       // options that cannot be meant
+  file,        // a file that cannot be opened, read or written
+  data,        // file contents that break their format or fit nothing
+  launch,      // ranks, launcher and machine disagree
+  mismatch,    // ranks disagree about binary, options, data or plan
+  plan,        // variables, layouts, buckets that cannot be planned
+  tape,        // nothing to differentiate, or an op result that left the tape
+  collective,  // a collective called wrongly, or one that did not finish
+  device,      // device missing or out of memory
+  numbers,     // the training produced a number it cannot go on with
+  internal,    // a bug in Lockstep
 };
 
 constexpr std::string_view to_string(ErrorCode code) {
   switch (code) {
-    case ErrorCode::usage: return "usage";
-    case ErrorCode::file: return "file";
-    case ErrorCode::data: return "data";
-    case ErrorCode::launch: return "launch";
-    case ErrorCode::mismatch: return "mismatch";
-    case ErrorCode::plan: return "plan";
-    case ErrorCode::tape: return "tape";
-    case ErrorCode::collective: return "collective";
-    case ErrorCode::device: return "device";
-    case ErrorCode::numbers: return "numbers";
-    case ErrorCode::internal: return "internal";
+    case ErrorCode::usage:
+      return "usage";
+    case ErrorCode::file:
+      return "file";
+    case ErrorCode::data:
+      return "data";
+    case ErrorCode::launch:
+      return "launch";
+    case ErrorCode::mismatch:
+      return "mismatch";
+    case ErrorCode::plan:
+      return "plan";
+    case ErrorCode::tape:
+      return "tape";
+    case ErrorCode::collective:
+      return "collective";
+    case ErrorCode::device:
+      return "device";
+    case ErrorCode::numbers:
+      return "numbers";
+    case ErrorCode::internal:
+      return "internal";
   }
   return "internal";
 }

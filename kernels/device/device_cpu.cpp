@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdlib>
 #include <sstream>
 
 #include "kernels/device/device.h"
 #include "kernels/device/memory_backend.h"
 #include "kernels/device/view.h"
-
-#include <cstdlib>
 
 namespace lockstep {
 

@@ -32,13 +32,20 @@ int64_t bytes_of(uint16_t size_class) {
 
 std::string_view to_string(Purpose purpose) {
   switch (purpose) {
-    case Purpose::parameters: return "parameters";
-    case Purpose::gradients: return "gradients";
-    case Purpose::slots: return "slots";
-    case Purpose::scalars: return "scalars";
-    case Purpose::activations: return "activations";
-    case Purpose::data: return "data";
-    case Purpose::scratch: return "scratch";
+    case Purpose::parameters:
+      return "parameters";
+    case Purpose::gradients:
+      return "gradients";
+    case Purpose::slots:
+      return "slots";
+    case Purpose::scalars:
+      return "scalars";
+    case Purpose::activations:
+      return "activations";
+    case Purpose::data:
+      return "data";
+    case Purpose::scratch:
+      return "scratch";
   }
   return "?";
 }
@@ -93,14 +100,16 @@ Block* Pool::allocate(uint16_t size_class, int64_t bytes) {
   const int64_t payload = bytes_of(size_class);
   void* memory = cpu_backend::allocate(int64_t(sizeof(Block)) + (on_host ? payload : 0));
   void* data = nullptr;
-  if (memory) data = on_host ? static_cast<char*>(memory) + sizeof(Block) : cuda_backend::allocate(device_.index, payload);
+  if (memory)
+    data = on_host ? static_cast<char*>(memory) + sizeof(Block) : cuda_backend::allocate(device_.index, payload);
   check(data != nullptr, ErrorCode::device, [&] {
     cpu_backend::release(memory);
     std::string holders;
     for (size_t p = 0; p < kPurposes; ++p)
       if (ledger_[p].now > 0) holders += str(holders.empty() ? "" : ", ", to_string(Purpose(p)), " ", ledger_[p].now);
-    return str("out of memory on ", to_string(device_), ": asked for ", bytes, " bytes; live bytes by purpose: ",
-               holders.empty() ? "none" : holders, "; use a smaller batch or model, or more ranks");
+    return str("out of memory on ", to_string(device_), ": asked for ", bytes,
+               " bytes; live bytes by purpose: ", holders.empty() ? "none" : holders,
+               "; use a smaller batch or model, or more ranks");
   });
   return new (memory) Block{this, bytes, 1, size_class, Purpose::scratch, data};
 }
