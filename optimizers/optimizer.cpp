@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "optimizers/optimizer.h"
+
+#include <limits>
+
+#include "kernels/device/check.h"
+
+namespace lockstep {
+
+int64_t Optimizer::bytes_per_element() const {
+  // Parameter, gradient and slots: each is read and written, the gradient with zero.
+  int64_t bytes = 2 * size_of(DType::f32) + 2 * size_of(DType::f32);
+  for (const Slot& slot : slots()) bytes += 2 * size_of(slot.dtype);
+  return bytes;
+}
+
+void Optimizer::check_update(int64_t step, double learning_rate, const View& param, const View& grad,
+                             std::span<const View> slots) const {
+  check(step >= 1, ErrorCode::internal,
+        [&] { return str(name(), ": expected a step from 1 (the iteration counter plus one), got ", step); });
+  check(learning_rate >= 0 && learning_rate <= double(std::numeric_limits<float>::max()), ErrorCode::numbers, [&] {
+    return str(name(), ": expected a learning rate that is finite and not negative, got ", learning_rate, " at step ",
+               step, "; look at the learning-rate schedule");
+  });
+  check(slots.size() == this->slots().size(), ErrorCode::internal,
+        [&] { return str(name(), ": expected ", this->slots().size(), " slots, got ", slots.size()); });
+  const auto check_range = [&](const View& view, std::string_view what) {
+    check(view.dtype == DType::f32 && view.size() == param.size(), ErrorCode::internal, [&] {
+      return str(name(), ": expected ", what, " to be ", param.size(), " elements of f32 like the parameter, got ",
+                 view.size(), " of ", to_string(view.dtype));
+    });
+  };
+  check_range(param, "the parameter");
+  check_range(grad, "the gradient");
+  for (size_t i = 0; i < slots.size(); ++i) check_range(slots[i], str("slot ", this->slots()[i].name));
+}
+
+}  // namespace lockstep

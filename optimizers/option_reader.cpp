@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "optimizers/option_reader.h"
+
+#include <algorithm>
+
+#include "kernels/device/check.h"
+#include "optimizers/nearest_name.h"
+
+namespace lockstep {
+
+double OptionReader::number(std::string_view name, double standard, Range range) {
+  const double x = value(name, standard);
+  // Written so that a NaN fails.
+  const bool inside = x >= range.lowest && (range.closed ? x <= range.highest : x < range.highest);
+  check(inside, ErrorCode::usage, [&] {
+    return str(optimizer_, ": expected ", name, " in [", range.lowest, ", ", range.highest, range.closed ? "]" : ")",
+               ", got ", x, "; the default is ", standard);
+  });
+  return x;
+}
+
+bool OptionReader::flag(std::string_view name, bool standard) {
+  const double x = value(name, standard ? 1 : 0);
+  check(x == 0 || x == 1, ErrorCode::usage,
+        [&] { return str(optimizer_, ": expected ", name, " to be 0 or 1, got ", x); });
+  return x == 1;
+}
+
+std::vector<Hyperparameter> OptionReader::finish() const {
+  for (const auto& [name, _] : options_) {
+    if (std::ranges::find(read_, name, &Hyperparameter::name) != read_.end()) continue;
+    std::vector<std::string_view> known;
+    for (const Hyperparameter& parameter : read_) known.push_back(parameter.name);
+    fail(ErrorCode::usage,
+         str(optimizer_, " has no hyper-parameter '", name, "'; did you mean '", nearest_name(name, known), "'?"));
+  }
+  return read_;
+}
+
+double OptionReader::value(std::string_view name, double standard) {
+  const auto given = options_.find(std::string(name));
+  const double x = given == options_.end() ? standard : given->second;
+  read_.push_back({name, x});
+  return x;
+}
+
+}  // namespace lockstep
