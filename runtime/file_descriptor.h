@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files as the operating system sees them: opened, read and written completely or with an Error(file) naming the path.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace lockstep {
+
+// Sole owner of an open file.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int number) : number_(number) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~FileDescriptor();
+  int number() const { return number_; }
+  bool is_open() const { return number_ >= 0; }
+  // Returns the error number of close(), 0 when all went well.
+  int close() noexcept;
+
+ private:
+  int number_ = -1;
+};
+
+// Throws Error(file): "cannot <doing> '<path>': <what the system said>; <what to do>".
+[[noreturn]] void fail_file(std::string_view doing, const std::string& path, int error_number,
+                            std::source_location at = std::source_location::current());
+
+struct ReadableFile {
+  FileDescriptor descriptor;
+  int64_t bytes = 0;  // size when it was opened
+};
+
+enum class Links { follow, refuse };
+
+// Opens a regular file; a folder, FIFO or device is refused without waiting for it.
+ReadableFile open_to_read(const std::string& path, Links links);
+
+// Reads `bytes` bytes from `offset` on, less only where the file ends. Returns the number read.
+int64_t read_at(const FileDescriptor& file, const std::string& path, void* destination, int64_t bytes, int64_t offset);
+
+void write_all(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes);
+
+}  // namespace lockstep

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// IDX files, the gzipped arrays of bytes in which MNIST and its kin are distributed; read as hostile input.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+// What one may do about a missing or damaged file, as the end of a message.
+inline constexpr const char* kDatasetRemedy =
+    "install the data set anew (`apt-get install --reinstall dataset-fashion-mnist`) or name its folder with --data "
+    "DIR";
+
+struct IdxArray {
+  std::vector<int64_t> sizes;  // outermost first
+  std::vector<uint8_t> values;
+};
+
+// Reads a gzipped IDX file of unsigned bytes with `dimensions` dimensions and nothing behind the last value. Memory is
+// spent only on what the size of the file can hold when decompressed.
+IdxArray read_idx(const std::string& path, int dimensions);
+
+}  // namespace lockstep
