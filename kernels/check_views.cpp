@@ -3,13 +3,9 @@
 
 namespace lockstep {
 
-void check_same_size(std::string_view kernel, std::initializer_list<ConstView> views) {
-  const ConstView& first = *views.begin();
-  for (const ConstView& view : views)
-    check(view.size() == first.size() && view.dtype == first.dtype, ErrorCode::internal, [&] {
-      return str(kernel, ": expected ", to_string(first.dtype), " ", to_string(first.shape), ", got ",
-                 to_string(view.dtype), " ", to_string(view.shape));
-    });
+void fail_different_views(std::string_view kernel, const ConstView& expected, const ConstView& got) {
+  fail(ErrorCode::internal, str(kernel, ": expected ", to_string(expected.dtype), " ", to_string(expected.shape),
+                                ", got ", to_string(got.dtype), " ", to_string(got.shape)));
 }
 
 }  // namespace lockstep

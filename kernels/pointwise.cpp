@@ -39,7 +39,7 @@ struct SpreadOne {
 
 template <class F>
 void run(Backend, Stream& stream, const Unary<F>& k) {
-  check_same_size("unary", {k.out, k.in});
+  check_same_size("unary", k.out, k.in);
   dispatch_float(k.in.dtype, [&]<class T>(TypeTag<T>) {
     backend::elementwise(stream, k.in.size(), Value<F>{}, out(data<T>(k.out)), in(data<T>(k.in)));
   });
@@ -47,7 +47,7 @@ void run(Backend, Stream& stream, const Unary<F>& k) {
 
 template <class F>
 void run(Backend, Stream& stream, const UnaryGrad<F>& k) {
-  check_same_size("unary gradient", {k.d_in, k.d_out, k.in});
+  check_same_size("unary gradient", k.d_in, k.d_out, k.in);
   dispatch_float(k.in.dtype, [&]<class T>(TypeTag<T>) {
     backend::elementwise(stream, k.in.size(), Slope<F>{}, out(data<T>(k.d_in)), in(data<T>(k.d_out)),
                          in(data<T>(k.in)));
@@ -56,7 +56,7 @@ void run(Backend, Stream& stream, const UnaryGrad<F>& k) {
 
 template <class F>
 void run(Backend, Stream& stream, const Binary<F>& k) {
-  check_same_size("binary", {k.out, k.a, k.b});
+  check_same_size("binary", k.out, k.a, k.b);
   dispatch_float(k.out.dtype, [&]<class T>(TypeTag<T>) {
     backend::elementwise(stream, k.out.size(), Pair<F>{}, out(data<T>(k.out)), in(data<T>(k.a)), in(data<T>(k.b)));
   });
@@ -79,7 +79,7 @@ void run(Backend, Stream& stream, const Copy& k) {
 }
 
 void run(Backend, Stream& stream, const AddInto& k) {
-  check_same_size("add into", {k.inout, k.in});
+  check_same_size("add into", k.inout, k.in);
   dispatch_float(k.in.dtype, [&]<class T>(TypeTag<T>) {
     backend::elementwise(stream, k.in.size(), Accumulate{}, inout(data<T>(k.inout)), in(data<T>(k.in)));
   });

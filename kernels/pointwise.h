@@ -106,7 +106,15 @@ struct Spread {  // out[i] = value[0] * scale for every i
 void run(Cpu, Stream&, const Spread&);
 void run(Cuda, Stream&, const Spread&);
 
-// Throws Error(internal) unless all views have n elements and one dtype.
-void check_same_size(std::string_view kernel, std::initializer_list<ConstView> views);
+[[noreturn]] void fail_different_views(std::string_view kernel, const ConstView& expected, const ConstView& got);
+
+// Throws Error(internal) unless all views have as many elements as the first, of its dtype.
+template <class First, class... Others>
+void check_same_size(std::string_view kernel, const First& first, const Others&... others) {
+  const auto same = [&](const auto& view) { return view.size() == first.size() && view.dtype == first.dtype; };
+  if ((same(others) && ...)) [[likely]]
+    return;
+  ((same(others) ? void() : fail_different_views(kernel, first, others)), ...);
+}
 
 }  // namespace lockstep

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element types. dispatch_float() is the only bridge from a value of DType to a C++ type.
+// Element types. dispatch_float() is the only bridge from a value of DType to a C++ type. f64 is for host scalars such
+// as the learning rate; kernels compute on f32 and bf16.
 #pragma once
 
 #include <bit>
@@ -11,7 +12,7 @@
 
 namespace lockstep {
 
-enum class DType : uint8_t { f32, bf16, i32, i64 };
+enum class DType : uint8_t { f32, bf16, f64, i32, i64 };
 
 // Storage only: arithmetic is done in float. Rounds to nearest even; a NaN stays a NaN.
 struct bfloat16 {
@@ -31,6 +32,8 @@ constexpr int64_t size_of(DType dtype) {
       return 4;
     case DType::bf16:
       return 2;
+    case DType::f64:
+      return 8;
     case DType::i32:
       return 4;
     case DType::i64:
@@ -45,6 +48,8 @@ constexpr std::string_view to_string(DType dtype) {
       return "f32";
     case DType::bf16:
       return "bf16";
+    case DType::f64:
+      return "f64";
     case DType::i32:
       return "i32";
     case DType::i64:
@@ -53,7 +58,7 @@ constexpr std::string_view to_string(DType dtype) {
   return "?";
 }
 
-constexpr bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; }
+constexpr bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f64; }
 
 template <class T>
 constexpr DType dtype_of();
@@ -64,6 +69,10 @@ constexpr DType dtype_of<float>() {
 template <>
 constexpr DType dtype_of<bfloat16>() {
   return DType::bf16;
+}
+template <>
+constexpr DType dtype_of<double>() {
+  return DType::f64;
 }
 template <>
 constexpr DType dtype_of<int32_t>() {

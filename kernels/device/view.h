@@ -27,20 +27,17 @@ class Shape {
     for (size_t i = 0; i < sizes.size(); ++i) {
       check(sizes[i] >= 0, ErrorCode::plan, [&] { return str("dimension ", i, " has negative size ", sizes[i]); });
       sizes_[i] = sizes[i];
+      size_ *= sizes[i];
     }
   }
 
   int rank() const { return rank_; }
   int64_t operator[](int i) const { return sizes_[size_t(i)]; }
-  int64_t size() const {
-    int64_t n = 1;
-    for (int i = 0; i < rank_; ++i) n *= sizes_[size_t(i)];
-    return n;
-  }
+  int64_t size() const { return size_; }  // number of elements
   std::span<const int64_t> sizes() const { return {sizes_.data(), size_t(rank_)}; }
 
   friend bool operator==(const Shape& a, const Shape& b) {
-    if (a.rank_ != b.rank_) return false;
+    if (a.rank_ != b.rank_ || a.size_ != b.size_) return false;
     for (int i = 0; i < a.rank_; ++i)
       if (a[i] != b[i]) return false;
     return true;
@@ -48,6 +45,7 @@ class Shape {
 
  private:
   std::array<int64_t, kMaxRank> sizes_{};
+  int64_t size_ = 1;
   int32_t rank_ = 0;
 };
 

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layouts: which mesh axis splits which dimension of a variable. Values about names; they know neither memory nor
+// ranks.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+// One entry per dimension: the mesh axis that splits it, or "" where it is whole. The layout of a scalar is explicitly
+// empty, which is something else than having no layout.
+struct Layout {
+  std::vector<std::string> axes;
+
+  static Layout replicated(int rank) { return {std::vector<std::string>(size_t(rank))}; }
+  bool is_replicated() const {
+    for (const std::string& axis : axes)
+      if (!axis.empty()) return false;
+    return true;
+  }
+  friend bool operator==(const Layout&, const Layout&) = default;
+};
+
+std::string to_string(const Layout& layout);  // "[]", "[-, data]"
+
+}  // namespace lockstep

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/pointwise.h"
+
+#include "kernels/dropout.h"
+#include "runtime/ops.h"
+
+namespace lockstep {
+namespace {
+
+template <class F>
+Tensor unary(const Call& call, std::string_view name, const Tensor& x) {
+  Tensor y = call.context.empty_like(x);
+  call.context.launch(Unary<F>{.out = y, .in = x});
+  call.record(name, {x.position()}, y, [x](Context& context, Gradients& grad) {
+    context.launch(UnaryGrad<F>{.d_in = grad.in(0), .d_out = grad.out(), .in = x});
+  });
+  return y;
+}
+
+void check_equal_shapes(std::string_view op, const Tensor& a, const Tensor& b) {
+  check(a.shape() == b.shape(), ErrorCode::plan, [&] {
+    return str(op, ": expected two tensors of one shape, got ", to_string(a.shape()), " and ", to_string(b.shape()));
+  });
+}
+
+}  // namespace
+
+Tensor relu(Call call, const Tensor& x) { return unary<Relu>(call, "relu", x); }
+Tensor gelu(Call call, const Tensor& x) { return unary<Gelu>(call, "gelu", x); }
+Tensor tanh(Call call, const Tensor& x) { return unary<Tanh>(call, "tanh", x); }
+Tensor sigmoid(Call call, const Tensor& x) { return unary<Sigmoid>(call, "sigmoid", x); }
+
+Tensor add(Call call, const Tensor& a, const Tensor& b) {
+  check_equal_shapes("add", a, b);
+  Tensor y = call.context.empty_like(a);
+  call.context.launch(Binary<Plus>{.out = y, .a = a, .b = b});
+  call.record("add", {a.position(), b.position()}, y, [](Context&, Gradients& grad) {
+    if (grad.wanted(0)) grad.pass(0);
+    if (grad.wanted(1)) grad.pass(1);
+  });
+  return y;
+}
+
+Tensor multiply(Call call, const Tensor& a, const Tensor& b) {
+  check_equal_shapes("multiply", a, b);
+  Tensor y = call.context.empty_like(a);
+  call.context.launch(Binary<Times>{.out = y, .a = a, .b = b});
+  call.record("multiply", {a.position(), b.position()}, y, [a, b](Context& context, Gradients& grad) {
+    if (grad.wanted(0)) context.launch(Binary<Times>{.out = grad.in(0), .a = grad.out(), .b = b});
+    if (grad.wanted(1)) context.launch(Binary<Times>{.out = grad.in(1), .a = grad.out(), .b = a});
+  });
+  return y;
+}
+
+Tensor dropout(Call call, const Tensor& x, float rate) {
+  check(rate >= 0 && rate < 1, ErrorCode::usage, [&] { return str("dropout: expected a rate in [0, 1), got ", rate); });
+  Context& context = call.context;
+  if (!context.training() || rate == 0) return x;
+  RandomPosition& random = context.random();
+  check(x.shape().rank() >= 1 && random.sample_ids.size() == x.shape()[0], ErrorCode::plan, [&] {
+    return str("dropout: expected one sample id per row of ", to_string(x.shape()), ", got ", random.sample_ids.size(),
+               "; set Context::random().sample_ids");
+  });
+  Tensor mask = context.empty_like(x);
+  context.launch(DropoutMask{.mask = mask,
+                             .sample_ids = random.sample_ids,
+                             .seed = random.seed,
+                             .step = random.step,
+                             .op = random.next_op++,
+                             .rate = rate});
+  return multiply(call, x, mask);
+}
+
+Tensor reshape(Call call, const Tensor& x, const Shape& shape) {
+  Tensor y = x.reshaped(shape);
+  call.record("reshape", {x.position()}, y, [](Context&, Gradients& grad) { grad.pass(0); });
+  return y;
+}
+
+}  // namespace lockstep
