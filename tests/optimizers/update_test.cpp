@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+
+#include "kernels/device/check.h"
+#include "tests/optimizers/flat_variables.h"
+
+namespace lockstep {
+namespace {
+
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Every rule there is, in every variant that runs other code.
+std::vector<std::unique_ptr<Optimizer>> every_rule() {
+  std::vector<std::unique_ptr<Optimizer>> rules;
+  for (const std::string_view name : optimizer_names()) rules.push_back(make_optimizer(name));
+  rules.push_back(make_optimizer("sgd", {{"momentum", 0.9}}));
+  rules.push_back(make_optimizer("sgd", {{"momentum", 0.9}, {"nesterov", 1}, {"weight_decay", 0.01}}));
+  rules.push_back(make_optimizer("adam", {{"amsgrad", 1}}));
+  return rules;
+}
+
+// Values of all sizes, from subnormal to 1e18, with zeros.
+std::vector<float> values_of_all_sizes(size_t n, uint32_t seed, bool positive) {
+  std::mt19937 random(seed);
+  std::vector<float> values(n);
+  for (float& x : values) {
+    const int exponent = int(random() % 200) - 140;
+    const float mantissa = float(random() % 4096) / 4096;
+    x = std::ldexp(random() % 3 ? mantissa : 1 + mantissa, random() % 2 ? exponent : 0);
+    if (!positive && random() % 2) x = -x;
+  }
+  return values;
+}
+
+FlatVariables trained_variables(const Optimizer& optimizer, size_t n) {
+  FlatVariables variables(optimizer, values_of_all_sizes(n, 1, false));
+  variables.grad = values_of_all_sizes(n, 2, false);
+  for (size_t i = 0; i < variables.slots.size(); ++i)
+    variables.slots[i] = values_of_all_sizes(n, uint32_t(3 + i), i > 0);
+  return variables;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void expect_same_bits(const FlatVariables& a, const FlatVariables& b, const std::string& what) {
+  EXPECT_TRUE(same_bits(a.param, b.param)) << what << ": parameters differ";
+  EXPECT_TRUE(same_bits(a.grad, b.grad)) << what << ": gradients differ";
+  for (size_t i = 0; i < a.slots.size(); ++i)
+    EXPECT_TRUE(same_bits(a.slots[i], b.slots[i])) << what << ": slots " << i << " differ";
+}
+
+constexpr StepScalars kScaled{.grad_scale = 0.37f, .skip = false};
+
+TEST(OptimizerUpdate, GivesTheSameBitsWhereverRangesAreCut) {
+  constexpr int64_t n = 83;
+  Stream stream = Stream::cpu();
+  for (const auto& rule : every_rule()) {
+    FlatVariables one_by_one = trained_variables(*rule, n);
+    for (int64_t i = 0; i < n; ++i) one_by_one.update_range(*rule, stream, 3, 0.01, kScaled, i, i + 1);
+    for (int64_t cut = 0; cut <= n; ++cut) {
+      FlatVariables cut_once = trained_variables(*rule, n);
+      cut_once.update_range(*rule, stream, 3, 0.01, kScaled, 0, cut);
+      cut_once.update_range(*rule, stream, 3, 0.01, kScaled, cut, n);
+      expect_same_bits(cut_once, one_by_one, str(rule->name(), " cut at ", cut));
+    }
+  }
+}
+
+TEST(OptimizerUpdate, GivesTheSameBitsForAnyNumberOfThreads) {
+  constexpr int64_t n = 150'001;  // enough for the walk to use its threads
+  for (const auto& rule : every_rule()) {
+    FlatVariables expected = trained_variables(*rule, n);
+    Stream one = Stream::cpu(1);
+    expected.update_range(*rule, one, 3, 0.01, kScaled, 0, n);
+    for (const int threads : {2, 3}) {
+      FlatVariables variables = trained_variables(*rule, n);
+      Stream stream = Stream::cpu(threads);
+      variables.update_range(*rule, stream, 3, 0.01, kScaled, 0, n);
+      expect_same_bits(variables, expected, str(rule->name(), " with ", threads, " threads"));
+    }
+  }
+}
+
+TEST(OptimizerUpdate, ClearsTheGradientToPositiveZero) {
+  for (const auto& rule : every_rule()) {
+    FlatVariables variables = trained_variables(*rule, 37);
+    variables.update(*rule, 1);
+    EXPECT_TRUE(same_bits(variables.grad, std::vector<float>(37))) << rule->name();
+  }
+}
+
+TEST(OptimizerUpdate, ASkippedStepLeavesEverythingAndClearsTheGradient) {
+  const float nan = std::nanf("");
+  for (const auto& rule : every_rule()) {
+    const FlatVariables before = trained_variables(*rule, 37);
+    FlatVariables after = before;
+    after.grad[3] = nan;
+    after.grad[36] = std::numeric_limits<float>::infinity();
+    after.update(*rule, 1, {.grad_scale = nan, .skip = true});
+    FlatVariables expected = before;
+    expected.grad.assign(37, 0);
+    expect_same_bits(after, expected, std::string(rule->name()));
+  }
+}
+
+TEST(OptimizerUpdate, MultipliesTheGradientWithTheOneFactor) {
+  for (const auto& rule : every_rule()) {
+    FlatVariables scaled = trained_variables(*rule, 37), plain = scaled;
+    for (float& g : plain.grad) g *= 0.25f;
+    scaled.update(*rule, 5, {.grad_scale = 0.25f, .skip = false});
+    plain.update(*rule, 5);
+    expect_same_bits(scaled, plain, std::string(rule->name()));
+  }
+}
+
+TEST(OptimizerUpdate, DecaysTheParameterBeforeTheRuleByTheRateOfThisStep) {
+  // Decay first: 2 - 0.5 * 0.25 * 2 = 1.75, then the gradient: 1.75 - 0.5 * 1. The optimizer's own rate plays no part.
+  const auto sgd = make_optimizer("sgd", {{"learning_rate", 8}, {"weight_decay", 0.25}});
+  FlatVariables variables(*sgd, {2});
+  variables.grad = {1};
+  Stream stream = Stream::cpu();
+  variables.update_range(*sgd, stream, 1, 0.5, {}, 0, 1);
+  EXPECT_THAT(variables.param, ElementsAre(1.25f));
+}
+
+TEST(OptimizerUpdate, WeightDecayZeroChangesNoBit) {
+  const auto adam = make_optimizer("adam"), adamw = make_optimizer("adamw", {{"weight_decay", 0}});
+  FlatVariables a = trained_variables(*adam, 37), b = a;
+  a.update(*adam, 2);
+  b.update(*adamw, 2);
+  expect_same_bits(a, b, "adamw without decay");
+}
+
+TEST(OptimizerUpdate, ALearningRateOfZeroOnlyGathersMoments) {
+  const auto adamw = make_optimizer("adamw");
+  FlatVariables variables(*adamw, {1, -2});
+  variables.grad = {3, 4};
+  Stream stream = Stream::cpu();
+  variables.update_range(*adamw, stream, 1, 0, {}, 0, 2);
+  EXPECT_THAT(variables.param, ElementsAre(1, -2));
+  EXPECT_NEAR(variables.slots[0][0], 0.3f, 1e-7f);
+}
+
+TEST(OptimizerUpdate, AnElementThatNeverSawAGradientStays) {
+  for (const auto& rule : every_rule()) {
+    FlatVariables variables(*rule, {0, 0});
+    for (int64_t step = 1; step <= 3; ++step) variables.update(*rule, step);
+    EXPECT_THAT(variables.param, Each(0)) << rule->name();
+  }
+}
+
+TEST(OptimizerUpdate, TakesEmptyRanges) {
+  for (const auto& rule : every_rule()) {
+    FlatVariables variables(*rule, {});
+    EXPECT_NO_THROW(variables.update(*rule, 1));
+  }
+}
+
+// The message of the error that an update of adam with these arguments ends in.
+std::string update_error(int64_t step, double learning_rate, View param, View grad, std::vector<View> slots,
+                         ErrorCode code = ErrorCode::internal) {
+  const auto adam = make_optimizer("adam");
+  const StepScalars scalars;
+  Stream stream = Stream::cpu();
+  try {
+    adam->update(stream, step, learning_rate, &scalars, param, grad, slots);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(OptimizerUpdate, WrongArgumentsAreErrorsThatNameTheCulprit) {
+  std::vector<float> memory(8);
+  const auto view = [&](int64_t n, DType dtype = DType::f32) {
+    return View{memory.data(), dtype, DeviceKind::cpu, Shape{n}};
+  };
+  const View four = view(4), five = view(5);
+  EXPECT_THAT(update_error(0, 0.1, four, four, {four, four}), HasSubstr("adam: expected a step from 1"));
+  EXPECT_THAT(update_error(1, 0.1, four, five, {four, four}), HasSubstr("the gradient to be 4 elements"));
+  EXPECT_THAT(update_error(1, 0.1, four, four, {four, five}), HasSubstr("slot velocity to be 4 elements"));
+  EXPECT_THAT(update_error(1, 0.1, four, four, {four}), HasSubstr("expected 2 slots, got 1"));
+  EXPECT_THAT(update_error(1, 0.1, view(4, DType::bf16), four, {four, four}), HasSubstr("got 4 of bf16"));
+  for (const double bad : {-0.1, std::nan(""), HUGE_VAL})
+    EXPECT_THAT(update_error(7, bad, four, four, {four, four}, ErrorCode::numbers),
+                HasSubstr("expected a learning rate that is finite and not negative"));
+  EXPECT_THAT(memory, Each(0));
+}
+
+}  // namespace
+}  // namespace lockstep

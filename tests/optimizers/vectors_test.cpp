@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// The numbers of Keras' own tests and float64 evaluations of its formulas (vectors.json), as far as they concern what
+// an optimizer does to a flat range. The others are listed with the reason why not.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "tests/optimizers/flat_variables.h"
+
+namespace lockstep {
+namespace {
+
+using nlohmann::json;
+
+json vectors() {
+  std::ifstream file(OPTIMIZER_VECTORS);
+  EXPECT_TRUE(file) << OPTIMIZER_VECTORS;
+  return json::parse(file).at("vectors");
+}
+
+std::string optimizer_of(const json& vector) {
+  const json& from = vector.contains("inner") ? vector.at("inner") : vector;
+  return from.contains("optimizer") ? from.at("optimizer").get<std::string>() : "";
+}
+
+// Settings that are not an optimizer's but the training step's.
+const std::set<std::string> kStepSettings = {"clipvalue"};
+
+// Why the vector is not for this level; empty when it is.
+std::string reason_to_leave(const json& vector) {
+  const std::string kind = vector.at("kind"), id = vector.at("id"), optimizer = optimizer_of(vector);
+  if (kind == "schedule") return "learning-rate schedules belong to the training step";
+  if (kind == "clip") return "norms and clipping belong to the training step, which hands in one grad_scale";
+  if (kind == "state") return "the iteration counter is the training step's";
+  if (kind == "errors" || kind == "overwrite") return "which variables have gradients is the training step's affair";
+  if (kind == "multi") return "one optimizer per run is built";
+  if (kind == "property") return "accumulation, constraints and warm-up belong to the training step";
+  if (kind == "loss_scale" && id != "loss_scale/finite_step")
+    return "the loss scale's own state is the training step's";
+  if (kind == "newton_schulz" || kind == "muon") return "Muon is not built";
+  if (optimizer != "SGD" && optimizer != "Adam" && optimizer != "AdamW") return optimizer + " is not built";
+  for (const char* key : {"gradient_accumulation_steps", "ema_overwrite_frequency"})
+    if (vector.at("settings").contains(key)) return std::string(key) + " belongs to the training step";
+  return "";
+}
+
+std::unique_ptr<Optimizer> make(const json& vector, bool excluded_from_weight_decay = false) {
+  std::string name = optimizer_of(vector);
+  std::ranges::transform(name, name.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  std::map<std::string, double> options;
+  const json& settings = (vector.contains("inner") ? vector.at("inner") : vector).at("settings");
+  for (const auto& [key, value] : settings.items()) {
+    if (kStepSettings.contains(key) || key.find("ema") != std::string::npos) continue;
+    options[key] = value.is_boolean() ? double(value.get<bool>()) : value.get<double>();
+  }
+  if (excluded_from_weight_decay) options["weight_decay"] = 0;
+  return make_optimizer(name, options);
+}
+
+std::vector<double> numbers(const json& value) {
+  if (value.is_number()) return {value.get<double>()};
+  std::vector<double> all;
+  for (const json& part : value)
+    for (const double x : numbers(part)) all.push_back(x);
+  return all;
+}
+
+std::vector<float> floats(const json& value) {
+  const std::vector<double> all = numbers(value);
+  return {all.begin(), all.end()};
+}
+
+// |actual - expected| <= absolute + relative * |expected|
+void expect_close(const std::vector<float>& actual, const json& expected, double absolute, double relative,
+                  const std::string& what) {
+  const std::vector<double> wanted = numbers(expected);
+  ASSERT_EQ(actual.size(), wanted.size()) << what;
+  for (size_t i = 0; i < wanted.size(); ++i)
+    EXPECT_NEAR(actual[i], wanted[i], absolute + relative * std::abs(wanted[i])) << what << " element " << i;
+}
+
+// Against float64: a step rounds the parameter once or twice (2^-24 relative each) and the move a few times; the
+// vectors have at most five steps of moves below one.
+constexpr double kReferenceTolerance = 6e-7;
+
+// Keras clips before the optimizer sees the gradient; here the training step would.
+std::vector<float> gradient(const json& vector, size_t step, size_t variable) {
+  if (vector.contains("per_replica_gradients_per_step")) {
+    std::vector<float> sum = floats(vector.at("per_replica_gradients_per_step").at(step));
+    for (float& g : sum) g *= vector.at("num_replicas").get<float>();
+    return sum;
+  }
+  std::vector<float> g = floats(vector.at("gradients_per_step").at(step).at(variable));
+  if (const json& settings = vector.at("settings"); settings.contains("clipvalue")) {
+    const float limit = settings.at("clipvalue");
+    for (float& x : g) x = std::clamp(x, -limit, limit);
+  }
+  return g;
+}
+
+// Compares one variable after `step` (from 1) with whatever the vector says about it; returns the comparisons made.
+int compare(const json& vector, const std::vector<float>& actual, size_t step, size_t variable) {
+  const std::string id = vector.at("id"), key = std::to_string(step), what = id + " step " + key;
+  int compared = 0;
+  // A vector with one variable may leave the list of variables out.
+  const auto of_variable = [&](const json& value) { return value.at(0).is_array() ? value.at(variable) : value; };
+  const bool averaged = vector.at("settings").contains("use_ema");
+  if (vector.contains("expected_after_step") && vector.at("expected_after_step").contains(key) && !averaged) {
+    const json& expected = of_variable(vector.at("expected_after_step").at(key));
+    expect_close(actual, expected, vector.at("atol"), vector.at("rtol"), what);
+    ++compared;
+  }
+  if (vector.contains("ref_float64_after_step") && vector.at("ref_float64_after_step").contains(key)) {
+    const json& expected = of_variable(vector.at("ref_float64_after_step").at(key));
+    expect_close(actual, expected, kReferenceTolerance, kReferenceTolerance, what + " (float64)");
+    ++compared;
+  }
+  if (vector.contains("ref_float64")) {
+    const json& expected = vector.at("ref_float64").at("plain_adam").at(step - 1);
+    expect_close(actual, expected, kReferenceTolerance, kReferenceTolerance, what + " (float64)");
+    ++compared;
+  }
+  return compared;
+}
+
+void run_steps(const json& vector) {
+  const json& gradients = vector.contains("gradients_per_step") ? vector.at("gradients_per_step")
+                                                                : vector.at("per_replica_gradients_per_step");
+  const bool unscale = vector.at("settings").contains("initial_scale");
+  const StepScalars scalars{.grad_scale = unscale ? 1 / vector.at("settings").at("initial_scale").get<float>() : 1};
+  int compared = 0;
+  for (size_t i = 0; i < vector.at("variables").size(); ++i) {
+    const json& variable = vector.at("variables").at(i);
+    const auto optimizer = make(vector, variable.value("excluded_from_weight_decay", false));
+    FlatVariables flat(*optimizer, floats(variable.at("initial")));
+    for (size_t step = 1; step <= gradients.size(); ++step) {
+      flat.grad = gradient(vector, step - 1, i);
+      flat.update(*optimizer, int64_t(step), scalars);
+      compared += compare(vector, flat.param, step, i);
+    }
+  }
+  EXPECT_GT(compared, 0) << vector.at("id") << " was run without a comparison";
+}
+
+// Fresh optimizers in turn, each on some of the variables, one step of zero gradients each.
+void run_weight_decay_sequence(const json& vector) {
+  std::map<std::string, std::vector<float>> values;
+  for (const json& variable : vector.at("variables")) values[variable.at("name")] = floats(variable.at("initial"));
+  for (const json& apply : vector.at("applies")) {
+    for (const std::string name : apply.at("vars")) {
+      const json& exclude = apply.at("exclude");
+      const auto listed = [&](const char* key) {
+        return exclude.is_object() && exclude.contains(key) && std::ranges::count(exclude.at(key), json(name)) > 0;
+      };
+      const auto optimizer = make(vector, listed("var_names") || listed("var_list"));
+      FlatVariables flat(*optimizer, values[name]);
+      flat.update(*optimizer, 1);
+      values[name] = flat.param;
+    }
+  }
+  for (const auto& [name, expected] : vector.at("expected_final").items())
+    expect_close(values.at(name), expected, 1.5e-6, 0, vector.at("id").get<std::string>() + " " + name);
+}
+
+TEST(OptimizerVectors, AgreeWithKerasAndWithTheReferenceInDouble) {
+  std::vector<std::string> covered;
+  for (const json& vector : vectors()) {
+    if (!reason_to_leave(vector).empty()) continue;
+    covered.push_back(vector.at("id"));
+    if (vector.at("kind") == "weight_decay_sequence") {
+      run_weight_decay_sequence(vector);
+    } else {
+      run_steps(vector);
+    }
+  }
+  // In full, so that no vector can drop out unnoticed.
+  EXPECT_THAT(covered, testing::UnorderedElementsAre("adam/single_step", "adamw/single_step", "sgd/single_step",
+                                                     "adamw/weight_decay", "sgd/weight_decay", "adam/ema",
+                                                     "loss_scale/finite_step", "dist_tf/single_step",
+                                                     "own/adam_amsgrad", "own/adamw_excl", "own/adam_clip_then_decay",
+                                                     "own/sgd_momentum", "own/sgd_nesterov"));
+  for (const std::string& id : covered) std::cout << "covered  " << id << "\n";
+}
+
+TEST(OptimizerVectors, WhatIsLeftForLaterIsListedWithTheReason) {
+  for (const json& vector : vectors()) {
+    const std::string reason = reason_to_leave(vector);
+    if (!reason.empty()) std::cout << "left     " << vector.at("id").get<std::string>() << ": " << reason << "\n";
+  }
+}
+
+}  // namespace
+}  // namespace lockstep
