@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Benchmark rows of kernels: memory roofs, and the optimizers against them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/device/device.h"
+#include "kernels/device/memory.h"
+#include "tools/benchmark.h"
+
+namespace lockstep {
+
+struct MemoryBenchOptions {
+  int64_t elements = int64_t(1) << 26;  // of f32; far beyond any cache
+  TimingOptions timing = {.warmup_rounds = 1, .rounds = 7};
+};
+
+// In-place add and copy in GB/s, with the stream's threads.
+std::vector<BenchmarkRow> bench_memory(Stream& stream, Pool& pool, const MemoryBenchOptions& options = {});
+
+// Every optimizer of the factory in GB/s; the roof is the in-place add, timed in turn with it.
+std::vector<BenchmarkRow> bench_optimizers(Stream& stream, Pool& pool, const MemoryBenchOptions& options = {});
+
+}  // namespace lockstep

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels that do nothing but move memory: the roofs that memory-bound kernels are measured against.
+#pragma once
+
+#include "kernels/device/device.h"
+#include "kernels/device/view.h"
+
+namespace lockstep {
+
+// x[i] += constant: 8 bytes an element
+struct AddInPlace {
+  View x;
+  float constant;
+};
+void run(Cpu, Stream&, const AddInPlace&);
+void run(Cuda, Stream&, const AddInPlace&);
+
+// out[i] = in[i]: 8 bytes an element
+struct CopyArray {
+  View out;
+  ConstView in;
+};
+void run(Cpu, Stream&, const CopyArray&);
+void run(Cuda, Stream&, const CopyArray&);
+
+// out[i] = ordinary numbers in [low, high), no two neighbours alike: power and speed depend on data.
+struct FillSpread {
+  View out;
+  float low, high;
+};
+void run(Cpu, Stream&, const FillSpread&);
+void run(Cuda, Stream&, const FillSpread&);
+
+}  // namespace lockstep
