@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Threads are ours: a block belongs to the thread that calls.
+#define EIGEN_DONT_PARALLELIZE
+#include <Eigen/Core>
+
+#include "kernels/matmul_cpu.h"
+
+namespace lockstep::eigen {
+namespace {
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Stride = Eigen::OuterStride<>;
+using ConstMap = Eigen::Map<const Matrix, Eigen::Unaligned, Stride>;
+using Map = Eigen::Map<Matrix, Eigen::Unaligned, Stride>;
+
+template <class A, class B>
+void multiply(const MatmulBlock& block, const A& a, const B& b) {
+  Map out(block.out, block.m, block.n, Stride(block.ld_out));
+  if (!block.accumulate) out.setZero();
+  out.noalias() += a * b;
+}
+
+}  // namespace
+
+void matmul_block(const MatmulBlock& block) {
+  const int64_t m = block.m, n = block.n, k = block.k;
+  const ConstMap a(block.a, block.transpose_a ? k : m, block.transpose_a ? m : k, Stride(block.ld_a));
+  const ConstMap b(block.b, block.transpose_b ? n : k, block.transpose_b ? k : n, Stride(block.ld_b));
+  if (block.transpose_a && block.transpose_b) return multiply(block, a.transpose(), b.transpose());
+  if (block.transpose_a) return multiply(block, a.transpose(), b);
+  if (block.transpose_b) return multiply(block, a, b.transpose());
+  multiply(block, a, b);
+}
+
+std::string_view matmul_library() {
+  static const std::string name =
+      str("Eigen ", EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION);
+  return name;
+}
+
+}  // namespace lockstep::eigen
