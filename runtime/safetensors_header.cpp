@@ -25,7 +25,7 @@ std::optional<DType> dtype_named(std::string_view name) {
 }
 
 // As a JSON text. The library's own exception would not say which file it was for.
-std::string quoted(const nlohmann::json& value) {
+std::string json_text(const nlohmann::json& value) {
   try {
     return value.dump();
   } catch (const nlohmann::json::exception&) {
@@ -279,11 +279,11 @@ SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_
 std::string format_safetensors_header(std::span<const StoredTensor> tensors,
                                       const std::map<std::string, std::string>& metadata) {
   std::string text = "{";
-  if (!metadata.empty()) text += str('"', kMetadataKey, "\":", quoted(metadata));
+  if (!metadata.empty()) text += str('"', kMetadataKey, "\":", json_text(metadata));
   for (const StoredTensor& tensor : tensors) {
     if (text.size() > 1) text += ',';
-    text += str(quoted(tensor.name), ":{\"dtype\":\"", safetensors_name(tensor.dtype),
-                "\",\"shape\":", quoted(tensor.shape), ",\"data_offsets\":[", tensor.begin, ",",
+    text += str(json_text(tensor.name), ":{\"dtype\":\"", safetensors_name(tensor.dtype),
+                "\",\"shape\":", json_text(tensor.shape), ",\"data_offsets\":[", tensor.begin, ",",
                 tensor.begin + tensor.bytes, "]}");
   }
   text += '}';
