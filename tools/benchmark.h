@@ -13,14 +13,14 @@
 namespace lockstep {
 
 struct BenchmarkRow {
-  std::string name;
+  std::string name = {};
   double value = 0;
-  std::string unit;
+  std::string unit = {};
   double roof = 0;           // what the machine allows, in `unit`, measured in the same run; 0: no roof
   double share_of_roof = 0;  // median of the rounds' own ratios, so it may differ a little from value / roof
   int64_t bytes = 0;         // moved by one call, by formula
   int64_t flops = 0;         // done by one call, by formula; 0: memory is what counts
-  std::string note;
+  std::string note = {};
 };
 
 struct TimingOptions {
