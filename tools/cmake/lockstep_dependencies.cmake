@@ -51,6 +51,11 @@ lockstep_decide(LOCKSTEP_CUDA ${cuda_found} "a CUDA compiler (nvcc)" LOCKSTEP_HA
 if(LOCKSTEP_HAS_CUDA)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
+  # CMake 3.25 does not know that nvcc from 13.0 on speaks C++20.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  endif()
 endif()
 
 set(nccl_found FALSE)
@@ -62,29 +67,38 @@ if(LOCKSTEP_HAS_CUDA AND NOT LOCKSTEP_NCCL STREQUAL "OFF")
 endif()
 lockstep_decide(LOCKSTEP_NCCL ${nccl_found} "NCCL beside a CUDA build" LOCKSTEP_HAS_NCCL)
 
+# One block that says what was found and chosen; also left in choices.txt for the scripts.
 function(lockstep_print_choices)
+  set(gemm "Eigen ${Eigen3_VERSION}")
   if(LOCKSTEP_HAS_ONEDNN)
     set(gemm "oneDNN ${dnnl_VERSION}")
-  else()
-    set(gemm "Eigen ${Eigen3_VERSION}")
   endif()
+  set(mpi "no (ranks as threads only)")
   if(LOCKSTEP_HAS_MPI)
-    set(mpi "yes (${MPI_C_LIBRARIES})")
-  else()
-    set(mpi "no (thread ranks only)")
+    list(GET MPI_C_LIBRARIES 0 library)
+    set(mpi "MPI ${MPI_C_VERSION}, ${library}")
   endif()
+  set(cuda "no")
+  set(nccl "no")
   if(LOCKSTEP_HAS_CUDA)
-    set(cuda "yes (nvcc ${CMAKE_CUDA_COMPILER_VERSION}, ${CMAKE_CUDA_ARCHITECTURES})")
-  else()
-    set(cuda "no")
+    set(cuda "yes (nvcc ${CMAKE_CUDA_COMPILER_VERSION}, for ${CMAKE_CUDA_ARCHITECTURES})")
   endif()
-  message(STATUS "")
-  message(STATUS "Lockstep ${PROJECT_VERSION} is built with")
-  message(STATUS "  compiler      ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}, -march=${LOCKSTEP_MARCH_USED}")
-  message(STATUS "  MPI           ${mpi}")
-  message(STATUS "  GEMM library  ${gemm}")
-  message(STATUS "  CUDA          ${cuda}")
-  message(STATUS "  NCCL          ${LOCKSTEP_HAS_NCCL}")
-  message(STATUS "  sanitizers    ${LOCKSTEP_SANITIZE}")
-  message(STATUS "")
+  if(LOCKSTEP_HAS_NCCL)
+    set(nccl "yes")
+  endif()
+  set(sanitizers "none")
+  if(LOCKSTEP_SANITIZE)
+    set(sanitizers "${LOCKSTEP_SANITIZE}")
+  endif()
+  string(JOIN "\n" block
+    "Lockstep ${PROJECT_VERSION} is built in ${PROJECT_BINARY_DIR} with"
+    "  compiler      ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}, -march=${LOCKSTEP_MARCH_USED}"
+    "  MPI           ${mpi}"
+    "  GEMM library  ${gemm}"
+    "  CUDA          ${cuda}"
+    "  NCCL          ${nccl}"
+    "  sanitizers    ${sanitizers}"
+    "")
+  file(WRITE ${PROJECT_BINARY_DIR}/choices.txt "${block}")
+  message("\n${block}")
 endfunction()

@@ -20,12 +20,13 @@ if(LOCKSTEP_MARCH STREQUAL "AUTO")
   endif()
 endif()
 
+# A program that never calls cuBLASLt must not load its 540 MB.
+add_link_options(-Wl,--as-needed)
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>")
 # No contraction: + - * / and sqrt then round alike in vector bodies, scalar tails and on the GPU.
 # No errno: it keeps sqrt from being vectorised.
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-fno-math-errno;-fno-trapping-math>")
-# CMake 3.25 does not know that nvcc 13 speaks C++20.
-add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-fmad=false;-Xcompiler=-Wall;-Xcompiler=-fopenmp>")
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;-Xcompiler=-Wall;-Xcompiler=-fopenmp>")
 if(NOT LOCKSTEP_MARCH_USED STREQUAL "default")
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-march=${LOCKSTEP_MARCH_USED}>")
 endif()

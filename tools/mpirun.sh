@@ -1,0 +1,24 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# mpirun with the settings that make it start anywhere: as root, on fewer cores than ranks, without ssh, in a pipe.
+# usage: tools/mpirun.sh -np N PROGRAM [ARGUMENT...]
+set -eu
+
+# The settings are Open MPI's; other launchers ignore them. What the user has set stays.
+if [ "$(id -u)" -eq 0 ]; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1}"
+export OMPI_MCA_btl_base_warn_component_unused="${OMPI_MCA_btl_base_warn_component_unused:-0}"
+if ! command -v ssh >/dev/null && ! command -v rsh >/dev/null; then
+  # It looks for a remote shell even when every rank is local.
+  export OMPI_MCA_plm_rsh_agent="${OMPI_MCA_plm_rsh_agent:-/bin/false}"
+fi
+# Open MPI gives ranks a terminal of their own even when its output goes to a pipe or a file.
+[ -t 1 ] || export TERM=dumb
+
+command -v mpirun >/dev/null || {
+  echo "mpirun.sh: error: mpirun is not installed (Debian: openmpi-bin); 'lockstep train --ranks N' runs ranks as threads" >&2
+  exit 1
+}
+exec mpirun "$@"

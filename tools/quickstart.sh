@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# From a fresh clone to a trained classifier: installs, builds, trains on Fashion-MNIST with two MPI ranks.
+set -eu
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'END'
+usage: tools/quickstart.sh [--cuda] [--no-install] [-- OPTIONS FOR lockstep train]
+
+Installs missing Debian packages, builds preset `cpu` into build/cpu and trains with `mpirun -np 2`:
+  lockstep train --model mlp --epochs 5
+
+  --cuda         build preset `cuda` (needs nvcc) into build/cuda and train on the GPU
+  --no-install   install nothing
+  -- OPTIONS     passed to lockstep train, instead of the defaults where they name the same: -- --model cnn --epochs 3
+END
+}
+
+preset=cpu
+install=yes
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --cuda) preset=cuda ;;
+    --no-install) install=no ;;
+    --help | -h) usage; exit 0 ;;
+    --) shift; break ;;
+    *) usage >&2; echo "quickstart: error: unknown option '$1' (options for lockstep train go behind --)" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+if [ $preset = cuda ] && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+  echo "quickstart: error: --cuda needs nvcc, which is neither in PATH nor in /usr/local/cuda/bin;" \
+    "install NVIDIA's CUDA toolkit (12.4 or newer), or leave --cuda away" >&2
+  exit 1
+fi
+
+names() {  # names OPTION ARGUMENT...: is the option among the arguments?
+  wanted=$1
+  shift
+  for argument in "$@"; do
+    case "$argument" in "$wanted" | "$wanted"=*) return 0 ;; esac
+  done
+  return 1
+}
+# The program takes each option once, so a default goes in only where the user says nothing.
+names --epochs "$@" || names --steps "$@" || set -- --epochs 5 "$@"
+names --model "$@" || set -- --model mlp "$@"
+[ $preset = cpu ] || names --device "$@" || set -- --device cuda "$@"
+
+[ $install = no ] || tools/install_packages.sh
+tools/configure_and_build.sh $preset
+
+echo "+ mpirun -np 2 build/$preset/lockstep train $*"
+exec tools/mpirun.sh -np 2 "build/$preset/lockstep" train "$@" </dev/null
