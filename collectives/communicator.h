@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A group of ranks and what they do together. Ranks are threads of one process or MPI processes; code above cannot tell.
-// Public functions check their arguments for all implementations; every wait has a deadline and names who is missing.
+// A group of ranks and what they do together. Ranks are threads of one process or MPI processes; code above cannot
+// tell. Public functions check their arguments for all implementations; every wait has a deadline and names who is
+// missing.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -17,15 +19,36 @@
 
 namespace lockstep {
 
-enum class ReduceOp { sum, max, min };
+class NodeGroup;
+
+enum class ReduceOp : uint8_t { sum, max, min };
+std::string_view to_string(ReduceOp op);
 
 // Where this rank runs, relative to the others of its communicator.
 struct Place {
   std::string host;
-  int node = 0;        // nodes are numbered by their lowest rank
+  int node = 0;  // nodes are numbered by their lowest rank
   int nodes = 1;
   int local_rank = 0;  // among the ranks of this node, in rank order
   int local_size = 1;
+};
+
+// Where every rank of a communicator runs.
+struct Roster {
+  std::vector<int> node_of;        // by rank; nodes are numbered by their lowest rank
+  std::vector<std::string> hosts;  // by rank
+};
+
+// One message to or from another rank.
+struct Outgoing {
+  int rank;
+  const void* data;
+  int64_t bytes;
+};
+struct Incoming {
+  int rank;
+  void* data;
+  int64_t bytes;
 };
 
 // A collective in flight. wait() returns, or orders the stream, after it. Each Work is waited for exactly once.
@@ -67,6 +90,8 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   const Place& place() const { return place_; }
+  std::span<const int> node_of() const { return roster_.node_of; }  // by rank
+  std::string describe(int rank) const;                             // "rank 3 (host)"
   // "threads", "mpi": what carries the bytes between ranks.
   virtual std::string_view transport() const = 0;
 
@@ -79,6 +104,10 @@ class Communicator {
   void barrier();
   // The bytes of every rank, in rank order; lengths may differ.
   std::vector<std::string> all_gather_bytes(std::string_view mine);
+  // Sends and receives messages; the lengths of the two sides must agree. Returns when all of them are through.
+  void exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives);
+  // The all-reduce of the transport's own library, for comparison. Error(usage) where there is none.
+  void vendor_all_reduce(View inout, ReduceOp op);
 
   // Ranks with equal `color` form a new communicator, ordered by `key`, then rank. Collective.
   std::unique_ptr<Communicator> split(int color, int key);
@@ -93,23 +122,36 @@ class Communicator {
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
   std::chrono::milliseconds timeout() const { return timeout_; }
 
-  // Ends waiting on every rank of this communicator: threads leave their waits with an Error, MPI processes are ended.
+  // The ranks of this node: barriers and waits on counters in shared memory.
+  virtual NodeGroup& node() = 0;
+
+  // True for the one rank that prints why the run failed, false for all others. Across nodes the node of rank 0 is
+  // given a head start, within which it usually ends the others.
+  virtual bool claim_error_report() noexcept = 0;
+  // Ends waiting on every rank of the job: threads leave their waits with an Error, MPI processes are ended, after the
+  // rank that claimed the report has come here too (or a second has passed).
   virtual void abort(int exit_code) noexcept = 0;
 
  protected:
-  Communicator(int rank, int size, Place place) : rank_(rank), size_(size), place_(std::move(place)) {}
+  Communicator(int rank, Roster roster);
 
  private:
+  void check_host(const ConstView& view, std::string_view kind) const;
+  void record(std::string_view kind, DType dtype, int64_t bytes);
+
   virtual Work do_all_reduce(View inout, ReduceOp op, Stream& after) = 0;
   virtual Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) = 0;
   virtual Work do_all_gather(ConstView in, View out, Stream& after) = 0;
   virtual Work do_broadcast(View inout, int root, Stream& after) = 0;
   virtual void do_barrier() = 0;
   virtual std::vector<std::string> do_all_gather_bytes(std::string_view mine) = 0;
+  virtual void do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives) = 0;
+  virtual void do_vendor_all_reduce(View inout, ReduceOp op) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
   virtual std::unique_ptr<SharedWindow> do_allocate_shared(int64_t bytes) = 0;
 
   int rank_, size_;
+  Roster roster_;
   Place place_;
   std::chrono::milliseconds timeout_{60'000};
   bool recording_ = false;

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launch truth: which rank of how many this process is, by MPI and by the launcher, and an error when the two disagree.
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "collectives/communicator.h"
+
+namespace lockstep {
+
+// What the launcher told this process through its environment.
+struct LauncherClaim {
+  std::string launcher;  // "mpirun", "a PMI launcher", "srun"; empty: started by itself
+  int rank = 0;
+  int size = 1;  // 0: the launcher does not say
+};
+// `variable` looks up an environment variable; null when it is not set. Error(launch) for values that are no numbers.
+LauncherClaim read_launcher(const std::function<const char*(const char*)>& variable);
+LauncherClaim read_launcher();
+// The rank by the launcher, for printing once when there are no ranks to ask yet; 0 where there is no launcher.
+int launcher_rank() noexcept;
+
+// Joins the ranks that the launcher started; one rank by itself never starts MPI. Collective. MPI is finalized when the
+// communicator, its parts and its windows have gone. Error(launch) when launcher and MPI disagree.
+// LOCKSTEP_PRETEND_NODES=n cuts each machine into n nodes, for tests.
+std::unique_ptr<Communicator> connect();
+
+// The body of main(): connects, runs `body` and returns its exit code. A failure is given to `report` on exactly one
+// rank; then every rank of the job ends with exit_code(error).
+int run_connected(const std::function<int(Communicator&)>& body,
+                  const std::function<void(const std::exception&)>& report);
+// 2 for wrong usage, 1 for everything else.
+int exit_code(const std::exception& error);
+
+}  // namespace lockstep

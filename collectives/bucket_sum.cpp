@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collectives/bucket_sum.h"
+
+#include <algorithm>
+
+namespace lockstep {
+
+namespace {
+// Slices start on 128 bytes.
+constexpr int64_t kGrain = 32;
+
+bool inside(LeafRange part, LeafRange whole) { return part.begin >= whole.begin && part.end <= whole.end; }
+
+Range shifted(Range range, int64_t by) { return {range.begin + by, range.end + by}; }
+}  // namespace
+
+LeafStack::LeafStack(int leaves, LeafRange own) : own_(own) {
+  for (int leaf = own.begin; leaf < own.end; ++leaf) {
+    const LeafRange done{own.begin, leaf}, now{own.begin, leaf + 1}, alone{leaf, leaf + 1};
+    std::vector<LeafRange> before = maximal_subtrees(leaves, {&done, 1});
+    const std::vector<LeafRange> after = maximal_subtrees(leaves, {&now, 1});
+    levels_.push_back(int(before.size()));
+    before.push_back(alone);
+    if (leaf + 1 == own.end) {
+      held_ = before;
+    } else {
+      // A finished leaf completes at most one new subtree, from the sums on top of the stack.
+      targets_.push_back(int(after.size()) - 1);
+      merges_.emplace_back(after.back(), std::span(before).subspan(after.size() - 1));
+    }
+  }
+}
+
+int LeafStack::arenas() const { return levels_.empty() ? 1 : *std::ranges::max_element(levels_) + 1; }
+
+void LeafStack::merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const {
+  if (leaf + 1 == own_.end) return;
+  const auto i = size_t(leaf - own_.begin);
+  std::vector<const float*> inputs;
+  for (size_t k = 0; k < merges_[i].inputs(); ++k)
+    inputs.push_back(arenas.at(local_rank, targets_[i] + int(k)) + elements.begin);
+  float* out = arenas.at(local_rank, targets_[i]) + elements.begin;
+  merges_[i].run(out, inputs, elements.size(), threads);
+}
+
+BucketSum::BucketSum(const Communicator& comm, int leaves) : place_(comm.place()) {
+  std::vector<std::vector<int>> ranks(static_cast<size_t>(place_.nodes));
+  for (int rank = 0; rank < comm.size(); ++rank) ranks[size_t(comm.node_of()[size_t(rank)])].push_back(rank);
+  lanes_ = int(std::ranges::min(ranks, {}, &std::vector<int>::size).size());
+  for (const std::vector<int>& members : ranks) {
+    std::vector<LeafRange> owned;
+    for (const int rank : members) owned.push_back(leaves_of(rank, comm.size(), leaves));
+    const bool has_peer = place_.local_rank < lanes_;
+    nodes_.push_back({maximal_subtrees(leaves, owned), has_peer ? members[size_t(place_.local_rank)] : -1});
+  }
+  for (const LeafRange& subtree : nodes_[size_t(place_.node)].subtrees) {
+    std::vector<LeafRange> inputs;
+    std::vector<Held> held;
+    for (int local_rank = 0; local_rank < place_.local_size; ++local_rank) {
+      const int rank = ranks[size_t(place_.node)][size_t(local_rank)];
+      const LeafStack stack(leaves, leaves_of(rank, comm.size(), leaves));
+      for (size_t arena = 0; arena < stack.held().size(); ++arena) {
+        if (!inside(stack.held()[arena], subtree)) continue;
+        inputs.push_back(stack.held()[arena]);
+        held.push_back({local_rank, int(arena)});
+      }
+    }
+    partials_.push_back({TreeSum(subtree, inputs), std::move(held)});
+  }
+  if (place_.nodes == 1) return;
+  std::vector<LeafRange> all;
+  for (const Node& node : nodes_) all.insert(all.end(), node.subtrees.begin(), node.subtrees.end());
+  across_.emplace_back(LeafRange{0, leaves}, all);
+}
+
+Range BucketSum::owned(Range bucket) const {
+  return shifted(part_of(bucket.size(), place_.local_rank, place_.local_size, kGrain), bucket.begin);
+}
+
+float* BucketSum::result(const Arenas& arenas) const {
+  // With several nodes the lanes bring sums in, and lanes are not slices when nodes differ in size: one place for all.
+  return arenas.at(place_.nodes == 1 ? place_.local_rank : 0, 0);
+}
+
+void BucketSum::run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const {
+  if (place_.nodes == 1) {
+    const Range slice = owned(bucket);
+    add_up(partials_[0], arenas, slice, result(arenas) + slice.begin, threads);
+  } else if (place_.local_rank < lanes_) {
+    const Range lane = part_of(bucket.size(), place_.local_rank, lanes_, kGrain);
+    run_across_nodes(comm, arenas, shifted(lane, bucket.begin), threads);
+  }
+}
+
+void BucketSum::add_up(const Partial& partial, const Arenas& arenas, Range elements, float* out, int threads) const {
+  std::vector<const float*> inputs;
+  for (const Held& held : partial.held) inputs.push_back(arenas.at(held.local_rank, held.arena) + elements.begin);
+  partial.sum.run(out, inputs, elements.size(), threads);
+}
+
+// The slice is cut into one part per node. Every node sends the sums of its subtrees to the node of each part, which
+// finishes the tree there and hands the result to all.
+void BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const {
+  const auto part = [&](int node) { return shifted(part_of(slice.size(), node, place_.nodes, kGrain), slice.begin); };
+  const Range mine = part(place_.node);
+  float* sums = result(arenas);
+  std::vector<Outgoing> sends, sums_out;
+  std::vector<Incoming> receives, sums_in;
+  std::vector<std::vector<float>> letters_out(nodes_.size()), letters_in(nodes_.size());
+  std::vector<const float*> inputs;
+  for (int node = 0; node < place_.nodes; ++node) {
+    const auto& [subtrees, peer] = nodes_[size_t(node)];
+    const Range theirs = part(node);
+    std::vector<float>& out = letters_out[size_t(node)];
+    out.resize(partials_.size() * size_t(theirs.size()));
+    for (size_t k = 0; k < partials_.size(); ++k)
+      add_up(partials_[k], arenas, theirs, out.data() + int64_t(k) * theirs.size(), threads);
+    std::vector<float>& in = node == place_.node ? out : letters_in[size_t(node)];
+    in.resize(subtrees.size() * size_t(mine.size()));
+    for (size_t k = 0; k < subtrees.size(); ++k) inputs.push_back(in.data() + int64_t(k) * mine.size());
+    if (node == place_.node) continue;
+    sends.push_back({peer, out.data(), int64_t(out.size() * sizeof(float))});
+    receives.push_back({peer, in.data(), int64_t(in.size() * sizeof(float))});
+    sums_out.push_back({peer, sums + mine.begin, mine.size() * int64_t(sizeof(float))});
+    sums_in.push_back({peer, sums + theirs.begin, theirs.size() * int64_t(sizeof(float))});
+  }
+  comm.exchange(sends, receives);
+  across_[0].run(sums + mine.begin, inputs, mine.size(), threads);
+  comm.exchange(sums_out, sums_in);
+}
+
+}  // namespace lockstep

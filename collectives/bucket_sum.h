@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums a range of the gradient arenas over all leaves: each rank of a node one slice of it, in the canonical tree.
+// Internal to collectives/.
+#pragma once
+
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/partition.h"
+#include "collectives/tree_sum.h"
+
+namespace lockstep {
+
+// The arenas of the ranks of this node, in one shared window.
+struct Arenas {
+  const SharedWindow* window = nullptr;
+  int64_t offset = 0;  // bytes in front of a segment's first arena
+  int64_t stride = 0;  // bytes from one arena to the next
+  float* at(int local_rank, int arena) const {
+    return reinterpret_cast<float*>(static_cast<char*>(window->segment(local_rank)) + offset + arena * stride);
+  }
+};
+
+// The sums a rank keeps while it computes leaf after leaf: before leaf i it holds the maximal subtrees of the leaves it
+// has done, one in each of its first arenas, and leaf i goes into the next arena.
+class LeafStack {
+ public:
+  LeafStack(int leaves, LeafRange own);
+  LeafRange own() const { return own_; }
+  int arenas() const;  // at least one
+  int arena_of(int leaf) const { return levels_[size_t(leaf - own_.begin)]; }
+  // Adds a finished leaf to the sums below it, as far as subtrees are complete. The last leaf stays by itself: it is
+  // added when the ranks sum.
+  void merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const;
+  // What the arenas hold after the last leaf.
+  const std::vector<LeafRange>& held() const { return held_; }
+
+ private:
+  LeafRange own_;
+  std::vector<int> levels_;      // by own leaf: sums on the stack before it
+  std::vector<TreeSum> merges_;  // by own leaf but the last
+  std::vector<int> targets_;     // by own leaf but the last: the arena of the merged sum
+  std::vector<LeafRange> held_;
+};
+
+class BucketSum {
+ public:
+  BucketSum(const Communicator& comm, int leaves);
+
+  // The elements of a bucket that this rank owns within its node.
+  Range owned(Range bucket) const;
+  // Sums a bucket whose arenas are final on all ranks of this node. With one node, the owned elements are then done;
+  // with several, all ranks call this for the same buckets in the same order and meet before they look at the sums.
+  void run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const;
+  // The arena in which run() leaves the sum.
+  float* result(const Arenas& arenas) const;
+
+ private:
+  struct Held {
+    int local_rank, arena;
+  };
+  // How arenas of this node add up to one of its subtrees.
+  struct Partial {
+    TreeSum sum;
+    std::vector<Held> held;
+  };
+  struct Node {
+    std::vector<LeafRange> subtrees;
+    int peer;  // the rank there with the lane of this rank
+  };
+  void run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const;
+  void add_up(const Partial& partial, const Arenas& arenas, Range elements, float* out, int threads) const;
+
+  Place place_;
+  std::vector<Node> nodes_;
+  int lanes_ = 1;  // ranks of the smallest node: so many exchange with other nodes
+  std::vector<Partial> partials_;
+  std::vector<TreeSum> across_;  // with several nodes: one, from the subtrees of all nodes to the whole
+};
+
+}  // namespace lockstep

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collectives/tree_sum.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "kernels/device/check.h"
+#include "kernels/parallel.h"
+
+namespace lockstep {
+
+namespace {
+
+// Elements that go through the whole tree at a time: what lies between two additions stays in the first-level cache.
+constexpr int64_t kBlock = 1024;
+constexpr int kMaxDepth = 16;
+
+bool owns(std::span<const LeafRange> owned, LeafRange subtree) {
+  int leaves = 0;
+  for (const LeafRange& range : owned)
+    leaves += std::max(0, std::min(range.end, subtree.end) - std::max(range.begin, subtree.begin));
+  return leaves == subtree.size();
+}
+
+void collect(std::span<const LeafRange> owned, LeafRange subtree, std::vector<LeafRange>& found) {
+  if (owns(owned, subtree)) {
+    found.push_back(subtree);
+  } else if (subtree.size() > 1) {
+    const int middle = subtree.begin + left_leaves(subtree.size());
+    collect(owned, {subtree.begin, middle}, found);
+    collect(owned, {middle, subtree.end}, found);
+  }
+}
+
+void add(float* out, const float* a, const float* b, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) out[i] = a[i] + b[i];
+}
+
+}  // namespace
+
+LeafRange leaves_of(int rank, int ranks, int leaves) {
+  const auto border = [&](int64_t r) { return int(r * leaves / ranks); };
+  return {border(rank), border(rank + 1)};
+}
+
+int left_leaves(int leaves) { return int(std::bit_ceil(unsigned(leaves)) / 2); }
+
+std::vector<LeafRange> maximal_subtrees(int leaves, std::span<const LeafRange> owned) {
+  std::vector<LeafRange> found;
+  collect(owned, {0, leaves}, found);
+  return found;
+}
+
+TreeSum::TreeSum(LeafRange whole, std::span<const LeafRange> inputs) : inputs_(inputs.size()) {
+  plan(whole, inputs, 1);
+  check(program_.size() == 2 * inputs_ - 1, ErrorCode::internal,
+        [&] { return str(inputs_, " subtrees do not make up leaves ", whole.begin, " to ", whole.end - 1); });
+}
+
+void TreeSum::plan(LeafRange subtree, std::span<const LeafRange> inputs, int depth) {
+  check(depth < kMaxDepth, ErrorCode::plan,
+        [&] { return str("at most ", 1 << (kMaxDepth - 2), " leaves can be summed"); });
+  const auto input = std::ranges::find(inputs, subtree);
+  if (input != inputs.end()) {
+    program_.push_back(int(input - inputs.begin()));
+    return;
+  }
+  check(subtree.size() > 1, ErrorCode::internal, [&] { return str("nobody holds leaf ", subtree.begin); });
+  const int middle = subtree.begin + left_leaves(subtree.size());
+  plan({subtree.begin, middle}, inputs, depth + 1);
+  plan({middle, subtree.end}, inputs, depth + 1);
+  program_.push_back(kAdd);
+}
+
+void TreeSum::run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const {
+  if (program_.size() == 1 && inputs[0] == out) return;
+  const auto run_range = [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += kBlock) run_block(out, inputs, begin, std::min(kBlock, end - begin));
+  };
+  if (n < cpu::kParallelElements) {
+    run_range(0, n);
+  } else {
+    cpu::parallel_ranges(threads, n, kBlock, run_range);
+  }
+}
+
+void TreeSum::run_block(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const {
+  alignas(64) float scratch[kMaxDepth][kBlock];
+  const float* stack[kMaxDepth];
+  int top = 0;
+  for (size_t step = 0; step < program_.size(); ++step) {
+    if (program_[step] != kAdd) {
+      stack[top++] = inputs[size_t(program_[step])] + begin;
+      continue;
+    }
+    top -= 2;
+    float* sum = step + 1 == program_.size() ? out + begin : scratch[top];
+    add(sum, stack[top], stack[top + 1], n);
+    stack[top++] = sum;
+  }
+  if (program_.size() == 1) std::copy_n(stack[0], n, out + begin);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The canonical sum: leaves are added along one binary tree that depends on their number alone, whoever holds them.
+//
+// A subtree of n leaves has the largest power of two below n as its left child and the rest as its right one. Whoever
+// owns all leaves of a subtree may add them up at once; the rounding, and so the bits, are those of the whole tree.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace lockstep {
+
+// Leaves [begin, end).
+struct LeafRange {
+  int begin = 0, end = 0;
+  int size() const { return end - begin; }
+  friend bool operator==(const LeafRange&, const LeafRange&) = default;
+};
+
+// The leaves of one rank: [floor(rank leaves / ranks), floor((rank + 1) leaves / ranks)).
+LeafRange leaves_of(int rank, int ranks, int leaves);
+
+// Leaves in the left child of a subtree of `leaves` >= 2 leaves.
+int left_leaves(int leaves);
+
+// The largest subtrees whose leaves all lie in `owned` (disjoint ranges in any order), ascending.
+std::vector<LeafRange> maximal_subtrees(int leaves, std::span<const LeafRange> owned);
+
+// The additions that turn the sums of some subtrees into the sum of the subtree they make up.
+class TreeSum {
+ public:
+  // `inputs` are disjoint subtrees of `whole` and cover it, in any order.
+  TreeSum(LeafRange whole, std::span<const LeafRange> inputs);
+
+  size_t inputs() const { return inputs_; }
+  // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. With a single input that is
+  // `out`, nothing happens.
+  void run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;
+
+ private:
+  static constexpr int kAdd = -1;
+  void plan(LeafRange subtree, std::span<const LeafRange> inputs, int depth);
+  void run_block(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const;
+
+  std::vector<int> program_;  // postfix: the number of an input, or kAdd
+  size_t inputs_;
+};
+
+}  // namespace lockstep
