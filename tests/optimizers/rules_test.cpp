@@ -51,6 +51,10 @@ TEST(Adam, EpsilonStandsOutsideRootAndBiasCorrection) {
   EXPECT_EQ(m, 0.5f);
   EXPECT_EQ(v, 0.25f);
   EXPECT_EQ(param, -0.5f);  // inside the root it were -0.577, inside the correction -0.667
+  float v_hat = 0;
+  param = m = v = 0;
+  AdamAmsgrad{{.beta_1 = 0.5, .beta_2 = 0.75, .epsilon = 0.5}}.at(1, 1)(param, 1, m, v, v_hat);
+  EXPECT_EQ(param, -0.5f);
 }
 
 TEST(AdamAmsgrad, DividesByTheLargestSecondMomentSoFar) {
