@@ -102,8 +102,9 @@ int run_connected(const std::function<int(Communicator&)>& body,
   std::unique_ptr<Communicator> ranks;
   try {
     ranks = connect();
-  } catch (const std::exception& error) {
-    if (launcher_rank() == 0) report(error);
+  } catch (const Error& error) {
+    // All ranks find out alike that launcher and MPI disagree; other failures may be one rank's own.
+    if (error.code() != ErrorCode::launch || launcher_rank() == 0) report(error);
     return exit_code(error);
   }
   try {

@@ -24,7 +24,7 @@ class MpiWindow final : public SharedWindow {
       : runtime_(std::move(runtime)), segments_(segments), local_rank_(local_rank) {}
   ~MpiWindow() override { segments_->header(local_rank_).let_go = 1; }
   void* segment(int local_rank) const override { return segments_->segment(local_rank); }
-  int64_t bytes(int local_rank) const override { return segments_->bytes[size_t(local_rank)]; }
+  int64_t bytes(int local_rank) const override { return segments_->header(local_rank).bytes; }
 
  private:
   std::shared_ptr<MpiRuntime> runtime_;
@@ -209,13 +209,18 @@ std::unique_ptr<Communicator> connect_mpi(int pretended_nodes, const std::functi
     runtime.reset();
     throw;
   }
-  MPI_Comm machine = MPI_COMM_NULL, comm = MPI_COMM_NULL;
-  mpi_check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine),
-            "MPI_Comm_split_type");
-  mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
-  runtime->share_job(machine);
-  Roster roster = find_roster(machine, pretended_nodes, rank, size);
-  return make_communicator(std::make_unique<MpiCarrier>(std::move(runtime), comm, std::move(roster)));
+  try {
+    MPI_Comm machine = MPI_COMM_NULL, comm = MPI_COMM_NULL;
+    mpi_check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine),
+              "MPI_Comm_split_type");
+    mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
+    runtime->share_job(machine);
+    Roster roster = find_roster(machine, pretended_nodes, rank, size);
+    return make_communicator(std::make_unique<MpiCarrier>(runtime, comm, std::move(roster)));
+  } catch (...) {
+    runtime->give_up();
+    throw;
+  }
 }
 
 }  // namespace lockstep

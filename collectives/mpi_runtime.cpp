@@ -7,6 +7,20 @@
 
 namespace lockstep {
 
+namespace {
+
+// Room for the header, and for moving it to the next multiple of its alignment: MPI promises less.
+constexpr auto kAlignment = int64_t(alignof(MpiSegments::Header));
+constexpr int64_t kOverhead = int64_t(sizeof(MpiSegments::Header)) + kAlignment;
+
+// Windows begin on pages in every process, so all processes move the pointer by the same bytes.
+char* aligned(char* pointer) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  return pointer + (kAlignment - int64_t(address % kAlignment)) % kAlignment;
+}
+
+}  // namespace
+
 void mpi_check(int code, const char* call) {
   if (code == MPI_SUCCESS) return;
   char text[MPI_MAX_ERROR_STRING] = "";
@@ -24,6 +38,7 @@ MpiRuntime::MpiRuntime() {
 }
 
 MpiRuntime::~MpiRuntime() {
+  if (given_up_) return;
   // Finalizing waits for all ranks. They will not come if this one is here because it failed.
   if (std::uncaught_exceptions() > 0) MPI_Abort(MPI_COMM_WORLD, 1);
   for (const auto& segments : windows_) {
@@ -49,7 +64,7 @@ MpiSegments* MpiRuntime::allocate(MPI_Comm node, int64_t bytes) {
   MPI_Info_create(&info);
   MPI_Info_set(info, "alloc_shared_noncontig", "true");
   char* base = nullptr;
-  const auto whole = MPI_Aint(sizeof(MpiSegments::Header) + size_t(bytes));
+  const auto whole = MPI_Aint(kOverhead + bytes);
   mpi_check(MPI_Win_allocate_shared(whole, 1, info, node, &base, &segments->window), "MPI_Win_allocate_shared");
   MPI_Info_free(&info);
   mpi_check(MPI_Win_lock_all(MPI_MODE_NOCHECK, segments->window), "MPI_Win_lock_all");
@@ -58,12 +73,10 @@ MpiSegments* MpiRuntime::allocate(MPI_Comm node, int64_t bytes) {
     int unit = 1;
     char* theirs = nullptr;
     mpi_check(MPI_Win_shared_query(segments->window, i, &held, &unit, &theirs), "MPI_Win_shared_query");
-    check(reinterpret_cast<uintptr_t>(theirs) % alignof(MpiSegments::Header) == 0, ErrorCode::launch,
-          "this MPI library does not align the segments of shared windows to 128 bytes; use one that does");
-    segments->headers.push_back(theirs);
-    segments->bytes.push_back(int64_t(held) - int64_t(sizeof(MpiSegments::Header)));
+    segments->headers.push_back(aligned(theirs));
   }
   std::memset(base, 0, size_t(whole));
+  segments->header(rank).bytes = bytes;
   mpi_check(MPI_Barrier(node), "MPI_Barrier");
   windows_.push_back(std::move(segments));
   return windows_.back().get();

@@ -22,11 +22,11 @@ struct MpiSegments {
   // In front of each segment.
   struct alignas(128) Header {
     std::atomic<int32_t> let_go{0};
+    int64_t bytes = 0;  // asked for; MPI rounds up
   };
   MPI_Win window = MPI_WIN_NULL;
   MPI_Comm node = MPI_COMM_NULL;
   std::vector<char*> headers;  // by local rank
-  std::vector<int64_t> bytes;
   void* segment(int local_rank) const { return headers[size_t(local_rank)] + sizeof(Header); }
   Header& header(int local_rank) const { return *reinterpret_cast<Header*>(headers[size_t(local_rank)]); }
 };
@@ -43,12 +43,16 @@ class MpiRuntime {
   MpiSegments* allocate(MPI_Comm node, int64_t bytes);
   JobControl& job() const { return *job_; }
   void share_job(MPI_Comm machine);
+  // After a failure on the way to the first communicator: MPI stays as it is, and the launcher ends the other ranks
+  // when this process exits.
+  void give_up() noexcept { given_up_ = true; }
 
  private:
   void free_abandoned(MPI_Comm node);
 
   std::vector<std::unique_ptr<MpiSegments>> windows_;  // in order of allocation
   JobControl* job_ = nullptr;
+  bool given_up_ = false;
 };
 
 }  // namespace lockstep
