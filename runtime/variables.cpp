@@ -28,8 +28,6 @@ std::string_view to_string(Aggregation aggregation) {
       return "none";
     case Aggregation::only_first_replica:
       return "only_first_replica";
-    case Aggregation::sum:
-      return "sum";
   }
   return "?";
 }
@@ -61,6 +59,12 @@ Variable VariableTable::declare(VariableDeclaration declaration) {
   });
   declarations_.push_back(std::move(declaration));
   return {int32_t(declarations_.size()) - 1};
+}
+
+int64_t VariableTable::parameter_count() const {
+  int64_t count = 0;
+  for (const VariableDeclaration& declaration : declarations_) count += declaration.shape.size();
+  return count;
 }
 
 void VariableTable::freeze(std::string_view path) {

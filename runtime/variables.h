@@ -29,7 +29,6 @@ std::string_view to_string(Role role);
 enum class Aggregation : uint8_t {
   none,                // identical by construction: every rank computes the same from the same
   only_first_replica,  // rank 0's value holds: broadcast at start, then advanced alike everywhere
-  sum,                 // gradients are summed before the update (what gradient sync does for trainable variables)
 };
 std::string_view to_string(Aggregation aggregation);
 
@@ -70,6 +69,7 @@ class VariableTable {
   // Makes a trainable variable a frozen one. Throws Error(plan) when no variable has this path.
   void freeze(std::string_view path);
 
+  int64_t parameter_count() const;  // elements of all variables
   const std::vector<VariableDeclaration>& declarations() const { return declarations_; }
   const VariableDeclaration& operator[](Variable variable) const { return declarations_[size_t(variable.index)]; }
 

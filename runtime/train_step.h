@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// One training step of a data-parallel run: forward and backward of this rank's leaves, gradient sums, fused update.
+// Everything that is specific to training in parallel is visible in train_step.cpp.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/gradient_reducer.h"
+#include "optimizers/optimizer.h"
+#include "runtime/context.h"
+#include "runtime/variable_store.h"
+
+namespace lockstep {
+
+// The samples of one leaf. A leaf without samples is allowed: its gradient is zero.
+struct LeafInput {
+  int leaf;
+  ConstView inputs;      // [samples, ...] f32
+  ConstView labels;      // [samples] i32
+  ConstView sample_ids;  // [samples] i64, global
+};
+
+// The global batch of a step, as far as this rank computes it.
+struct StepInput {
+  int64_t step;          // from 0
+  int64_t global_count;  // samples of all leaves of all ranks
+  std::span<const LeafInput> leaves;
+};
+
+// What a model returns for a leaf, one element per sample.
+struct SampleResults {
+  Tensor loss;     // [samples], on the tape
+  Tensor correct;  // [samples], 1 where the answer is right
+};
+using Forward = std::function<SampleResults(Context&, const LeafInput&)>;
+
+struct StepReport {
+  float loss = 0;       // mean over the global batch, equal bits on every rank
+  int64_t correct = 0;  // right answers of the global batch
+  double compute_seconds = 0;
+  double communication_seconds = 0;  // waiting for and summing with other ranks; nothing of it is hidden on CPU ranks
+};
+
+class TrainStep {
+ public:
+  // Collective: allocates the gradient arenas. All references must outlive the step.
+  TrainStep(Communicator& communicator, VariableStore& variables, const Optimizer& optimizer, Forward forward,
+            ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed);
+  ~TrainStep();
+
+  // The leaves this rank is to be given, [first_leaf, last_leaf).
+  int first_leaf() const { return reducer_.first_leaf(); }
+  int last_leaf() const { return reducer_.last_leaf(); }
+
+  // Collective. Throws Error(numbers) on every rank when the loss is not finite; no variable has changed then.
+  StepReport run(const StepInput& input);
+
+  // Variables that got no gradient in the last step, as indices of the plan.
+  const std::vector<int32_t>& unused_variables() const { return tape_.unused_variables(); }
+
+ private:
+  void run_leaf(const StepInput& input, const LeafInput& leaf);
+  void watch_variables(const View& arena);
+  float exchange_results(const StepInput& input, StepReport& report);
+  void update();
+
+  Communicator& communicator_;
+  VariableStore& variables_;
+  const Optimizer& optimizer_;
+  Forward forward_;
+  Stream& stream_;
+  Pool& pool_;
+  uint64_t seed_;
+  Tape tape_;
+  GradientReducer reducer_;
+  int leaves_;                   // of the whole batch
+  std::vector<double> results_;  // per leaf: loss, right answers
+  StepScalars scalars_;
+};
+
+}  // namespace lockstep

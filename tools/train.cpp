@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/train.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "collectives/handshake.h"
+#include "runtime/atomic_file.h"
+#include "runtime/ledger.h"
+#include "runtime/line_file.h"
+#include "tools/build_identity.h"
+#include "tools/evaluate.h"
+#include "tools/leaf_input.h"
+#include "tools/progress.h"
+#include "tools/sample_order.h"
+#include "tools/training_run.h"
+#include "tools/weights.h"
+
+namespace lockstep {
+namespace {
+
+std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
+
+// The files of rank 0, opened when nothing can be refused any more.
+struct Outputs {
+  std::optional<LineFile> ledger, metrics;
+
+  Outputs(const TrainOptions& options, const std::string& description) {
+    if (!options.save.empty()) check_can_write(options.save);
+    if (!options.metrics.empty()) check_can_write(options.metrics);
+    if (!options.ledger.empty()) ledger.emplace(options.ledger).write_line(ledger_header(description));
+    if (!options.metrics.empty()) metrics.emplace(options.metrics);
+  }
+
+  void write(const StepReport& report, const Batch& batch, const VariableStore& variables, double seconds) {
+    if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
+    if (!metrics) return;
+    const double samples = double(batch.global_count);
+    metrics->write_line(nlohmann::json{{"step", batch.step},
+                                       {"epoch", batch.epoch},
+                                       {"loss", report.loss},
+                                       {"accuracy", double(report.correct) / samples},
+                                       {"samples_per_second", samples / seconds},
+                                       {"step_ms", seconds * 1e3},
+                                       {"compute_ms", report.compute_seconds * 1e3},
+                                       {"communication_ms", report.communication_seconds * 1e3},
+                                       {"exposed_communication_ms", report.communication_seconds * 1e3},
+                                       {"learning_rate", variables.learning_rate()}}
+                            .dump());
+  }
+};
+
+void agree(Communicator& communicator, const TrainOptions& options, const PlannedRun& planned,
+           const std::string& description, const Dataset& dataset) {
+  check_agreement(communicator, {{"binary", build_identity()},
+                                 {"options", str(description, " epochs=", options.epochs, " steps=", options.steps)},
+                                 {"data", hex(dataset.content_hash)},
+                                 {"plan", hex(planned.plan.hash())}});
+}
+
+void warn_unused(const TrainingRun& run, const std::vector<int32_t>& unused) {
+  for (const int32_t v : unused)
+    fmt::print(stderr, "lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
+               run.plan().variables[size_t(v)].path);
+}
+
+}  // namespace
+
+TrainResult train(const TrainOptions& options, Communicator& communicator) {
+  check_train_options(options, communicator.size());
+  const bool first = communicator.rank() == 0;
+  const Dataset dataset = load_dataset(options.data);
+  PlannedRun planned = plan_run(options.plan,
+                                {.height = dataset.train.height,
+                                 .width = dataset.train.width,
+                                 .classes = kClasses,
+                                 .dropout = float(options.plan.dropout)},
+                                communicator.size());
+  const std::string description = run_description(options, *planned.optimizer, planned.virtual_ranks);
+  agree(communicator, options, planned, description, dataset);
+  std::optional<Outputs> outputs;
+  if (first) outputs.emplace(options, description);
+
+  const int threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place());
+  TrainingRun run(std::move(planned), communicator, threads, uint64_t(options.seed));
+  if (first)
+    fmt::print("training {} with {} on {} ranks x {} threads, {} parameters, reduce {}, {} virtual ranks\n",
+               options.plan.model, options.plan.optimizer, communicator.size(), threads,
+               run.model().variables.parameter_count(), options.plan.reduce, run.virtual_ranks());
+
+  const int64_t per_epoch = steps_per_epoch(dataset.train.count, options.batch);
+  const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;
+  BatchLoader loader(dataset.train, {.batch = options.batch,
+                                     .steps = steps,
+                                     .seed = uint64_t(options.seed),
+                                     .virtual_ranks = run.leaves(),
+                                     .first_leaf = run.step().first_leaf(),
+                                     .end_leaf = run.step().last_leaf()});
+  Progress progress(first ? stdout : nullptr, steps, per_epoch);
+  std::vector<LeafInput> leaves;
+  for (int64_t step = 0; step < steps; ++step) {
+    const auto start = std::chrono::steady_clock::now();
+    const Batch& batch = loader.next();
+    leaves.clear();
+    for (const LeafBatch& leaf : batch.leaves) leaves.push_back(leaf_input(leaf, dataset.train));
+    const StepReport report = run.step().run({batch.step, batch.global_count, leaves});
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (outputs) outputs->write(report, batch, run.variables(), seconds);
+    if (first && step == 0) warn_unused(run, run.step().unused_variables());
+    progress.step(step, report.loss, report.correct, batch.global_count);
+  }
+
+  TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = steps};
+  const int64_t correct =
+      count_correct(communicator, run.stream(), run.pool(), run.model(), run.variables().values(), dataset.test);
+  result.test_accuracy = double(correct) / double(dataset.test.count);
+  if (outputs && outputs->metrics)
+    outputs->metrics->write_line(nlohmann::json{{"test_accuracy", result.test_accuracy}}.dump());
+  if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+  return result;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a user asks of `lockstep train`, and what can be said against it before any data is read.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "collectives/gradient_reducer.h"
+#include "optimizers/optimizer.h"
+#include "tools/dataset.h"
+
+namespace lockstep {
+
+// What the memory of a model is planned by; shared by train and explain.
+struct PlanOptions {
+  std::string model = "mlp";
+  std::string optimizer = "adam";
+  std::map<std::string, double> hyperparameters;  // "learning_rate", "momentum", ...; absent: the optimizer's default
+  std::string reduce = "tree";
+  int64_t virtual_ranks = 0;  // 0: as many as ranks
+  double dropout = 0;
+  std::vector<std::string> freeze;  // paths of variables that are not to be trained
+  double bucket_mib = 4;
+};
+
+struct TrainOptions {
+  PlanOptions plan;
+  std::string data = kDefaultDataFolder;
+  std::string device = "cpu";
+  int64_t epochs = 5;
+  int64_t steps = 0;  // above 0: instead of epochs
+  int64_t batch = 128;
+  int64_t seed = 1;
+  int64_t threads = 0;  // 0: the cores this rank may use
+  int64_t ranks = 0;    // above 0: as many ranks as threads of this process
+  double timeout_seconds = 60;
+  std::string ledger, metrics, save;
+};
+
+ReduceMode parse_reduce(const std::string& name);
+
+// Throws Error(usage) for what cannot be meant with this number of ranks.
+void check_train_options(const TrainOptions& options, int ranks);
+
+// The run in words, for ledger and agreement: everything that decides the numbers, and nothing that does not (ranks,
+// threads, devices, buckets, files).
+std::string run_description(const TrainOptions& options, const Optimizer& optimizer, int64_t virtual_ranks);
+
+}  // namespace lockstep

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/training_run.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace lockstep {
+
+PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks) {
+  Model model = make_model(options.model, settings);
+  for (const std::string& path : options.freeze) model.variables.freeze(path);
+  std::unique_ptr<Optimizer> optimizer = make_optimizer(options.optimizer, options.hyperparameters);
+  const ReduceMode reduce = parse_reduce(options.reduce);
+  const int virtual_ranks = int(options.virtual_ranks > 0 ? options.virtual_ranks : ranks);
+  Plan plan = make_plan({.variables = model.variables,
+                         .optimizer = *optimizer,
+                         .ranks = ranks,
+                         .reduce = reduce,
+                         .virtual_ranks = virtual_ranks,
+                         .bucket_bytes = std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024))});
+  return {std::move(model), std::move(optimizer), reduce, virtual_ranks, std::move(plan)};
+}
+
+int default_threads(const Place& place) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  const int all = std::max(1, int(std::thread::hardware_concurrency()));
+  const int mine = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : all;
+  // A launcher that binds ranks has divided the cores already.
+  return std::max(1, std::min(mine, all / place.local_size));
+}
+
+TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed)
+    : planned_(std::move(planned)),
+      communicator_(communicator),
+      stream_(Stream::cpu(threads)),
+      pool_(stream_.device()),
+      variables_(planned_.plan, planned_.model.variables, *planned_.optimizer, communicator, pool_, seed),
+      step_(
+          communicator, variables_, *planned_.optimizer,
+          [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); },
+          planned_.reduce, stream_, pool_, seed) {}
+
+int TrainingRun::leaves() const {
+  return planned_.reduce == ReduceMode::tree ? planned_.virtual_ranks : communicator_.size();
+}
+
+}  // namespace lockstep

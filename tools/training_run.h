@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of a training run, put together from options: model, optimizer, plan, variables, step.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "collectives/communicator.h"
+#include "runtime/planner.h"
+#include "runtime/train_step.h"
+#include "tools/models.h"
+#include "tools/train_options.h"
+
+namespace lockstep {
+
+// Model, optimizer and plan: everything that can be said without memory, data or other ranks.
+struct PlannedRun {
+  Model model;
+  std::unique_ptr<Optimizer> optimizer;
+  ReduceMode reduce;
+  int virtual_ranks;
+  Plan plan;
+};
+PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks);
+
+// The cores this rank may use, divided among the ranks that may use the same ones.
+int default_threads(const Place& place);
+
+// A planned run in memory. Collective to build; `communicator` must outlive it.
+class TrainingRun {
+ public:
+  TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed);
+
+  const Model& model() const { return planned_.model; }
+  const Optimizer& optimizer() const { return *planned_.optimizer; }
+  const Plan& plan() const { return planned_.plan; }
+  int virtual_ranks() const { return planned_.virtual_ranks; }
+  // How many leaves a batch is cut into: the virtual ranks, or one per rank where the order of sums is free.
+  int leaves() const;
+  Stream& stream() { return stream_; }
+  Pool& pool() { return pool_; }
+  VariableStore& variables() { return variables_; }
+  TrainStep& step() { return step_; }
+
+ private:
+  PlannedRun planned_;
+  Communicator& communicator_;
+  Stream stream_;
+  Pool pool_;
+  VariableStore variables_;
+  TrainStep step_;
+};
+
+}  // namespace lockstep

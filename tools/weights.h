@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model's weights as a safetensors file: one tensor per variable, named by its path.
+#pragma once
+
+#include <string>
+
+#include "runtime/plan.h"
+#include "runtime/variable_store.h"
+#include "tools/models.h"
+
+namespace lockstep {
+
+// Writes the file whole or not at all. Called by one rank.
+void save_weights(const std::string& path, const Model& model, const VariableStore& variables);
+
+// Reads every variable of `model` into `values`. Throws Error(data) naming the file and all variables that are missing,
+// extra or of another shape or dtype, together.
+void load_weights(const std::string& path, const Model& model, std::span<Tensor> values);
+
+}  // namespace lockstep
