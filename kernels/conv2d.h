@@ -2,6 +2,8 @@
 // Two-dimensional convolution (cross-correlation, as every framework defines it), channels last.
 #pragma once
 
+#include <string_view>
+
 #include "kernels/device/view.h"
 #include "kernels/launch.h"
 
@@ -35,6 +37,23 @@ struct Conv2dGradWeight {
   ConstView in;
   Conv2dGeometry geometry;
 };
+
+// Shapes and geometry of a convolution in numbers, checked.
+struct Conv2dSizes {
+  int64_t batch, height, width, channels;
+  int64_t kernel_height, kernel_width;
+  int64_t out_height, out_width, out_channels;
+  int64_t stride, padding;
+  int64_t pixels() const { return out_height * out_width; }                  // of one output image
+  int64_t patch() const { return kernel_height * kernel_width * channels; }  // inputs of one output pixel
+  friend bool operator==(const Conv2dSizes&, const Conv2dSizes&) = default;
+};
+// Throws Error(plan) naming the kernel when shapes do not fit together.
+Conv2dSizes conv2d_sizes(std::string_view kernel, const ConstView& in, const ConstView& weight, const ConstView& out,
+                         const Conv2dGeometry& geometry);
+
+// The same for a forward pass, with its bias.
+Conv2dSizes conv2d_sizes(const Conv2d&);
 
 // Size of the output along one dimension. Throws Error(plan) when the kernel does not fit.
 int64_t conv2d_out_size(int64_t in, int64_t kernel, const Conv2dGeometry& geometry);

@@ -1,12 +1,182 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/matmul.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <omp.h>
+
+#include <cmath>
+
+#include "kernels/matmul_cpu.h"
+#include "tests/kernels/arrays.h"
 
 namespace lockstep {
 namespace {
 
-TEST(Matmul, NamesItsLibrary) { EXPECT_FALSE(matmul_library().empty()); }
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+using testing_support::Array;
+
+struct Library {
+  const char* name;
+  MatmulBlockFunction block;
+};
+
+std::vector<Library> libraries() {
+  std::vector<Library> all{{"Eigen", eigen::matmul_block}};
+  if constexpr (config::onednn) all.push_back({"oneDNN", onednn::matmul_block});
+  return all;
+}
+
+struct Case {
+  int64_t m, n, k;
+};
+// Odd sizes, single rows and columns, shapes of the models (whole batches and leaves), several blocks along each side.
+const std::vector<Case> kCases{{1, 1, 1},       {3, 5, 7},       {17, 33, 9},      {1, 100, 50},   {100, 1, 50},
+                               {16, 512, 784},  {128, 10, 512},  {784, 512, 16},   {12, 512, 784}, {512, 10, 128},
+                               {129, 515, 131}, {515, 129, 131}, {300, 300, 1500}, {9, 700, 2000}};
+
+struct Operands {
+  Array a, b, out;
+  Matmul op(bool transpose_a, bool transpose_b, bool accumulate) {
+    return {out, a, b, transpose_a, transpose_b, accumulate};
+  }
+};
+
+Operands operands(const Case& c, bool transpose_a, bool transpose_b) {
+  return {Array::random(transpose_a ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1),
+          Array::random(transpose_b ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2), Array::random({c.m, c.n}, 3)};
+}
+
+// Largest |error| over what rounding may do: k products and sums of numbers about one.
+double worst_error(const Case& c, const Operands& x, const Array& before, bool ta, bool tb, bool accumulate) {
+  double worst = 0;
+  for (int64_t i = 0; i < c.m; ++i)
+    for (int64_t j = 0; j < c.n; ++j) {
+      double sum = accumulate ? before[i * c.n + j] : 0, size = std::abs(sum) + 1e-30;
+      for (int64_t p = 0; p < c.k; ++p) {
+        const double term = double(x.a[ta ? p * c.m + i : i * c.k + p]) * x.b[tb ? j * c.k + p : p * c.n + j];
+        sum += term;
+        size += std::abs(term);
+      }
+      worst = std::max(worst, std::abs(x.out[i * c.n + j] - sum) / size);
+    }
+  return worst;
+}
+
+TEST(Matmul, MatchesADoubleReferenceForEveryLibraryTransposeAndAccumulation) {
+  Stream stream = Stream::cpu();
+  for (const Library& library : libraries())
+    for (const Case& c : kCases)
+      for (int flags = 0; flags < 8; ++flags) {
+        const bool ta = flags & 1, tb = flags & 2, accumulate = flags & 4;
+        Operands x = operands(c, ta, tb);
+        const Array before = x.out;
+        run_matmul(stream, x.op(ta, tb, accumulate), library.block);
+        EXPECT_LT(worst_error(c, x, before, ta, tb, accumulate), 1e-6)
+            << library.name << " " << c.m << " x " << c.n << " x " << c.k << " flags " << flags;
+      }
+}
+
+TEST(Matmul, IsExactOnSmallIntegers) {
+  const Array a({2, 3}, {1, 2, 3, 4, 5, 6}), b({3, 2}, {1, 0, 2, 1, 0, 3});
+  Array out({2, 2}, 100);
+  Stream stream = Stream::cpu();
+  launch(stream, Matmul{.out = out, .a = a, .b = b});
+  EXPECT_THAT(out.values, testing::ElementsAre(5, 11, 14, 23));
+  launch(stream, Matmul{.out = out, .a = a, .b = b, .accumulate = true});
+  EXPECT_THAT(out.values, testing::ElementsAre(10, 22, 28, 46));
+}
+
+TEST(Matmul, HasTheSameBitsForAnyNumberOfThreads) {
+  for (const Library& library : libraries())
+    for (const Case& c : kCases)
+      for (int flags = 0; flags < 4; ++flags) {
+        Operands x = operands(c, flags & 1, flags & 2);
+        Stream one = Stream::cpu(1);
+        run_matmul(one, x.op(flags & 1, flags & 2, false), library.block);
+        const Array expected = x.out;
+        for (int threads : {2, 3, 7}) {
+          Stream many = Stream::cpu(threads);
+          std::fill(x.out.values.begin(), x.out.values.end(), 0.0f);
+          run_matmul(many, x.op(flags & 1, flags & 2, false), library.block);
+          EXPECT_EQ(x.out.values, expected.values)
+              << library.name << " " << c.m << " x " << c.n << " x " << c.k << " flags " << flags << ", " << threads;
+        }
+      }
+}
+
+TEST(Matmul, ReadsAndWritesNothingOutsideItsOperands) {
+  // Neighbours of every operand are NaN: read, they would spoil the result; written, they would change.
+  const Case c{37, 70, 29};
+  const int64_t margin = 64;
+  Operands x = operands(c, true, false);
+  const auto framed = [&](const Array& inner) {
+    Array frame({inner.shape.size() + 2 * margin}, std::nanf(""));
+    std::copy(inner.values.begin(), inner.values.end(), frame.values.begin() + margin);
+    return frame;
+  };
+  for (const Library& library : libraries()) {
+    Stream stream = Stream::cpu();
+    run_matmul(stream, x.op(true, false, false), library.block);
+    Array a = framed(x.a), b = framed(x.b), out = framed(Array(x.out.shape));
+    const auto inside = [&](Array& frame, const Shape& shape) {
+      return View{frame.values.data() + margin, DType::f32, DeviceKind::cpu, shape};
+    };
+    run_matmul(stream, {inside(out, x.out.shape), inside(a, x.a.shape), inside(b, x.b.shape), true}, library.block);
+    for (int64_t i = 0; i < out.shape.size(); ++i) {
+      if (i < margin || i >= out.shape.size() - margin) {
+        EXPECT_TRUE(std::isnan(out[i])) << library.name << " wrote at " << i - margin;
+      } else {
+        EXPECT_FLOAT_EQ(out[i], x.out[i - margin]) << library.name;
+      }
+    }
+  }
+}
+
+TEST(Matmul, OfNothingIsZeroAndKeepsWhatItAccumulatesOn) {
+  Stream stream = Stream::cpu();
+  const Array a({2, 0}), b({0, 3});
+  Array out({2, 3}, 7);
+  launch(stream, Matmul{.out = out, .a = a, .b = b, .accumulate = true});
+  EXPECT_THAT(out.values, testing::Each(7));
+  launch(stream, Matmul{.out = out, .a = a, .b = b});
+  EXPECT_THAT(out.values, testing::Each(0));
+  Array no_rows({0, 3}), no_columns({2, 0});
+  launch(stream, Matmul{.out = no_rows, .a = Array({0, 4}), .b = Array({4, 3})});
+  launch(stream, Matmul{.out = no_columns, .a = Array({2, 4}), .b = Array({4, 0})});
+}
+
+TEST(Matmul, LeavesTheCallersNumberOfOpenMpThreadsAlone) {
+  omp_set_num_threads(3);
+  Operands x = operands({64, 64, 64}, false, false);
+  Stream stream = Stream::cpu();
+  launch(stream, x.op(false, false, false));
+  EXPECT_EQ(omp_get_max_threads(), 3);
+}
+
+TEST(Matmul, NamesTheShapesThatDoNotFit) {
+  Stream stream = Stream::cpu();
+  const Array a({2, 3}), b({4, 5});
+  Array out({2, 5});
+  const auto product = [&](bool transpose_a) {
+    return [&, transpose_a] { launch(stream, Matmul{.out = out, .a = a, .b = b, .transpose_a = transpose_a}); };
+  };
+  EXPECT_THAT(product(false), ThrowsMessage<Error>(HasSubstr("got out [2, 5], a [2, 3], b [4, 5]")));
+  EXPECT_THAT(product(true), ThrowsMessage<Error>(HasSubstr("a [2, 3] transposed")));
+  EXPECT_THAT(([&] { launch(stream, Matmul{.out = out, .a = Array({6}), .b = b}); }),
+              ThrowsMessage<Error>(HasSubstr("2 dimensions, got [6]")));
+  EXPECT_THAT(([&] {
+                launch(stream, Matmul{.out = Array({2, 6}), .a = a, .b = Array({3, 5})});
+              }),
+              ThrowsMessage<Error>(HasSubstr("expected [2, 5]")));
+  ConstView half = a;
+  half.dtype = DType::bf16;
+  EXPECT_THAT(([&] { launch(stream, Matmul{.out = out, .a = half, .b = b}); }),
+              ThrowsMessage<Error>(HasSubstr("expected f32 matrices, got bf16")));
+}
+
+TEST(Matmul, NamesItsLibrary) { EXPECT_THAT(matmul_library(), HasSubstr(config::onednn ? "oneDNN 2" : "Eigen 3")); }
 
 }  // namespace
 }  // namespace lockstep

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolution as a matrix product over columns: row p of `columns` holds the patch of the input under output pixel p.
+// Works on every device; the CPU's way where no library has a better one.
+#pragma once
+
+#include "kernels/conv2d.h"
+
+namespace lockstep {
+
+// columns[pixel, (i, j, c)] = in[y * stride + i - padding, x * stride + j - padding, c]; zero outside.
+struct PatchesToColumns {
+  float* columns;  // [batch * out_height * out_width, kernel_height * kernel_width * channels]
+  const float* in;
+  Conv2dSizes sizes;
+};
+void run(Cpu, Stream&, const PatchesToColumns&);
+void run(Cuda, Stream&, const PatchesToColumns&);
+
+// d_in = sum of the patches that cover each input pixel, in the order of (i, j).
+struct ColumnsToPatches {
+  float* d_in;
+  const float* columns;
+  Conv2dSizes sizes;
+};
+void run(Cpu, Stream&, const ColumnsToPatches&);
+void run(Cuda, Stream&, const ColumnsToPatches&);
+
+// Every row of `out` is `row`.
+struct RepeatRow {
+  float* out;  // [rows, columns]
+  const float* row;
+  int64_t rows, columns;
+};
+void run(Cpu, Stream&, const RepeatRow&);
+void run(Cuda, Stream&, const RepeatRow&);
+
+// The three convolutions by columns, for views on the device of the stream.
+void conv2d_by_columns(Stream&, const Conv2d&);
+void conv2d_by_columns(Stream&, const Conv2dGradInput&);
+void conv2d_by_columns(Stream&, const Conv2dGradWeight&);
+
+}  // namespace lockstep
