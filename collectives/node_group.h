@@ -54,7 +54,7 @@ class NodeGroup {
   void wait_for_all(std::string_view what, const Reached& reached) const {
     for (int i = 0; i < size(); ++i) {
       if (reached(i)) continue;
-      Patience patience = this->patience();
+      Patience patience(job_, node_timeout(), spins_);
       while (!reached(i)) {
         if (patience.pause()) continue;
         std::vector<int> missing;
@@ -65,10 +65,15 @@ class NodeGroup {
     }
   }
 
+  // For waiting on ranks of other nodes.
   Patience patience() const { return Patience(job_, owner_.timeout(), spins_); }
   [[noreturn]] void give_up(std::string_view what, const std::vector<int>& missing_ranks) const;
 
  private:
+  // Neighbours that wait for another node give up first, so that the rank that is missing is named, and not they.
+  std::chrono::milliseconds node_timeout() const {
+    return owner_.place().nodes == 1 ? owner_.timeout() : owner_.timeout() * 5 / 4;
+  }
   [[noreturn]] void refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const;
 
   const Communicator& owner_;

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collectives/bootstrap.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace lockstep {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+LauncherClaim read(const std::map<std::string, std::string>& environment) {
+  return read_launcher([&](const char* name) -> const char* {
+    const auto found = environment.find(name);
+    return found == environment.end() ? nullptr : found->second.c_str();
+  });
+}
+
+TEST(Bootstrap, ReadsWhatLaunchersSay) {
+  const LauncherClaim none = read({});
+  EXPECT_EQ(none.launcher, "");
+  EXPECT_EQ(none.size, 1);
+  const LauncherClaim mpirun = read({{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "3"}});
+  EXPECT_EQ(mpirun.launcher, "mpirun");
+  EXPECT_EQ(mpirun.rank, 3);
+  EXPECT_EQ(mpirun.size, 4);
+  EXPECT_EQ(read({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}).size, 2);
+  const LauncherClaim pmix = read({{"PMIX_RANK", "5"}});
+  EXPECT_EQ(pmix.rank, 5);
+  EXPECT_EQ(pmix.size, 0);
+}
+
+TEST(Bootstrap, TakesSlurmTasksOnlyFromAStep) {
+  const std::map<std::string, std::string> batch_script{{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}};
+  EXPECT_EQ(read(batch_script).launcher, "");
+  const LauncherClaim step = read({{"SLURM_PROCID", "2"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}});
+  EXPECT_EQ(step.launcher, "srun");
+  EXPECT_EQ(step.rank, 2);
+  EXPECT_EQ(step.size, 4);
+}
+
+TEST(Bootstrap, MpirunInsideASlurmStepWins) {
+  const LauncherClaim claim = read({{"SLURM_PROCID", "0"},
+                                    {"SLURM_STEP_ID", "1"},
+                                    {"SLURM_STEP_NUM_TASKS", "2"},
+                                    {"OMPI_COMM_WORLD_RANK", "5"},
+                                    {"OMPI_COMM_WORLD_SIZE", "8"}});
+  EXPECT_EQ(claim.launcher, "mpirun");
+  EXPECT_EQ(claim.rank, 5);
+}
+
+TEST(Bootstrap, RefusesRanksThatAreNoNumbers) {
+  for (const char* text : {"", "two", "-1", "3x", "99999999999"}) {
+    try {
+      read({{"PMI_RANK", text}});
+      FAIL() << "accepted '" << text << "'";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::launch);
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("PMI_RANK"), HasSubstr(text)));
+    }
+  }
+}
+
+TEST(Bootstrap, WrongUsageEndsWithTwoAndFailuresWithOne) {
+  const auto code_of = [](ErrorCode code) {
+    try {
+      fail(code, "");
+    } catch (const std::exception& error) {
+      return exit_code(error);
+    }
+  };
+  EXPECT_EQ(code_of(ErrorCode::usage), 2);
+  EXPECT_EQ(code_of(ErrorCode::file), 1);
+  EXPECT_EQ(exit_code(std::runtime_error("")), 1);
+}
+
+}  // namespace
+}  // namespace lockstep
