@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "kernels/device/view.h"
+#include "kernels/host_device.h"
 #include "kernels/launch.h"
 
 namespace lockstep {
@@ -44,8 +45,8 @@ struct Conv2dSizes {
   int64_t kernel_height, kernel_width;
   int64_t out_height, out_width, out_channels;
   int64_t stride, padding;
-  int64_t pixels() const { return out_height * out_width; }                  // of one output image
-  int64_t patch() const { return kernel_height * kernel_width * channels; }  // inputs of one output pixel
+  HOST_DEVICE int64_t pixels() const { return out_height * out_width; }                  // of one output image
+  HOST_DEVICE int64_t patch() const { return kernel_height * kernel_width * channels; }  // inputs of one output pixel
   friend bool operator==(const Conv2dSizes&, const Conv2dSizes&) = default;
 };
 // Throws Error(plan) naming the kernel when shapes do not fit together.

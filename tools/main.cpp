@@ -67,8 +67,8 @@ int main(int argc, char** argv) {
   return run_connected(
       [&](Communicator& communicator) {
         if (communicator.size() > 1)
-          speaker.name = fmt::format(" rank {} of {} on {}:", communicator.rank(), communicator.size(),
-                                     communicator.place().host);
+          speaker.name =
+              fmt::format(" rank {} of {} on {}:", communicator.rank(), communicator.size(), communicator.place().host);
         return run_program(argc, argv, communicator);
       },
       [&](const std::exception& error) { report(speaker, error); });

@@ -79,6 +79,7 @@ expect_include("Eigen in a header" kernels/matmul.h "<Eigen/Core>" "Eigen lives 
 expect_include("vendor header in quotes" kernels/a.cpp "\"cuda_runtime.h\"" "named by their path from the root")
 expect_include("CUDA by way of cuda_check" runtime/a.cpp "\"kernels/device/cuda_check.h\"" "pulls in vendor headers")
 expect_include("CUDA by way of the walks" kernels/a.cpp "\"kernels/backend_cuda.cuh\"" "pulls in vendor headers")
+expect_include("MPI by way of mpi_runtime.h" runtime/a.cpp "\"collectives/mpi_runtime.h\"" "pulls in vendor headers")
 expect_include("CUDA by way of backend.h" kernels/a.h "\"kernels/backend.h\"" "pulls in vendor headers")
 
 # Text
