@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "tests/runtime/safetensors_files.h"
@@ -41,7 +42,8 @@ TEST(Safetensors, ReadsBackWhatItWrote) {
     EXPECT_EQ(stored->shape, tensor.shape);
     std::vector<std::byte> bytes(size_t(stored->bytes));
     file.read(tensor.name, bytes);
-    EXPECT_EQ(std::memcmp(bytes.data(), tensor.data, bytes.size()), 0) << tensor.name;
+    const auto* expected = static_cast<const std::byte*>(tensor.data);
+    EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), expected)) << tensor.name;
   }
   EXPECT_EQ(file.find("absent"), nullptr);
 }

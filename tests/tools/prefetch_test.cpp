@@ -80,7 +80,7 @@ TEST(BatchLoader, GivesTheNearestFloatToEveryPixelValue) {
 
 TEST(BatchLoader, FollowsTheOrderOfSeedAndEpoch) {
   const Images images = numbered_images(10);
-  const auto steps = samples_of(images, {.batch = 10, .steps = 3, .seed = 9});
+  const auto steps = samples_of(images, {.batch = 10, .steps = 3, .seed = 9, .virtual_ranks = 4, .end_leaf = 4});
   std::vector<int64_t> order(10);
   for (int64_t epoch = 0; epoch < 3; ++epoch) {
     shuffle_samples(9, epoch, order);
@@ -153,7 +153,9 @@ TEST(BatchLoader, StopsAtAnyMoment) {
 TEST(BatchLoader, ThrowsWhatItsThreadMetAtTheStepConcerned) {
   Images images = numbered_images(12);
   images.labels[7] = 200;
-  BatchLoader loader(images, {.batch = 3, .steps = 9, .shuffle = false});
+  BatchLoader loader(images, {.batch = 3, .steps = 9, .shuffle = false, .prefetch = 3});
+  // Time for the thread to meet it, so that the steps before it are asked for later.
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
   EXPECT_EQ(loader.next().step, 0);
   EXPECT_EQ(loader.next().step, 1);
   for (int again = 0; again < 2; ++again)
