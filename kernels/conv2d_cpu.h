@@ -4,11 +4,22 @@
 
 #include "kernels/conv2d.h"
 
-namespace lockstep::onednn {
+namespace lockstep {
 
-// False, with nothing done, where the library only has its reference implementation for the shape.
+// Images are computed in groups of this many and a last smaller one, each group by one thread: the partition, and with
+// it the bits, depends on the batch alone.
+inline constexpr int64_t kConv2dGroup = 4;
+
+namespace onednn {
+// False, with nothing done, where the library only has its reference implementation for the shape. Gradients of weights
+// are not asked for: by columns they are faster.
 bool conv2d(Stream&, const Conv2d&);
 bool conv2d(Stream&, const Conv2dGradInput&);
-bool conv2d(Stream&, const Conv2dGradWeight&);
+}  // namespace onednn
 
-}  // namespace lockstep::onednn
+// The CPU's convolutions without a library.
+void conv2d_in_groups(Stream&, const Conv2d&);
+void conv2d_in_groups(Stream&, const Conv2dGradInput&);
+void conv2d_in_groups(Stream&, const Conv2dGradWeight&);
+
+}  // namespace lockstep

@@ -17,11 +17,7 @@ using dnnl::memory;
 using Tag = memory::format_tag;
 using Arguments = std::unordered_map<int, memory>;
 
-enum class Kind { forward, forward_biased, grad_input, grad_weight };
-
-// Images are computed in groups of this many and a last smaller one, each by one thread: the partition, and with it
-// the bits, depends on the batch alone.
-constexpr int64_t kGroup = 8;
+enum class Kind { forward, forward_biased, grad_input };
 
 // What the library chose for one shape, with the layouts it wants its operands in.
 struct Primitive {
@@ -52,7 +48,7 @@ memory::desc weight_layout(const Conv2dSizes& s, Tag tag) {
   return {{s.out_channels, s.channels, s.kernel_height, s.kernel_width}, memory::data_type::f32, tag};
 }
 
-// The gradient of the input is faster in the library's blocked layouts, conversions included; the others are not.
+// The gradient of the input is faster in the library's blocked layouts, conversions included; the forward pass is not.
 Tag wanted_layout(Kind kind, const Conv2dSizes& s) {
   const bool blocked = kind == Kind::grad_input && s.channels % 8 == 0 && s.out_channels % 8 == 0;
   return blocked ? Tag::any : Tag::nhwc;
@@ -88,11 +84,6 @@ Primitive make_primitive(const dnnl::engine& engine, Kind kind, const Conv2dSize
                                                            engine, forward);
     take(chosen, convolution_backward_data(chosen));
     made.activation = chosen.diff_src_desc(), made.weight = chosen.weights_desc(), made.out = chosen.diff_dst_desc();
-  } else if (kind == Kind::grad_weight) {
-    const convolution_backward_weights::primitive_desc chosen({direct, in, weight, out, strides, padding, far_padding},
-                                                              engine, forward);
-    take(chosen, convolution_backward_weights(chosen));
-    made.activation = chosen.src_desc(), made.weight = chosen.diff_weights_desc(), made.out = chosen.diff_dst_desc();
   } else {
     take(forward, convolution_forward(forward));
     made.activation = forward.src_desc(), made.weight = forward.weights_desc(), made.out = forward.dst_desc();
@@ -114,9 +105,10 @@ struct Groups {
   const Primitive* last;
   int64_t count;
 
-  Groups(Conv2dPrimitives& cache, Kind kind, const Conv2dSizes& sizes) : count((sizes.batch + kGroup - 1) / kGroup) {
-    full = &primitive_for(cache, kind, sizes, std::min(sizes.batch, kGroup));
-    const int64_t rest = sizes.batch % kGroup;
+  Groups(Conv2dPrimitives& cache, Kind kind, const Conv2dSizes& sizes)
+      : count((sizes.batch + kConv2dGroup - 1) / kConv2dGroup) {
+    full = &primitive_for(cache, kind, sizes, std::min(sizes.batch, kConv2dGroup));
+    const int64_t rest = sizes.batch % kConv2dGroup;
     last = rest > 0 && count > 1 ? &primitive_for(cache, kind, sizes, rest) : full;
   }
   bool fast() const { return !full->reference && !last->reference && full->weight == last->weight; }
@@ -161,7 +153,8 @@ bool conv2d(Stream& stream, const Conv2d& op) {
   const Groups groups(cache, op.bias.data ? Kind::forward_biased : Kind::forward, s);
   if (!groups.fast()) return false;
   float* weight = converted_weight(cache, *groups.full, op.weight);
-  const int64_t in_group = kGroup * s.height * s.width * s.channels, out_group = kGroup * s.pixels() * s.out_channels;
+  const int64_t in_group = kConv2dGroup * s.height * s.width * s.channels,
+                out_group = kConv2dGroup * s.pixels() * s.out_channels;
   const memory::desc bias_layout({s.out_channels}, memory::data_type::f32, Tag::x);
   groups.each(stream, [&](int64_t, int64_t group) {
     const Primitive& primitive = groups.at(group);
@@ -188,7 +181,8 @@ bool conv2d(Stream& stream, const Conv2dGradInput& op) {
     cache.scratch_of(size_t(1 + 2 * worker), groups.full->out.get_size() / sizeof(float));
     cache.scratch_of(size_t(2 + 2 * worker), groups.full->activation.get_size() / sizeof(float));
   }
-  const int64_t in_group = kGroup * s.height * s.width * s.channels, out_group = kGroup * s.pixels() * s.out_channels;
+  const int64_t in_group = kConv2dGroup * s.height * s.width * s.channels,
+                out_group = kConv2dGroup * s.pixels() * s.out_channels;
   groups.each(stream, [&](int64_t worker, int64_t group) {
     const Primitive& primitive = groups.at(group);
     const Conv2dSizes& part = primitive.sizes;
@@ -210,32 +204,6 @@ bool conv2d(Stream& stream, const Conv2dGradInput& op) {
                                   {DNNL_ARG_DIFF_SRC, in}});
     if (in.get_data_handle() != our_in.get_data_handle()) convert(in, our_in);
   });
-  return true;
-}
-
-bool conv2d(Stream& stream, const Conv2dGradWeight& op) {
-  const Conv2dSizes s = conv2d_sizes("conv2d gradient", op.in, op.d_weight, op.d_out, op.geometry);
-  if (s.batch == 0) return false;
-  const OneThread one_thread;
-  auto& cache = stream.state<Conv2dPrimitives>();
-  const Groups groups(cache, Kind::grad_weight, s);
-  if (!groups.fast()) return false;
-  const int64_t in_group = kGroup * s.height * s.width * s.channels, out_group = kGroup * s.pixels() * s.out_channels;
-  const int64_t size = int64_t(groups.full->weight.get_size() / sizeof(float));
-  float* sums = cache.scratch_of(0, size_t(groups.count * size));  // one a group
-  groups.each(stream, [&](int64_t, int64_t group) {
-    const Primitive& primitive = groups.at(group);
-    const auto& engine = cache.engine;
-    dnnl::stream queue(engine);
-    primitive.run.execute(
-        queue, {{DNNL_ARG_SRC, memory(primitive.activation, engine, mutable_data(op.in, group * in_group))},
-                {DNNL_ARG_DIFF_DST, memory(primitive.out, engine, mutable_data(op.d_out, group * out_group))},
-                {DNNL_ARG_DIFF_WEIGHTS, memory(primitive.weight, engine, sums + group * size)}});
-  });
-  for (int64_t group = 1; group < groups.count; ++group)
-    for (int64_t i = 0; i < size; ++i) sums[i] += sums[group * size + i];
-  convert(memory(groups.full->weight, cache.engine, sums),
-          memory(weight_layout(s, Tag::hwio), cache.engine, mutable_data(op.d_weight)));
   return true;
 }
 

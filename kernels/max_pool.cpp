@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/max_pool.h"
 
+#include <type_traits>
+#include <utility>
+
 #include "kernels/backend.h"
 
 namespace lockstep {
@@ -12,11 +15,8 @@ struct PoolSizes {
 };
 
 HOST_DEVICE inline bool is_nan(float x) { return x != x; }
-HOST_DEVICE inline bool same(float x, float y) { return x == y || (is_nan(x) && is_nan(y)); }
+HOST_DEVICE inline int32_t bits(float x) { return __builtin_bit_cast(int32_t, x); }
 
-// The window is a template argument where it is common, so that the loops over it unroll and channels vectorise;
-// 0: known at run time only.
-template <int kWindow>
 struct MaxOfWindow {
   float* out;
   const float* in;
@@ -26,24 +26,22 @@ struct MaxOfWindow {
   HOST_DEVICE void operator()(Team team, int64_t pixel) const {
     const int64_t row = pixel / s.out_width, x = pixel % s.out_width * s.stride;
     const int64_t image = row / s.out_height, y = row % s.out_height * s.stride;
-    const int window = kWindow ? kWindow : s.window;
-    const float* first = in + ((image * s.height + y) * s.width + x) * s.channels;
+    const float* corner = in + ((image * s.height + y) * s.width + x) * s.channels;
     float* peaks = out + pixel * s.channels;
-    const int64_t right = s.channels, down = s.width * s.channels;
-    team.each(s.channels, [=](int64_t c) {
-      float peak = first[c];
-      for (int i = 0; i < window; ++i)
-        for (int j = 0; j < window; ++j) {
-          const float value = first[i * down + j * right + c];
-          const bool keep = (peak >= value) | is_nan(peak);
-          peak = keep ? peak : value;
-        }
-      peaks[c] = peak;
-    });
+    team.each(s.channels, [=](int64_t c) { peaks[c] = corner[c]; });
+    for (int64_t i = 0; i < s.window; ++i)
+      for (int64_t j = 0; j < s.window; ++j) {
+        const float* values = corner + (i * s.width + j) * s.channels;
+        team.each(s.channels, [=](int64_t c) {
+          const float peak = peaks[c], value = values[c];
+          peaks[c] = (peak >= value) | is_nan(peak) ? peak : value;
+        });
+      }
   }
 };
 
-// One input pixel: collects from the windows that cover it.
+// One input pixel: collects from the windows that cover it. The window is a template argument where it is common, so
+// that nothing is left to loop over but the channels; 0: known at run time only.
 template <int kWindow>
 struct CollectFromWindows {
   float* d_in;
@@ -61,29 +59,36 @@ struct CollectFromWindows {
     return {first, last < count ? last : count - 1};
   }
 
+  // 1 when element `position` of the window does not speak against element `own` being the first maximum. The maximum
+  // was copied from there, so bits tell, for NaN and zeros too.
+  HOST_DEVICE static int agrees(float value, float peak, int position, int own) {
+    return position > own ? 1 : (bits(value) == bits(peak)) == (position == own);
+  }
+
   // Adds the window's gradient to the channels in which element `own` is the first maximum.
-  template <class Team>
-  HOST_DEVICE void add(Team team, int64_t out_pixel, const float* first, int own, float* sum) const {
-    const int window = kWindow ? kWindow : s.window;
+  template <class Team, int... kPosition>
+  HOST_DEVICE void add(Team team, int64_t window_pixel, const float* corner, int own, float* sum,
+                       std::integer_sequence<int, kPosition...>) const {
     const int64_t right = s.channels, down = s.width * s.channels;
-    const float* peaks = out + out_pixel * s.channels;
-    const float* gradient = d_out + out_pixel * s.channels;
-    team.each(s.channels, [=](int64_t c) {
+    const float* peaks = out + window_pixel * s.channels;
+    const float* gradient = d_out + window_pixel * s.channels;
+    team.each(s.channels, [=, window = s.window](int64_t c) {
       const float peak = peaks[c];
-      bool hit = true;
-      for (int i = 0; i < window; ++i)
-        for (int j = 0; j < window; ++j) {
-          const int position = i * window + j;
-          const bool equal = same(first[i * down + j * right + c], peak);
-          hit = hit & ((position > own) | (equal == (position == own)));
-        }
+      int hit = 1;
+      if constexpr (kWindow > 0) {
+        hit =
+            (agrees(corner[kPosition / kWindow * down + kPosition % kWindow * right + c], peak, kPosition, own) & ...);
+      } else {
+        for (int position = 0; position <= own; ++position)
+          hit &= agrees(corner[position / window * down + position % window * right + c], peak, position, own);
+      }
       sum[c] += hit ? gradient[c] : 0.0f;
     });
   }
 
   template <class Team>
   HOST_DEVICE void operator()(Team team, int64_t pixel) const {
-    const int window = kWindow ? kWindow : s.window;
+    const int window = kWindow > 0 ? kWindow : s.window;
     const int64_t row = pixel / s.width, x = pixel % s.width;
     const int64_t image = row / s.height, y = row % s.height;
     float* sum = d_in + pixel * s.channels;
@@ -94,7 +99,8 @@ struct CollectFromWindows {
       for (int64_t wx = columns.first; wx <= columns.last; ++wx) {
         const int own = int((y - wy * s.stride) * window + x - wx * s.stride);
         const int64_t corner = (image * s.height + wy * s.stride) * s.width + wx * s.stride;
-        add(team, (image * s.out_height + wy) * s.out_width + wx, in + corner * s.channels, own, sum);
+        add(team, (image * s.out_height + wy) * s.out_width + wx, in + corner * s.channels, own, sum,
+            std::make_integer_sequence<int, kWindow * kWindow>());
       }
   }
 };
@@ -116,22 +122,12 @@ PoolSizes checked_sizes(std::string_view kernel, const ConstView& in, const Cons
   return {in.shape[1], in.shape[2], in.shape[3], out_height, out_width, window, stride};
 }
 
-template <class F>
-void dispatch_window(int window, const F& f) {
-  if (window == 2) return f.template operator()<2>();
-  if (window == 3) return f.template operator()<3>();
-  f.template operator()<0>();
-}
-
 }  // namespace
 
 void run(Backend, Stream& stream, const MaxPool2d& op) {
   const PoolSizes sizes = checked_sizes("max_pool2d", op.in, op.out, op.window, op.stride);
   const int64_t pixels = op.out.shape[0] * sizes.out_height * sizes.out_width;
-  dispatch_window(op.window, [&]<int kWindow>() {
-    backend::rowwise(stream, pixels, sizes.channels,
-                     MaxOfWindow<kWindow>{data<float>(op.out), data<float>(op.in), sizes});
-  });
+  backend::rowwise(stream, pixels, sizes.channels, MaxOfWindow{data<float>(op.out), data<float>(op.in), sizes});
 }
 
 void run(Backend, Stream& stream, const MaxPool2dGrad& op) {
@@ -141,11 +137,14 @@ void run(Backend, Stream& stream, const MaxPool2dGrad& op) {
                ", got ", to_string(op.d_in.shape), " and ", to_string(op.d_out.shape));
   });
   const int64_t pixels = op.in.shape[0] * sizes.height * sizes.width;
-  dispatch_window(op.window, [&]<int kWindow>() {
+  const auto collect = [&]<int kWindow>(std::integral_constant<int, kWindow>) {
     backend::rowwise(stream, pixels, sizes.channels,
                      CollectFromWindows<kWindow>{data<float>(op.d_in), data<float>(op.d_out), data<float>(op.in),
                                                  data<float>(op.out), sizes});
-  });
+  };
+  if (op.window == 2) return collect(std::integral_constant<int, 2>());
+  if (op.window == 3) return collect(std::integral_constant<int, 3>());
+  collect(std::integral_constant<int, 0>());
 }
 
 }  // namespace lockstep

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "kernels/conv2d_columns.h"
+#include "kernels/conv2d_cpu.h"
 #include "tests/kernels/arrays.h"
 
 namespace lockstep {
@@ -124,13 +125,18 @@ TEST(Conv2d, ByColumnsMatchesADoubleReference) {
   expect_all_three_match_the_reference([&](const auto& op) { conv2d_by_columns(stream, op); });
 }
 
+TEST(Conv2d, WithoutALibraryMatchesADoubleReference) {
+  Stream stream = Stream::cpu(2);
+  expect_all_three_match_the_reference([&](const auto& op) { conv2d_in_groups(stream, op); });
+}
+
 TEST(Conv2d, HasTheSameBitsForAnyNumberOfThreads) {
   for (const Case& c : kCases)
-    for (bool by_columns : {false, true}) {
+    for (bool library : {false, true}) {
       Problem one(c);
       const auto run_all = [&](int threads, Problem& p) {
         Stream stream = Stream::cpu(threads);
-        const auto run_op = [&](const auto& op) { by_columns ? conv2d_by_columns(stream, op) : launch(stream, op); };
+        const auto run_op = [&](const auto& op) { library ? launch(stream, op) : conv2d_in_groups(stream, op); };
         run_op(p.forward());
         run_op(p.grad_input());
         run_op(p.grad_weight());

@@ -96,7 +96,7 @@ TEST(Matmul, HasTheSameBitsForAnyNumberOfThreads) {
         Stream one = Stream::cpu(1);
         run_matmul(one, x.op(flags & 1, flags & 2, false), library.block);
         const Array expected = x.out;
-        for (int threads : {2, 3, 7}) {
+        for (int threads : {2, 3}) {
           Stream many = Stream::cpu(threads);
           std::fill(x.out.values.begin(), x.out.values.end(), 0.0f);
           run_matmul(many, x.op(flags & 1, flags & 2, false), library.block);
