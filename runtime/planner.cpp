@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/plan_check.h"
+
 namespace lockstep {
 namespace {
 
@@ -199,6 +201,7 @@ Plan make_plan(const PlannerInput& input) {
                  .slots = arena_bytes * int64_t(input.optimizer.slots().size()),
                  .gradients = arena_bytes,
                  .scalars = scalar_cells * 8};
+  check_plan(plan);
   return plan;
 }
 

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training on thread ranks: the same bits for any number of them, one counter, one decision.
+#include "runtime/train_step.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "collectives/thread_ranks.h"
+#include "kernels/softmax.h"
+#include "runtime/layers.h"
+#include "runtime/ledger.h"
+#include "runtime/ops.h"
+#include "runtime/planner.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kInputs = 12, kClasses = 4, kSamples = 64;
+
+// Data of a toy problem, the same on every rank.
+struct Samples {
+  std::vector<float> inputs = std::vector<float>(size_t(kSamples * kInputs));
+  std::vector<int32_t> labels = std::vector<int32_t>(size_t(kSamples));
+  std::vector<int64_t> ids = std::vector<int64_t>(size_t(kSamples));
+
+  Samples() {
+    for (int64_t i = 0; i < kSamples * kInputs; ++i) inputs[size_t(i)] = std::sin(float(i * i % 97));
+    for (int64_t s = 0; s < kSamples; ++s) labels[size_t(s)] = int32_t(s * 7 % kClasses), ids[size_t(s)] = s;
+  }
+  // Samples [begin, end) as a leaf.
+  LeafInput leaf(int number, int64_t begin, int64_t end) const {
+    const int64_t n = end - begin;
+    return {number,
+            {inputs.data() + begin * kInputs, DType::f32, DeviceKind::cpu, Shape{n, kInputs}},
+            {labels.data() + begin, DType::i32, DeviceKind::cpu, Shape{n}},
+            {ids.data() + begin, DType::i64, DeviceKind::cpu, Shape{n}}};
+  }
+};
+
+struct Setting {
+  int ranks = 1;
+  int virtual_ranks = 8;
+  ReduceMode mode = ReduceMode::tree;
+  int64_t steps = 20;
+  int64_t batch = 16;
+  int threads = 1;
+  int64_t bucket_bytes = 256;
+  std::vector<int> node_of = {};
+  std::string optimizer = "adam";
+  double learning_rate = 0.01;
+  float poison = 0;  // put into the first sample before step 3, which step 4 takes
+};
+
+struct Outcome {
+  std::vector<std::string> ledger;
+  std::vector<int64_t> counters;  // by rank
+  std::vector<double> learning_rates;
+};
+
+Outcome train(const Setting& setting) {
+  Samples samples;
+  VariableTable variables;
+  const Linear first(variables, "first", kInputs, 16), last(variables, "last", 16, kClasses);
+  const Forward forward = [&](Context& context, const LeafInput& leaf) {
+    Tensor x = dropout(context, gelu(context, first(context, Tensor::borrow(leaf.inputs))), 0.25f);
+    const Tensor labels = Tensor::borrow(leaf.labels), logits = last(context, x);
+    SampleResults results{softmax_cross_entropy(context, logits, labels), context.empty(labels.shape())};
+    context.launch(CountCorrect{.correct = results.correct, .logits = logits, .labels = labels});
+    return results;
+  };
+  const auto optimizer = make_optimizer(setting.optimizer, {{"learning_rate", setting.learning_rate}});
+  const Plan plan = make_plan({.variables = variables,
+                               .optimizer = *optimizer,
+                               .ranks = setting.ranks,
+                               .reduce = setting.mode,
+                               .virtual_ranks = setting.virtual_ranks,
+                               .bucket_bytes = setting.bucket_bytes});
+  Outcome outcome{{}, std::vector<int64_t>(size_t(setting.ranks)), std::vector<double>(size_t(setting.ranks))};
+  run_thread_ranks({.ranks = setting.ranks, .node_of = setting.node_of}, [&](Communicator& communicator) {
+    Samples mine = samples;
+    Stream stream = Stream::cpu(setting.threads);
+    Pool pool(stream.device());
+    // Seeds differ on purpose: rank 0's first values are to be everyone's.
+    VariableStore store(plan, variables, *optimizer, communicator, pool, uint64_t(1 + communicator.rank() * 1000));
+    TrainStep step(communicator, store, *optimizer, forward, setting.mode, stream, pool, /*seed=*/5);
+    const int64_t leaves = setting.mode == ReduceMode::tree ? setting.virtual_ranks : setting.ranks;
+    for (int64_t s = 0; s < setting.steps; ++s) {
+      if (s == 3 && setting.poison != 0) mine.inputs[0] = setting.poison;
+      const int64_t begin = s * setting.batch % kSamples;
+      const int64_t count = std::min(setting.batch, kSamples - begin);  // the last of a round may be partial
+      std::vector<LeafInput> own;
+      for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
+        own.push_back(mine.leaf(leaf, begin + leaf * count / leaves, begin + (leaf + 1) * count / leaves));
+      const StepReport report = step.run({s, count, own});
+      if (communicator.rank() == 0) outcome.ledger.push_back(ledger_line(s, report.loss, store, 0));
+    }
+    outcome.counters[size_t(communicator.rank())] = store.iteration();
+    outcome.learning_rates[size_t(communicator.rank())] = store.learning_rate();
+    communicator.barrier();
+  });
+  return outcome;
+}
+
+TEST(TrainStep, TakesTheSameBitsOnAnyNumberOfRanks) {
+  const Outcome one = train({.ranks = 1});
+  ASSERT_EQ(one.ledger.size(), 20u);
+  for (const int ranks : {2, 3, 4, 5, 6, 7, 8}) EXPECT_EQ(train({.ranks = ranks}).ledger, one.ledger) << ranks;
+}
+
+TEST(TrainStep, TakesTheSameBitsOnSeveralNodes) {
+  const Outcome one = train({.ranks = 1});
+  EXPECT_EQ(train({.ranks = 4, .node_of = {0, 0, 1, 1}}).ledger, one.ledger);
+  EXPECT_EQ(train({.ranks = 5, .node_of = {0, 0, 0, 1, 1}}).ledger, one.ledger);
+  EXPECT_EQ(train({.ranks = 3, .node_of = {0, 1, 2}}).ledger, one.ledger);
+}
+
+TEST(TrainStep, TakesTheSameBitsWithPartialBatches) {
+  // 64 samples in batches of 24: every third batch has 16, and leaves of unequal size.
+  const Outcome one = train({.ranks = 1, .batch = 24});
+  for (const int ranks : {2, 3, 5, 8}) EXPECT_EQ(train({.ranks = ranks, .batch = 24}).ledger, one.ledger) << ranks;
+  // Batches of 60 leave 4 samples for 8 leaves: some have none.
+  const Outcome few = train({.ranks = 1, .batch = 60});
+  for (const int ranks : {2, 3, 8}) EXPECT_EQ(train({.ranks = ranks, .batch = 60}).ledger, few.ledger) << ranks;
+}
+
+TEST(TrainStep, TakesTheSameBitsForAnyThreadsAndBuckets) {
+  const Outcome one = train({.ranks = 2});
+  EXPECT_EQ(train({.ranks = 2, .threads = 3}).ledger, one.ledger);
+  EXPECT_EQ(train({.ranks = 2, .bucket_bytes = 1}).ledger, one.ledger);
+  EXPECT_EQ(train({.ranks = 2, .bucket_bytes = 1 << 20}).ledger, one.ledger);
+}
+
+TEST(TrainStep, GivesOtherBitsInFastModeWhichShowsThatTheLedgerSeesOrder) {
+  const Outcome tree = train({.ranks = 2});
+  const Outcome fast_two = train({.ranks = 2, .mode = ReduceMode::fast});
+  const Outcome fast_three = train({.ranks = 3, .mode = ReduceMode::fast});
+  EXPECT_NE(fast_two.ledger, tree.ledger);
+  EXPECT_NE(fast_two.ledger, fast_three.ledger);
+}
+
+TEST(TrainStep, CountsOneStepPerUpdateOnEveryRank) {
+  for (const int ranks : {1, 2, 4}) {
+    const Outcome outcome = train({.ranks = ranks, .steps = 7, .bucket_bytes = 1});
+    EXPECT_THAT(outcome.counters, testing::Each(7)) << ranks << " ranks";
+    EXPECT_THAT(outcome.learning_rates, testing::Each(0.01)) << ranks << " ranks";
+  }
+}
+
+TEST(TrainStep, TrainsWithEveryOptimizer) {
+  for (const std::string_view name : optimizer_names()) {
+    const std::string optimizer(name);
+    EXPECT_EQ(train({.ranks = 3, .steps = 5, .optimizer = optimizer}).ledger,
+              train({.ranks = 1, .steps = 5, .optimizer = optimizer}).ledger)
+        << name;
+  }
+}
+
+TEST(TrainStep, StopsEveryRankBeforeTheUpdateWhenTheLossIsNotFinite) {
+  try {
+    train({.ranks = 2, .poison = NAN});
+    FAIL() << "expected an error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::numbers);
+    EXPECT_THAT(error.what(), testing::HasSubstr("at step 4"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("learning rate"));
+  }
+}
+
+TEST(TrainStep, NamesTheOpWhenTheLossIsComputedFromFrozenValuesOnly) {
+  VariableTable variables;
+  variables.parameter("unused", {4}, Initializer::constant(1));
+  const auto optimizer = make_optimizer("sgd");
+  const Plan plan =
+      make_plan({.variables = variables, .optimizer = *optimizer, .ranks = 2, .virtual_ranks = 2, .bucket_bytes = 1});
+  const Forward detached = [](Context& context, const LeafInput& leaf) {
+    const Tensor x = relu(context, Tensor::borrow(leaf.inputs));
+    return SampleResults{mean(context, x), mean(context, x)};
+  };
+  const Samples samples;
+  int complaints = 0;
+  std::mutex mutex;
+  EXPECT_THROW(run_thread_ranks(
+                   2,
+                   [&](Communicator& communicator) {
+                     Stream stream = Stream::cpu();
+                     Pool pool({});
+                     VariableStore store(plan, variables, *optimizer, communicator, pool, 1);
+                     TrainStep step(communicator, store, *optimizer, detached, ReduceMode::tree, stream, pool, 1);
+                     const LeafInput leaf = samples.leaf(communicator.rank(), 0, 1);
+                     try {
+                       step.run({0, 2, {&leaf, 1}});
+                     } catch (const Error& error) {
+                       const std::lock_guard lock(mutex);
+                       complaints += std::string(error.what()).find("last op off the tape: mean") != std::string::npos;
+                       throw;
+                     }
+                   }),
+               Error);
+  EXPECT_EQ(complaints, 2) << "every rank knows at once";
+}
+
+// y = temperature * loss on leaves of one sample: a trainable scalar must move alike on all ranks, and as on one rank.
+TEST(TrainStep, ReducesATrainableScalar) {
+  VariableTable variables;
+  const Variable temperature = variables.parameter("temperature", {}, Initializer::constant(0.5));
+  const auto optimizer = make_optimizer("adam", {{"learning_rate", 0.1}});
+  const Samples samples;
+  const Forward forward = [&](Context& context, const LeafInput& leaf) {
+    const Tensor scale = reshape(context, context.value(temperature), {1});
+    const Tensor x = reshape(context, mean(context, Tensor::borrow(leaf.inputs)), {1});
+    const Tensor y = multiply(context, scale, x);
+    return SampleResults{multiply(context, y, y), y};
+  };
+  const auto final_value = [&](int ranks) {
+    const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .ranks = ranks, .virtual_ranks = 4});
+    std::vector<float> values(static_cast<size_t>(ranks));
+    run_thread_ranks(ranks, [&](Communicator& communicator) {
+      Stream stream = Stream::cpu();
+      Pool pool({});
+      VariableStore store(plan, variables, *optimizer, communicator, pool, 1);
+      TrainStep step(communicator, store, *optimizer, forward, ReduceMode::tree, stream, pool, 1);
+      for (int64_t s = 0; s < 5; ++s) {
+        std::vector<LeafInput> own;
+        for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
+          own.push_back(samples.leaf(leaf, leaf, leaf + 1));
+        (void)step.run({s, 4, own});
+      }
+      values[size_t(communicator.rank())] = *data<float>(ConstView(store.values()[0]));
+      communicator.barrier();
+    });
+    return values;
+  };
+  const float one = final_value(1)[0];
+  EXPECT_NE(one, 0.5f);
+  EXPECT_THAT(final_value(2), testing::Each(one));
+  EXPECT_THAT(final_value(4), testing::Each(one));
+}
+
+TEST(VariableStore, EntersTheBytesOfThePlanIntoTheLedger) {
+  VariableTable variables;
+  variables.parameter("w", {100}, Initializer::constant(1));
+  const auto optimizer = make_optimizer("adam");
+  const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .ranks = 1});
+  const auto serial = make_serial_communicator();
+  Pool pool({});
+  {
+    const VariableStore store(plan, variables, *optimizer, *serial, pool, 1);
+    EXPECT_EQ(pool.live(Purpose::parameters).now, plan.memory.parameters);
+    EXPECT_EQ(pool.live(Purpose::slots).now, plan.memory.slots);
+    EXPECT_EQ(pool.live(Purpose::scalars).now, plan.memory.scalars);
+  }
+  EXPECT_EQ(pool.live_total(), 0);
+}
+
+}  // namespace
+}  // namespace lockstep
