@@ -106,7 +106,8 @@ class Communicator {
   std::vector<std::string> all_gather_bytes(std::string_view mine);
   // Sends and receives messages; the lengths of the two sides must agree. Returns when all of them are through.
   void exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives);
-  // The all-reduce of the transport's own library, for comparison. Error(usage) where there is none.
+  // The all-reduce of the transport's own library, for comparison: no deadline, no comparison of the ranks' calls.
+  // Error(usage) where there is none.
   void vendor_all_reduce(View inout, ReduceOp op);
 
   // Ranks with equal `color` form a new communicator, ordered by `key`, then rank. Collective.

@@ -2,6 +2,7 @@
 // The ranks of one node: they meet through counters in shared memory, and a meeting compares what each came for.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -72,7 +73,9 @@ class NodeGroup {
  private:
   // Neighbours that wait for another node give up first, so that the rank that is missing is named, and not they.
   std::chrono::milliseconds node_timeout() const {
-    return owner_.place().nodes == 1 ? owner_.timeout() : owner_.timeout() * 5 / 4;
+    constexpr std::chrono::milliseconds kAtLeast{2000};
+    const std::chrono::milliseconds timeout = owner_.timeout();
+    return owner_.place().nodes == 1 ? timeout : timeout + std::max(timeout / 4, kAtLeast);
   }
   [[noreturn]] void refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const;
 
