@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -D PROGRAM=failing_ranks -D MPIRUN=tools/mpirun.sh -P failing_ranks.cmake
+# Every way of failing: printed once, the right exit code, all ranks gone within 5 seconds.
+
+# expect(way launch... CODE n MESSAGE regex)
+function(expect way)
+  cmake_parse_arguments(arg "" "CODE;MESSAGE" "LAUNCH" ${ARGN})
+  string(TIMESTAMP start "%s")
+  execute_process(COMMAND ${arg_LAUNCH} ${PROGRAM} ${way} TIMEOUT 30
+    RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE err)
+  string(TIMESTAMP end "%s")
+  math(EXPR seconds "${end} - ${start}")
+  string(REPLACE ";" "," err "${err}")  # or the messages would be lists
+  string(REGEX MATCHALL "failing_ranks: error: [^\n]*" messages "${err}")
+  list(LENGTH messages count)
+  string(REPLACE ";" " " launch "${arg_LAUNCH}")
+  set(story "${launch} failing_ranks ${way}: exit code ${code} after ${seconds} s\n${out}${err}")
+  if(NOT code EQUAL arg_CODE)
+    message(SEND_ERROR "expected exit code ${arg_CODE}\n${story}")
+  endif()
+  if(arg_MESSAGE AND NOT count EQUAL 1)
+    message(SEND_ERROR "expected one message, got ${count}\n${story}")
+  endif()
+  if(arg_MESSAGE AND NOT messages MATCHES "${arg_MESSAGE}")
+    message(SEND_ERROR "expected a message like '${arg_MESSAGE}'\n${story}")
+  endif()
+  # A second for rounding and one for starting the launcher.
+  if(seconds GREATER 7)
+    message(SEND_ERROR "expected all ranks to be gone after 5 s\n${story}")
+  endif()
+endfunction()
+
+foreach(nodes 1 2)
+  set(three ${CMAKE_COMMAND} -E env LOCKSTEP_PRETEND_NODES=${nodes} ${MPIRUN} -np 3)
+  expect(nothing LAUNCH ${three} CODE 0)
+  expect(usage LAUNCH ${three} CODE 2 MESSAGE "unknown option --bach")
+  expect(one_in_barrier LAUNCH ${three} CODE 1 MESSAGE "the loss is not a number")
+  expect(one_missing LAUNCH ${three} CODE 1 MESSAGE "rank 2 ")
+  expect(one_computes LAUNCH ${three} CODE 1 MESSAGE "cannot write the weights")
+  expect(mismatch LAUNCH ${three} CODE 1 MESSAGE "batch=32.*batch=64.*batch=128")
+endforeach()
+
+# Without a launcher there is one rank; with one that MPI does not know of there is an error, on rank 0.
+expect(usage CODE 2 MESSAGE "unknown option --bach")
+expect(nothing CODE 0)
+set(claim ${CMAKE_COMMAND} -E env PMI_SIZE=2)
+expect(nothing LAUNCH ${claim} PMI_RANK=0 CODE 1 MESSAGE "rank 0 of 2, but .*start")
+execute_process(COMMAND ${claim} PMI_RANK=1 ${PROGRAM} RESULT_VARIABLE code ERROR_VARIABLE err)
+if(NOT code EQUAL 1 OR err MATCHES "failing_ranks: error")
+  message(SEND_ERROR "expected rank 1 to end silently with exit code 1, got ${code}\n${err}")
+endif()
