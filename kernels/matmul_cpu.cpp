@@ -27,7 +27,7 @@ void check_shapes(const Matmul& op) {
 }
 
 // Inner borders are multiples of kGrain; a block is worth waking a thread for, and wide enough to run at full speed.
-constexpr int64_t kGrain = 16, kBlockWidth = 64, kBlockFlops = 4'000'000, kMaxBlocks = 16;
+constexpr int64_t kGrain = 16, kBlockWidth = 128, kBlockFlops = 4'000'000, kMaxBlocks = 16;
 
 // Number of blocks along the longer side of the output: a function of the shape alone, so bits do not depend on the
 // number of threads. The inner dimension is never cut.

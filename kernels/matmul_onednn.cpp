@@ -62,7 +62,7 @@ void transpose(const float* from, int64_t rows, int64_t columns, int64_t ld_from
 
 // Products with a transposed left side and a short inner dimension (gradients of weights) run at half speed in the
 // library's kernel without packing; with the left side transposed beforehand they do not.
-constexpr int64_t kShortInner = 1024, kWorthwhileColumns = 128, kStripRows = 96;
+constexpr int64_t kLeastInner = 32, kShortInner = 1024, kWorthwhileColumns = 128, kStripRows = 192;
 
 void transposed_first(const MatmulBlock& block) {
   std::vector<float> rows(size_t(std::min(block.m, kStripRows) * block.k));
@@ -82,7 +82,8 @@ void transposed_first(const MatmulBlock& block) {
 
 void matmul_block(const MatmulBlock& block) {
   const OneThread one_thread;
-  if (block.transpose_a && block.k <= kShortInner && block.n >= kWorthwhileColumns) return transposed_first(block);
+  const bool short_inner = block.k >= kLeastInner && block.k <= kShortInner;
+  if (block.transpose_a && short_inner && block.n >= kWorthwhileColumns) return transposed_first(block);
   sgemm(block);
 }
 
