@@ -2,8 +2,100 @@
 #include <iostream>
 
 #include "tools/benchmark.h"
+#include "tools/collective_bench.h"
 #include "tools/command_line.h"
+#include "tools/kernel_bench.h"
+#include "tools/op_bench.h"
+#include "tools/tape_bench.h"
+#include "tools/train_bench.h"
+#include "tools/training_run.h"
 
 namespace lockstep {
-void add_bench_command(CLI::App&, Command&) {}
+namespace {
+
+struct BenchOptions {
+  std::string what;
+  std::string device = "cpu";
+  bool json = false;
+  int64_t threads = 1;
+  int64_t elements = int64_t(1) << 26;
+  TrainBenchOptions train;
+};
+
+void print(const BenchOptions& options, const std::vector<BenchmarkRow>& rows) {
+  options.json ? print_json(std::cout, rows) : print_table(std::cout, rows);
+}
+
+std::vector<BenchmarkRow> kernel_rows(const BenchOptions& options) {
+  Stream stream = Stream::cpu(int(options.threads));
+  std::vector<BenchmarkRow> rows = bench_ops(int(options.threads));
+  Pool pool(stream.device());
+  const MemoryBenchOptions memory{.elements = options.elements};
+  for (const auto& more : {bench_memory(stream, pool, memory), bench_optimizers(stream, pool, memory)})
+    rows.insert(rows.end(), more.begin(), more.end());
+  return rows;
+}
+
+void bench_collectives_command(const BenchOptions& options, Communicator& communicator) {
+  const auto lines = bench_collectives(communicator, {.threads = int(options.threads)});
+  if (communicator.rank() != 0) return;
+  if (options.json)
+    print_json(std::cout, collective_rows(lines, communicator.size()));
+  else
+    print_collectives(std::cout, lines, communicator.size());
+}
+
+void run_bench(const BenchOptions& options, Communicator& communicator) {
+  check_device_option(options.device);
+  check(options.threads >= 1 && options.threads <= 1024, ErrorCode::usage,
+        [&] { return str("--threads: expected 1 to 1024, got ", options.threads); });
+  check(options.elements >= 1, ErrorCode::usage,
+        [&] { return str("--elements: expected at least 1, got ", options.elements); });
+  check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
+        "--batch and --rounds: expected at least 1");
+  if (options.what == "collectives") return bench_collectives_command(options, communicator);
+  if (options.what == "train") {
+    TrainBenchOptions train = options.train;
+    train.threads = int(options.threads);
+    const auto rows = bench_training(communicator, train);
+    if (communicator.rank() == 0) print(options, rows);
+    return;
+  }
+  if (communicator.rank() != 0) return;  // tape and kernels concern one rank
+  print(options, options.what == "tape" ? bench_tape() : kernel_rows(options));
+}
+
+CLI::App& add_kind(CLI::App& bench, const std::string& name, const std::string& help,
+                   const std::shared_ptr<BenchOptions>& options, Command& chosen) {
+  CLI::App& command = *bench.add_subcommand(name, help);
+  command.add_option("--device", options->device, "cpu | cuda")->capture_default_str();
+  command.add_option("--threads", options->threads, "of each rank")->capture_default_str();
+  command.add_flag("--json", options->json, "print a JSON array");
+  command.callback([&chosen, options, name] {
+    options->what = name;
+    chosen = [options](Communicator& c) { run_bench(*options, c); };
+  });
+  return command;
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App& bench = *app.add_subcommand("bench", "Measure, each figure beside its roof of the same run");
+  bench.require_subcommand(1);
+  add_kind(bench, "tape", "What the tape adds to an op", options, chosen);
+  add_kind(bench, "kernels", "Ops, memory and optimizers", options, chosen)
+      .add_option("--elements", options->elements, "parameters of the optimizer rows")
+      ->capture_default_str();
+  add_kind(bench, "collectives", "All-reduce beside MPI_Allreduce, on the ranks of the launcher", options, chosen);
+  CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
+  train.add_option("--model", options->train.models, "mlp | cnn (repeatable)")->allow_extra_args(false);
+  train.add_option("--data", options->train.data, "folder of the four IDX files")->capture_default_str();
+  train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
+  train.add_option("--reduce", options->train.reduce, "tree | fast | mpi")->capture_default_str();
+  train.add_option("--virtual-ranks", options->train.virtual_ranks, "0: as many as ranks")->capture_default_str();
+  train.add_option("--rounds", options->train.rounds, "of which medians are taken")->capture_default_str();
+}
+
 }  // namespace lockstep

@@ -2,25 +2,13 @@
 #include "tools/progress.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <cstdlib>
-#include <string_view>
 
 namespace lockstep {
-namespace {
 
-// Under mpirun every rank has a terminal, also where the output ends in a file; tools/mpirun.sh then says TERM=dumb.
-bool is_terminal(std::FILE* out) {
-  const char* kind = std::getenv("TERM");
-  return isatty(fileno(out)) && kind && std::string_view(kind) != "dumb";
-}
-
-}  // namespace
-
-Progress::Progress(std::FILE* out, int64_t steps, int64_t steps_per_epoch)
-    : out_(out), terminal_(out && is_terminal(out)), steps_(steps), steps_per_epoch_(steps_per_epoch) {}
+Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch)
+    : out_(out), terminal_(terminal), steps_(steps), steps_per_epoch_(steps_per_epoch) {}
 
 std::string clock_text(double seconds) {
   const int64_t s = int64_t(std::llround(seconds));

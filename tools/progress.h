@@ -12,7 +12,7 @@ namespace lockstep {
 class Progress {
  public:
   // out == nullptr: silent (ranks other than 0).
-  Progress(std::FILE* out, int64_t steps, int64_t steps_per_epoch);
+  Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch);
 
   // One finished step of `samples` samples.
   void step(int64_t step, float loss, int64_t correct, int64_t samples);

@@ -53,4 +53,6 @@ names --model "$@" || set -- --model mlp "$@"
 tools/configure_and_build.sh $preset
 
 echo "+ mpirun -np 2 build/$preset/lockstep train $*"
+# mpirun hides the terminal from its ranks.
+[ ! -t 1 ] || names --progress "$@" || set -- "$@" --progress terminal
 exec tools/mpirun.sh -np 2 "build/$preset/lockstep" train "$@" </dev/null

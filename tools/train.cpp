@@ -2,11 +2,13 @@
 #include "tools/train.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
 #include "runtime/atomic_file.h"
 #include "runtime/ledger.h"
@@ -61,6 +63,12 @@ void agree(Communicator& communicator, const TrainOptions& options, const Planne
                                  {"plan", hex(planned.plan.hash())}});
 }
 
+// Launchers give ranks a pseudo terminal whatever they themselves print to, so `auto` trusts it without one only.
+bool draws_on_terminal(const std::string& progress) {
+  if (progress != "auto") return progress == "terminal";
+  return read_launcher().launcher.empty() && isatty(STDOUT_FILENO) != 0;
+}
+
 void warn_unused(const TrainingRun& run, const std::vector<int32_t>& unused) {
   for (const int32_t v : unused)
     fmt::print(stderr, "lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
@@ -99,7 +107,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
                                      .virtual_ranks = run.leaves(),
                                      .first_leaf = run.step().first_leaf(),
                                      .end_leaf = run.step().last_leaf()});
-  Progress progress(first ? stdout : nullptr, steps, per_epoch);
+  Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch);
   std::vector<LeafInput> leaves;
   for (int64_t step = 0; step < steps; ++step) {
     const auto start = std::chrono::steady_clock::now();

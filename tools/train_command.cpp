@@ -78,6 +78,8 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");
   command.add_option("--device", options->device, "cpu | cuda")->capture_default_str();
   command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks")->capture_default_str();
+  command.add_option("--progress", options->progress, "auto | terminal: one line, rewritten | plain: lines")
+      ->capture_default_str();
   command.add_option("--ledger", options->ledger, "write a line of state hashes per step to this file");
   command.add_option("--metrics", options->metrics, "write a JSON object per step to this file");
   command.add_option("--save", options->save, "write the trained weights to this safetensors file");

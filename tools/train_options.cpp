@@ -28,17 +28,6 @@ void check_virtual_ranks(const TrainOptions& options, int ranks) {
   });
 }
 
-void check_device(const std::string& device) {
-  check(device == "cpu" || device == "cuda", ErrorCode::usage,
-        [&] { return str("--device: expected cpu or cuda, got '", device, "'"); });
-  if (device == "cpu") return;
-  const CudaDevices found = find_cuda_devices();
-  check(found.count > 0, ErrorCode::device,
-        [&] { return str("--device cuda: no GPU can be used: ", found.detail, "; train with --device cpu"); });
-  fail(ErrorCode::device, str("--device cuda: this version trains on the CPU only, though it found ", found.detail,
-                              "; train with --device cpu"));
-}
-
 }  // namespace
 
 ReduceMode parse_reduce(const std::string& name) {
@@ -46,6 +35,17 @@ ReduceMode parse_reduce(const std::string& name) {
   if (name == "fast") return ReduceMode::fast;
   if (name == "mpi") return ReduceMode::mpi;
   fail(ErrorCode::usage, str("--reduce: expected tree, fast or mpi, got '", name, "'"));
+}
+
+void check_device_option(const std::string& device) {
+  check(device == "cpu" || device == "cuda", ErrorCode::usage,
+        [&] { return str("--device: expected cpu or cuda, got '", device, "'"); });
+  if (device == "cpu") return;
+  const CudaDevices found = find_cuda_devices();
+  check(found.count > 0, ErrorCode::device,
+        [&] { return str("--device cuda: no GPU can be used: ", found.detail, "; use --device cpu"); });
+  fail(ErrorCode::device, str("--device cuda: this version computes on the CPU only, though it found ", found.detail,
+                              "; use --device cpu"));
 }
 
 void check_train_options(const TrainOptions& options, int ranks) {
@@ -66,7 +66,9 @@ void check_train_options(const TrainOptions& options, int ranks) {
         [&] { return str("--bucket-mib: expected a size above 0, got ", options.plan.bucket_mib); });
   check(std::isfinite(options.timeout_seconds) && options.timeout_seconds > 0, ErrorCode::usage,
         [&] { return str("--timeout: expected seconds above 0, got ", options.timeout_seconds); });
-  check_device(options.device);
+  check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
+        [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
+  check_device_option(options.device);
 }
 
 std::string run_description(const TrainOptions& options, const Optimizer& optimizer, int64_t virtual_ranks) {

@@ -19,11 +19,11 @@ namespace lockstep {
 struct PlanOptions {
   std::string model = "mlp";
   std::string optimizer = "adam";
-  std::map<std::string, double> hyperparameters;  // "learning_rate", "momentum", ...; absent: the optimizer's default
+  std::map<std::string, double> hyperparameters = {};  // "learning_rate", "momentum", ...; absent: the optimizer's default
   std::string reduce = "tree";
   int64_t virtual_ranks = 0;  // 0: as many as ranks
   double dropout = 0;
-  std::vector<std::string> freeze;  // paths of variables that are not to be trained
+  std::vector<std::string> freeze = {};  // paths of variables that are not to be trained
   double bucket_mib = 4;
 };
 
@@ -38,10 +38,14 @@ struct TrainOptions {
   int64_t threads = 0;  // 0: the cores this rank may use
   int64_t ranks = 0;    // above 0: as many ranks as threads of this process
   double timeout_seconds = 60;
+  std::string progress = "auto";  // auto | terminal | plain
   std::string ledger, metrics, save;
 };
 
 ReduceMode parse_reduce(const std::string& name);
+
+// Throws Error(device) where `device` is not cpu: names what was looked for.
+void check_device_option(const std::string& device);
 
 // Throws Error(usage) for what cannot be meant with this number of ranks.
 void check_train_options(const TrainOptions& options, int ranks);

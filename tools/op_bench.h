@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Benchmark rows of ops, made from tools/op_cases.cpp, and of the products of the shipped models.
+#pragma once
+
+#include <vector>
+
+#include "tools/benchmark.h"
+
+namespace lockstep {
+
+// Forward and backward of every op at the sizes of the shipped models. Products count FLOP/s against a product of
+// 1024 x 1024 x 1024, the rest counts bytes against an addition in place that moves as many.
+std::vector<BenchmarkRow> bench_ops(int threads);
+
+}  // namespace lockstep

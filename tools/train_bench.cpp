@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/train_bench.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "kernels/matmul.h"
+#include "tools/leaf_input.h"
+#include "tools/training_run.h"
+
+namespace lockstep {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// The products of one step of a model, forward and backward, as plain matrix products.
+class ModelProducts {
+ public:
+  ModelProducts(const Model& model, int64_t samples, Stream& stream, Pool& pool) : stream_(stream) {
+    for (const LayerProduct& product : model.products) {
+      const int64_t m = product.rows * samples;
+      layers_.push_back({Tensor(pool, DType::f32, {m, product.inner}),
+                         Tensor(pool, DType::f32, {product.inner, product.columns}),
+                         Tensor(pool, DType::f32, {m, product.columns}), product.needs_input_gradient});
+      // Zeros multiply at the same speed as anything; uninitialised memory may hold denormals, which do not.
+      for (const Tensor* t : {&layers_.back().x, &layers_.back().weight, &layers_.back().y})
+        std::fill_n(data<float>(View(*t)), t->size(), 0.5f);
+    }
+  }
+
+  void run() {
+    for (Layer& layer : layers_) {
+      launch(stream_, Matmul{.out = layer.y, .a = layer.x, .b = layer.weight});
+      launch(stream_, Matmul{.out = layer.weight, .a = layer.x, .b = layer.y, .transpose_a = true});
+      if (layer.input_gradient)
+        launch(stream_, Matmul{.out = layer.x, .a = layer.y, .b = layer.weight, .transpose_b = true});
+      // Values would grow without bound from round to round.
+      std::fill_n(data<float>(View(layer.weight)), layer.weight.size(), 1e-3f);
+      if (layer.input_gradient) std::fill_n(data<float>(View(layer.x)), layer.x.size(), 0.5f);
+    }
+  }
+
+ private:
+  struct Layer {
+    Tensor x, weight, y;
+    bool input_gradient;
+  };
+  Stream& stream_;
+  std::vector<Layer> layers_;
+};
+
+struct Sample {
+  double products = 0, step = 0;  // seconds
+};
+
+class TrainBench {
+ public:
+  TrainBench(Communicator& communicator, const TrainBenchOptions& options, const std::string& model,
+             const Dataset& dataset)
+      : communicator_(communicator),
+        dataset_(dataset),
+        run_(plan_run({.model = model, .reduce = options.reduce, .virtual_ranks = options.virtual_ranks},
+                      {.height = dataset.train.height, .width = dataset.train.width}, communicator.size()),
+             communicator, options.threads, 1),
+        products_(run_.model(), options.batch, run_.stream(), run_.pool()),
+        loader_(dataset.train, {.batch = options.batch * communicator.size(),
+                                .steps = int64_t(1) << 40,
+                                .seed = 1,
+                                .virtual_ranks = run_.leaves(),
+                                .first_leaf = run_.step().first_leaf(),
+                                .end_leaf = run_.step().last_leaf()}) {}
+
+  const Model& model() const { return run_.model(); }
+
+  // `steps` steps, after the products once.
+  Sample round(int64_t steps) {
+    Sample sample;
+    communicator_.barrier();
+    double start = now();
+    products_.run();
+    sample.products = now() - start;
+    communicator_.barrier();
+    start = now();
+    for (int64_t s = 0; s < steps; ++s) step();
+    sample.step = (now() - start) / double(steps);
+    return sample;
+  }
+
+ private:
+  void step() {
+    const Batch& batch = loader_.next();
+    leaves_.clear();
+    for (const LeafBatch& leaf : batch.leaves) leaves_.push_back(leaf_input(leaf, dataset_.train));
+    (void)run_.step().run({batch.step, batch.global_count, leaves_});
+  }
+
+  Communicator& communicator_;
+  const Dataset& dataset_;
+  TrainingRun run_;
+  ModelProducts products_;
+  BatchLoader loader_;
+  std::vector<LeafInput> leaves_;
+};
+
+std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBenchOptions& options,
+                                      const std::string& name, const Dataset& dataset) {
+  TrainBench bench(communicator, options, name, dataset);
+  // How many steps fill a round is rank 0's decision: all ranks must take as many.
+  bench.round(2);
+  int64_t steps = std::max<int64_t>(2, int64_t(std::ceil(options.seconds_per_round / bench.round(2).step)));
+  Stream stream = Stream::cpu();
+  communicator.broadcast(View{&steps, DType::i64, DeviceKind::cpu, Shape{1}}, 0, stream).wait(stream);
+  std::vector<double> products, step, share;
+  for (int r = 0; r < options.rounds; ++r) {
+    const Sample sample = bench.round(steps);
+    products.push_back(sample.products);
+    step.push_back(sample.step);
+    share.push_back(sample.products / sample.step);
+  }
+  const int64_t flops = bench.model().flops_per_sample() * options.batch;
+  const std::string note = str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ", options.threads,
+                               " threads, reduce ", options.reduce);
+  return {{.name = "train/" + name,
+           .value = double(flops) / median(step) * 1e-9,
+           .unit = "GFLOP/s",
+           .roof = double(flops) / median(products) * 1e-9,
+           .share_of_roof = median(share),
+           .flops = flops,
+           .note = note + "; per rank, roof: the model's own matrix products"},
+          {.name = "train/" + name + "/images",
+           .value = double(options.batch * communicator.size()) / median(step),
+           .unit = "images/s",
+           .flops = flops * communicator.size(),
+           .note = note}};
+}
+
+}  // namespace
+
+std::vector<BenchmarkRow> bench_training(Communicator& communicator, const TrainBenchOptions& options) {
+  const Dataset dataset = load_dataset(options.data);
+  std::vector<BenchmarkRow> rows;
+  for (const std::string& model : options.models)
+    for (BenchmarkRow& row : bench_model(communicator, options, model, dataset)) rows.push_back(std::move(row));
+  return rows;
+}
+
+}  // namespace lockstep
