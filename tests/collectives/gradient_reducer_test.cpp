@@ -100,6 +100,26 @@ TEST(GradientReducer, SumsAlongTheTreeOfTheLeavesOnAnyRanksAndNodes) {
   }
 }
 
+// Nothing but the reducer itself keeps a fast rank from writing the next gradients over what a slow one still reads.
+TEST(GradientReducer, StepsMayFollowEachOtherAtOnce) {
+  std::vector<Row> expected;
+  for (int step = 0; step < 4; ++step) expected.push_back(tree_reference(step, {0, 3}));
+  on_every_group([&](Communicator& comm) {
+    Stream stream = Stream::cpu();
+    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::tree, 3);
+    for (int step = 0; step < 4; ++step) {
+      run_step(comm, reducer, step, stream);
+      if (comm.rank() % 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      for (size_t b = 0; b < reducer.buckets(); ++b) {
+        const GradientReducer::Slice own = reducer.owned(b);
+        const auto* sum = data<float>(own.sum);
+        ASSERT_TRUE(std::equal(sum, sum + own.sum.size(), expected[size_t(step)].begin() + own.begin))
+            << "bucket " << b << " of step " << step << " on rank " << comm.rank();
+      }
+    }
+  });
+}
+
 TEST(GradientReducer, FastModeGivesEveryRankOneLeafWhateverTheVirtualRanks) {
   on_every_group([](Communicator& comm) {
     Stream stream = Stream::cpu();
