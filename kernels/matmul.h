@@ -25,4 +25,7 @@ void run(Cuda, Stream&, const Matmul&);
 // The library behind the CPU half: "oneDNN 2.6.3" or "Eigen 3.4.0".
 std::string_view matmul_library();
 
+// The whole product in one plain call of that library on the calling thread: what Matmul is measured against.
+void matmul_by_library(const Matmul&);
+
 }  // namespace lockstep

@@ -37,6 +37,12 @@ int64_t block_count(int64_t m, int64_t n, int64_t k) {
   return std::max<int64_t>(1, std::min(by_work, std::max(m, n) / kBlockWidth));
 }
 
+MatmulBlock whole_product(const Matmul& op) {
+  const int64_t m = op.out.shape[0], n = op.out.shape[1], k = op.a.shape[op.transpose_a ? 0 : 1];
+  return {data<float>(op.out), data<float>(op.a), data<float>(op.b), m, n, k, n, op.a.shape[1], op.b.shape[1],
+          op.transpose_a,      op.transpose_b,    op.accumulate};
+}
+
 }  // namespace
 
 void run_matmul(Stream& stream, const Matmul& op, MatmulBlockFunction matmul_block) {
@@ -48,18 +54,7 @@ void run_matmul(Stream& stream, const Matmul& op, MatmulBlockFunction matmul_blo
     if (!op.accumulate) std::fill_n(out, m * n, 0.0f);
     return;
   }
-  const MatmulBlock whole{out,
-                          data<float>(op.a),
-                          data<float>(op.b),
-                          m,
-                          n,
-                          k,
-                          n,
-                          op.a.shape[1],
-                          op.b.shape[1],
-                          op.transpose_a,
-                          op.transpose_b,
-                          op.accumulate};
+  const MatmulBlock whole = whole_product(op);
   const bool cut_rows = m >= n;
   const int64_t side = cut_rows ? m : n, grains = (side + kGrain - 1) / kGrain, blocks = block_count(m, n, k);
   cpu::parallel_parts(stream.threads(), blocks, [&](int64_t part) {
@@ -83,6 +78,15 @@ void run(Cpu, Stream& stream, const Matmul& op) {
     run_matmul(stream, op, onednn::matmul_block);
   } else {
     run_matmul(stream, op, eigen::matmul_block);
+  }
+}
+
+void matmul_by_library(const Matmul& op) {
+  check_shapes(op);
+  if constexpr (config::onednn) {
+    onednn::plain_call(whole_product(op));
+  } else {
+    eigen::matmul_block(whole_product(op));
   }
 }
 

@@ -24,6 +24,7 @@ using MatmulBlockFunction = void (*)(const MatmulBlock&);
 
 namespace onednn {
 void matmul_block(const MatmulBlock&);
+void plain_call(const MatmulBlock&);  // nothing but the library's call
 std::string_view matmul_library();
 }  // namespace onednn
 

@@ -11,7 +11,7 @@ bool Gradients::wanted(int i) const { return inputs_[i] >= 0; }
 View Gradients::in(int i) {
   Tape::TensorSlot& slot = tape_.slots_[size_t(inputs_[i])];
   if (slot.filled) {
-    in_scratch_ |= 1u << i;
+    additional_[size_t(i)] = &scratch_[size_t(i)];
     return scratch_[size_t(i)] = context_.empty_like(slot.gradient);
   }
   slot.filled = true;
@@ -22,8 +22,7 @@ View Gradients::in(int i) {
 void Gradients::pass(int i) {
   Tape::TensorSlot& slot = tape_.slots_[size_t(inputs_[i])];
   if (slot.filled) {
-    in_scratch_ |= 1u << i;
-    scratch_[size_t(i)] = *out_;
+    additional_[size_t(i)] = out_;
   } else if (slot.variable < 0) {
     slot.filled = true;
     slot.gradient.share(*out_);
@@ -34,7 +33,7 @@ void Gradients::pass(int i) {
 
 void Tape::clear() {
   for (Node& node : nodes_)
-    if (node.closure) node.destroy(node.closure);
+    if (node.destroy) node.destroy(node.closure);
   nodes_.clear();
   node_inputs_.clear();
   slots_.clear();
@@ -44,10 +43,10 @@ void Tape::clear() {
 }
 
 void Tape::add_slot(Tensor& tensor, int32_t variable, void* destination) {
-  View view = tensor;
-  view.data = destination;
   tensor.set_position({int32_t(slots_.size()), generation_});
-  slots_.push_back({Tensor::borrow(view), variable, 0, false});
+  TensorSlot& slot = slots_.emplace_back();
+  slot.gradient.borrow_like(tensor, destination);
+  slot.variable = variable;
 }
 
 void Tape::watch(Tensor& tensor, int32_t variable, const View& destination) {
@@ -67,20 +66,26 @@ void Tape::add_node(std::string_view op, std::initializer_list<TapePosition> inp
     node_inputs_.push_back(on ? input.slot : -1);
     if (on) ++slots_[size_t(input.slot)].uses;
   }
-  nodes_.push_back({op, backward, destroy, closure, int32_t(slots_.size()), first, int32_t(inputs.size())});
+  Node& node = nodes_.emplace_back();
+  node.op = op;
+  node.backward = backward;
+  node.destroy = destroy;
+  node.closure = closure;
+  node.output = int32_t(slots_.size());
+  node.first_input = first;
+  node.inputs = int32_t(inputs.size());
   add_slot(output, -1, nullptr);
 }
 
-void Tape::run_node(Node& node, Gradients& gradients) {
+void Tape::run_node(Node& node, Gradients& gradients, const OnReady& on_ready) {
   TensorSlot& output = slots_[size_t(node.output)];
   gradients.inputs_ = node_inputs_.data() + node.first_input;
-  if (output.filled) {
-    gradients.out_ = &output.gradient;
-    node.backward(node.closure, gradients.context_, gradients);
-    if (!keep_) output.gradient.release();
-  }
+  gradients.out_ = &output.gradient;
+  if (output.filled) node.backward(node.closure, gradients.context_, gradients);
   // What the op kept for its gradient goes back to the pool at once.
-  node.destroy(std::exchange(node.closure, nullptr));
+  if (node.destroy) std::exchange(node.destroy, nullptr)(node.closure);
+  finish_inputs(node, gradients, on_ready);
+  if (!keep_) output.gradient.release();
 }
 
 void Tape::announce(TensorSlot& slot, Context& context, const OnReady& on_ready) {
@@ -91,27 +96,26 @@ void Tape::announce(TensorSlot& slot, Context& context, const OnReady& on_ready)
   if (on_ready) on_ready(slot.variable);
 }
 
-void Tape::add_scratch(int input, Gradients& gradients) {
-  TensorSlot& slot = slots_[size_t(gradients.inputs_[input])];
-  Tensor& scratch = gradients.scratch_[size_t(input)];
+void Tape::add_contribution(TensorSlot& slot, const Tensor& contribution, Context& context) {
   if (slot.variable >= 0 || slot.gradient.sole_owner()) {
-    gradients.context_.launch(AddInto{slot.gradient, scratch});
+    context.launch(AddInto{slot.gradient, contribution});
   } else {  // the memory is some other tensor's gradient too
-    Tensor sum = gradients.context_.empty_like(slot.gradient);
-    gradients.context_.launch(Binary<Plus>{sum, slot.gradient, scratch});
+    Tensor sum = context.empty_like(slot.gradient);
+    context.launch(Binary<Plus>{sum, slot.gradient, contribution});
     slot.gradient = std::move(sum);
   }
-  scratch.release();
 }
 
 void Tape::finish_inputs(const Node& node, Gradients& gradients, const OnReady& on_ready) {
   for (int i = 0; i < node.inputs; ++i) {
     if (!gradients.wanted(i)) continue;
-    if (gradients.in_scratch_ & (1u << i)) add_scratch(i, gradients);
     TensorSlot& slot = slots_[size_t(gradients.inputs_[i])];
+    if (const Tensor* contribution = std::exchange(gradients.additional_[size_t(i)], nullptr)) {
+      add_contribution(slot, *contribution, gradients.context_);
+      gradients.scratch_[size_t(i)].release();
+    }
     if (--slot.uses == 0 && slot.variable >= 0) announce(slot, gradients.context_, on_ready);
   }
-  gradients.in_scratch_ = 0;
 }
 
 void Tape::backward(Context& context, const Tensor& output, const Tensor& seed, const OnReady& on_ready) {
@@ -126,10 +130,7 @@ void Tape::backward(Context& context, const Tensor& output, const Tensor& seed, 
   last.gradient.share(seed);
   last.filled = true;
   Gradients gradients(*this, context);
-  for (size_t n = nodes_.size(); n-- > 0;) {
-    run_node(nodes_[n], gradients);
-    finish_inputs(nodes_[n], gradients, on_ready);
-  }
+  for (size_t n = nodes_.size(); n-- > 0;) run_node(nodes_[n], gradients, on_ready);
 }
 
 Tensor Tape::gradient(const Tensor& tensor) const {

@@ -47,8 +47,8 @@ class Gradients {
   Context& context_;
   const Tensor* out_ = nullptr;
   const int32_t* inputs_ = nullptr;
-  std::array<Tensor, kMaxInputs> scratch_;  // contributions that must be added to an earlier one
-  uint32_t in_scratch_ = 0;                 // bit i: input i's contribution is in scratch_[i]
+  std::array<Tensor, kMaxInputs> scratch_;              // memory of contributions that come on top of an earlier one
+  std::array<const Tensor*, kMaxInputs> additional_{};  // those contributions: in scratch_, or *out_ passed on
 };
 
 class Tape {
@@ -106,8 +106,8 @@ class Tape {
   struct Node {
     std::string_view op;
     BackwardFunction backward;
-    DestroyFunction destroy;
-    void* closure;  // null once destroyed
+    DestroyFunction destroy;  // null once destroyed, or where nothing is to be done
+    void* closure;
     int32_t output;
     int32_t first_input;
     int32_t inputs;
@@ -115,9 +115,9 @@ class Tape {
   struct TensorSlot {
     // Shape and dtype from the start, memory with the first contribution; a variable's is its destination.
     Tensor gradient;
-    int32_t variable;  // -1: an intermediate tensor
-    int32_t uses;      // recorded uses that have not contributed yet
-    bool filled;       // whether a contribution has come
+    int32_t variable = -1;  // -1: an intermediate tensor
+    int32_t uses = 0;       // recorded uses that have not contributed yet
+    bool filled = false;    // whether a contribution has come
   };
   struct OpPlace {
     std::string_view op;
@@ -132,8 +132,8 @@ class Tape {
   void add_node(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output, void* closure,
                 BackwardFunction backward, DestroyFunction destroy);
   void add_slot(Tensor& tensor, int32_t variable, void* destination);
-  void run_node(Node& node, Gradients& gradients);
-  void add_scratch(int input, Gradients& gradients);
+  void run_node(Node& node, Gradients& gradients, const OnReady& on_ready);
+  void add_contribution(TensorSlot& slot, const Tensor& contribution, Context& context);
   void finish_inputs(const Node& node, Gradients& gradients, const OnReady& on_ready);
   void announce(TensorSlot& slot, Context& context, const OnReady& on_ready);
   [[noreturn]] void fail_nothing_to_differentiate() const;

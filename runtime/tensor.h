@@ -57,6 +57,14 @@ class Tensor {
     block_ = nullptr;
     view_.data = nullptr;
   }
+  // Makes an empty tensor one of `other`'s shape and dtype over memory owned elsewhere, or over none yet.
+  void borrow_like(const Tensor& other, void* memory) {
+    release();
+    view_.shape = other.view_.shape;
+    view_.dtype = other.view_.dtype;
+    view_.device = other.view_.device;
+    view_.data = memory;
+  }
   // Takes part in the memory of `other`, which has as many elements, under the own shape.
   void share(const Tensor& other) {
     if (other.block_) ++other.block_->references;
