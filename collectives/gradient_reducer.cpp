@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "collectives/gradient_reducer.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "collectives/bucket_sum.h"
@@ -35,6 +36,14 @@ void check_buckets(const std::vector<GradientBucket>& buckets, int64_t elements)
 }
 
 }  // namespace
+
+int gradient_arenas(int64_t ranks, int leaves) {
+  if (ranks >= leaves) return 1;  // a leaf each at most
+  int most = 1;
+  for (int rank = 0; rank < int(ranks); ++rank)
+    most = std::max(most, LeafStack(leaves, leaves_of(rank, int(ranks), leaves)).arenas());
+  return most;
+}
 
 struct GradientReducer::State {
   State(Communicator& axis, std::vector<GradientBucket> plan, int64_t elements_of_arena, ReduceMode reduce_mode,

@@ -30,6 +30,9 @@ struct GradientBucket {
   std::string name;  // for messages: the variables in it
 };
 
+// The most arenas that a rank of `ranks` holds for `leaves` leaves: sums that wait for their sibling in the tree.
+int gradient_arenas(int64_t ranks, int leaves);
+
 class GradientReducer {
  public:
   // Collective: allocates the arenas in node-shared memory. `elements`: f32 elements of one arena.

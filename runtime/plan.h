@@ -69,7 +69,7 @@ struct MeshAxis {
 struct PlannedMemory {
   int64_t parameters;  // one copy for all ranks of a node
   int64_t slots;       // one copy for all ranks of a node
-  int64_t gradients;   // in each rank: one arena for every leaf sum that waits for its sibling
+  int64_t gradients;   // in the rank that holds most: one arena for every leaf sum that waits for its sibling
   int64_t scalars;     // in each rank
 };
 

@@ -167,8 +167,12 @@ std::string_view reduce_name(ReduceMode mode) {
   return mode == ReduceMode::tree ? "tree" : mode == ReduceMode::fast ? "fast" : "mpi";
 }
 
+int leaf_count(const PlannerInput& input) {
+  return input.reduce == ReduceMode::tree ? input.virtual_ranks : int(input.ranks);
+}
+
 void add_collectives(const PlannerInput& input, Plan& plan) {
-  const int64_t leaves = input.reduce == ReduceMode::tree ? input.virtual_ranks : input.ranks;
+  const int64_t leaves = leaf_count(input);
   plan.collectives.push_back(
       {"all_reduce", DType::f64, "data", 2 * leaves * size_of(DType::f64), "loss and right answers of every leaf"});
   for (size_t b = 0; b < plan.buckets.size(); ++b)
@@ -199,7 +203,7 @@ Plan make_plan(const PlannerInput& input) {
   const int64_t arena_bytes = plan.arena_elements * size_of(DType::f32);
   plan.memory = {.parameters = arena_bytes + plan.frozen_elements * size_of(DType::f32),
                  .slots = arena_bytes * int64_t(input.optimizer.slots().size()),
-                 .gradients = arena_bytes,
+                 .gradients = arena_bytes * gradient_arenas(input.ranks, leaf_count(input)),
                  .scalars = scalar_cells * 8};
   check_plan(plan);
   return plan;

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory walks, through the kernels that stand on them: right sums, and the same bits on any number of threads.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/dropout.h"
+#include "kernels/pointwise.h"
+#include "kernels/reduction.h"
+
+namespace lockstep {
+namespace {
+
+View view(std::vector<float>& values, const Shape& shape) {
+  return {values.data(), DType::f32, DeviceKind::cpu, shape};
+}
+
+std::vector<float> waves(int64_t n) {
+  std::vector<float> values(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) values[size_t(i)] = std::sin(float(i) * 0.37f) + 0.01f * float(i % 7);
+  return values;
+}
+
+std::vector<float> column_sums(std::vector<float> matrix, int64_t rows, int64_t columns, int threads) {
+  std::vector<float> sums(static_cast<size_t>(columns));
+  Stream stream = Stream::cpu(threads);
+  launch(stream, ColumnSum{.out = view(sums, {columns}), .in = view(matrix, {rows, columns})});
+  return sums;
+}
+
+TEST(Reduce, SumsColumnsInAnOrderThatThreadsDoNotChange) {
+  for (const auto& [rows, columns] : std::vector<std::pair<int64_t, int64_t>>{
+           {0, 3}, {1, 1}, {5, 130}, {2048, 64}, {2049, 65}, {5000, 10}, {40'000, 33}}) {
+    const std::vector<float> matrix = waves(rows * columns);
+    const std::vector<float> one = column_sums(matrix, rows, columns, 1);
+    for (int64_t c = 0; c < columns; ++c) {
+      double exact = 0, magnitude = 1;
+      for (int64_t r = 0; r < rows; ++r) {
+        exact += double(matrix[size_t(r * columns + c)]);
+        magnitude += std::abs(double(matrix[size_t(r * columns + c)]));
+      }
+      ASSERT_NEAR(one[size_t(c)], exact, 1e-6 * magnitude) << rows << " x " << columns << ", column " << c;
+    }
+    EXPECT_EQ(column_sums(matrix, rows, columns, 2), one);
+    EXPECT_EQ(column_sums(matrix, rows, columns, 3), one);
+  }
+}
+
+TEST(Rowwise, SumsAVectorOfAnyLength) {
+  for (const int64_t n : {0, 1, 2, 3, 10, 255, 256, 257, 511, 100'000}) {
+    std::vector<float> values = waves(n), total(1);
+    Stream stream = Stream::cpu();
+    launch(stream, Sum{.out = view(total, {}), .in = view(values, {n}), .scale = 0.5f});
+    double exact = 0;
+    for (const float v : values) exact += v;
+    EXPECT_NEAR(total[0], 0.5 * exact, 1e-6 * double(n + 1)) << n;
+  }
+}
+
+TEST(Elementwise, GivesTheSameBitsWhereverThreadsCutIt) {
+  std::vector<float> values = waves(100'003);
+  const auto gelu = [&](int threads) {
+    std::vector<float> result(values.size());
+    Stream stream = Stream::cpu(threads);
+    launch(stream, Unary<Gelu>{.out = view(result, {100'003}), .in = view(values, {100'003})});
+    return result;
+  };
+  EXPECT_EQ(gelu(1), gelu(3));
+}
+
+TEST(Elementwise, RefusesViewsOfDifferentSizes) {
+  std::vector<float> a(4), b(5);
+  Stream stream = Stream::cpu();
+  EXPECT_THROW(launch(stream, AddInto{view(a, {4}), view(b, {5})}), Error);
+}
+
+std::vector<float> dropout_mask(std::vector<int64_t> samples, int64_t columns, int64_t step = 3, uint32_t op = 0,
+                                float rate = 0.3f, uint64_t seed = 11) {
+  std::vector<float> mask(samples.size() * size_t(columns));
+  Stream stream = Stream::cpu();
+  launch(stream,
+         DropoutMask{.mask = view(mask, {int64_t(samples.size()), columns}),
+                     .sample_ids = {samples.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(samples.size())}},
+                     .seed = seed,
+                     .step = step,
+                     .op = op,
+                     .rate = rate});
+  return mask;
+}
+
+TEST(Dropout, DropsAtItsRateAndKeepsTheMean) {
+  const std::vector<float> mask = dropout_mask({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10'000);
+  double dropped = 0, sum = 0;
+  for (const float m : mask) {
+    EXPECT_TRUE(m == 0.0f || m == 1 / (1 - 0.3f));
+    dropped += m == 0.0f;
+    sum += m;
+  }
+  // 100,000 draws: five standard deviations are 0.0072.
+  EXPECT_NEAR(dropped / double(mask.size()), 0.3, 0.0073);
+  EXPECT_NEAR(sum / double(mask.size()), 1.0, 0.011);
+}
+
+TEST(Dropout, DependsOnTheSampleAndNotOnItsPlaceInTheBatch) {
+  const std::vector<float> both = dropout_mask({40, 41}, 101), second = dropout_mask({41}, 101);
+  EXPECT_EQ(std::vector<float>(both.begin() + 101, both.end()), second);
+}
+
+TEST(Dropout, DiffersBySampleStepOpAndSeed) {
+  const std::vector<float> mask = dropout_mask({40}, 101);
+  EXPECT_NE(mask, dropout_mask({41}, 101));
+  EXPECT_NE(mask, dropout_mask({40}, 101, 4));
+  EXPECT_NE(mask, dropout_mask({40}, 101, 3, 1));
+  EXPECT_NE(mask, dropout_mask({40}, 101, 3, 0, 0.3f, 12));
+  EXPECT_EQ(mask, dropout_mask({40}, 101));
+}
+
+}  // namespace
+}  // namespace lockstep
