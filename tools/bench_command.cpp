@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <iostream>
 
+#include "collectives/handshake.h"
 #include "tools/benchmark.h"
 #include "tools/collective_bench.h"
 #include "tools/command_line.h"
@@ -53,6 +54,10 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
         [&] { return str("--elements: expected at least 1, got ", options.elements); });
   check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
         "--batch and --rounds: expected at least 1");
+  std::string meant = str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
+                          " reduce=", options.train.reduce, " virtual_ranks=", options.train.virtual_ranks, " models=");
+  for (const std::string& model : options.train.models) meant += model + " ";
+  check_agreement(communicator, {{"options", meant}});
   if (options.what == "collectives") return bench_collectives_command(options, communicator);
   if (options.what == "train") {
     TrainBenchOptions train = options.train;

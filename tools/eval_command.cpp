@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include "collectives/handshake.h"
+#include "tools/build_identity.h"
 #include "tools/command_line.h"
 #include "tools/evaluate.h"
 #include "tools/training_run.h"
@@ -17,6 +19,7 @@ struct EvalOptions {
 };
 
 void run_eval(const EvalOptions& options, Communicator& communicator) {
+  check_threads(options.threads);
   const Dataset dataset = load_dataset(options.data);
   const Model model = make_model(
       options.model, {.height = dataset.test.height, .width = dataset.test.width, .classes = kClasses, .dropout = 0});
@@ -26,6 +29,11 @@ void run_eval(const EvalOptions& options, Communicator& communicator) {
   for (const VariableDeclaration& variable : model.variables.declarations())
     values.emplace_back(pool, variable.dtype, variable.shape, Purpose::parameters);
   load_weights(options.weights, model, values);
+  // Every rank counts for a part of the images: their sum means something for one model and data set alone.
+  check_agreement(communicator, {{"binary", build_identity()},
+                                 {"model", options.model},
+                                 {"data", fmt::format("{:016x}", dataset.content_hash)},
+                                 {"weights", fmt::format("{:016x}", hash_weights(values))}});
   const int64_t correct = count_correct(communicator, stream, pool, model, values, dataset.test);
   if (communicator.rank() == 0)
     fmt::print("test_accuracy={:.4f} correct={} images={}\n", double(correct) / double(dataset.test.count), correct,

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "tools/command_line.h"
+#include "tools/known_name.h"
 #include "tools/training_run.h"
 
 namespace lockstep {
@@ -28,8 +29,16 @@ int64_t data_ranks(const std::string& mesh) {
   return ranks;
 }
 
+void check_path(const Plan& plan, const std::string& path) {
+  std::vector<std::string_view> known;
+  for (const PlannedVariable& variable : plan.variables) known.push_back(variable.path);
+  check_known("variable", path, known, "lockstep explain lists all");
+}
+
 void run_explain(const ExplainOptions& options, Communicator& communicator) {
+  check_plan_options(options.plan);
   const PlannedRun run = plan_run(options.plan, ModelSettings{}, data_ranks(options.mesh));
+  if (!options.path.empty()) check_path(run.plan, options.path);
   if (communicator.rank() != 0) return;
   if (options.json)
     fmt::print("{}\n", run.plan.to_json());

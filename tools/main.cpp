@@ -2,13 +2,17 @@
 // lockstep: one program, one small file per sub-command.
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <string>
 
 #include "collectives/bootstrap.h"
+#include "collectives/handshake.h"
 #include "kernels/config.h"
 #include "tools/command_line.h"
+#include "tools/usage.h"
 
 namespace lockstep {
 namespace {
@@ -29,11 +33,11 @@ void report(const Speaker& speaker, const std::exception& error) {
   std::fflush(stderr);
 }
 
-// What CLI11 found wrong, as the error of everything else.
-[[noreturn]] void fail_usage(const CLI::App& app, const CLI::ParseError& error) {
-  std::string command = app.get_name();
-  for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
-  fail(ErrorCode::usage, fmt::format("{}; see {} --help", error.what(), command));
+// Output that was lost is a failure, though it shows only when the buffer is emptied.
+void flush_output() {
+  check(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, ErrorCode::file, [] {
+    return str("cannot write the standard output: ", std::strerror(errno), "; free some space, or print elsewhere");
+  });
 }
 
 int run_program(int argc, char** argv, Communicator& communicator) {
@@ -47,14 +51,22 @@ int run_program(int argc, char** argv, Communicator& communicator) {
   add_explain_command(app, chosen);
   add_bench_command(app, chosen);
   add_doctor_command(app, chosen);
+  std::string command;
   try {
     app.parse(argc, argv);
+    command = command_path(app);
   } catch (const CLI::Success& asked) {  // --help, --version
-    return communicator.rank() == 0 ? app.exit(asked) : 0;
+    chosen = [&app, asked](Communicator& c) {
+      if (c.rank() == 0) app.exit(asked);
+    };
+    command = "--help or --version";
   } catch (const CLI::ParseError& error) {
     fail_usage(app, error);
   }
+  // Else the ranks of one command would wait for those of another.
+  check_agreement(communicator, {{"command", command}});
   chosen(communicator);
+  flush_output();
   return 0;
 }
 

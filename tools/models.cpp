@@ -4,6 +4,7 @@
 #include "kernels/softmax.h"
 #include "runtime/layers.h"
 #include "runtime/ops.h"
+#include "tools/known_name.h"
 
 namespace lockstep {
 namespace {
@@ -71,9 +72,9 @@ SampleResults Model::forward(Context& context, const LeafInput& leaf) const {
 std::vector<std::string_view> model_names() { return {"mlp", "cnn"}; }
 
 Model make_model(std::string_view name, const ModelSettings& settings) {
-  if (name == "mlp") return make_mlp(settings);
-  if (name == "cnn") return make_cnn(settings);
-  fail(ErrorCode::usage, str("no model is called '", name, "'; there are mlp and cnn"));
+  const std::vector<std::string_view> known = model_names();
+  check_known("model", name, known, list_of(known));
+  return name == "mlp" ? make_mlp(settings) : make_cnn(settings);
 }
 
 }  // namespace lockstep

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -26,13 +27,20 @@ namespace {
 
 std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 
+bool is_file_to_be(const std::string& path) {
+  std::error_code ignored;
+  const auto type = std::filesystem::status(path, ignored).type();
+  return type != std::filesystem::file_type::fifo && type != std::filesystem::file_type::character;
+}
+
 // The files of rank 0, opened when nothing can be refused any more.
 struct Outputs {
   std::optional<LineFile> ledger, metrics;
 
   Outputs(const TrainOptions& options, const std::string& description) {
     if (!options.save.empty()) check_can_write(options.save);
-    if (!options.metrics.empty()) check_can_write(options.metrics);
+    // A pipe or device can only be opened; a file is tried before another one is emptied.
+    if (!options.metrics.empty() && is_file_to_be(options.metrics)) check_can_write(options.metrics);
     if (!options.ledger.empty()) ledger.emplace(options.ledger).write_line(ledger_header(description));
     if (!options.metrics.empty()) metrics.emplace(options.metrics);
   }

@@ -80,9 +80,13 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks")->capture_default_str();
   command.add_option("--progress", options->progress, "auto | terminal: one line, rewritten | plain: lines")
       ->capture_default_str();
-  command.add_option("--ledger", options->ledger, "write a line of state hashes per step to this file");
-  command.add_option("--metrics", options->metrics, "write a JSON object per step to this file");
-  command.add_option("--save", options->save, "write the trained weights to this safetensors file");
+  const auto not_empty = [](const std::string& name) {
+    return std::string(name.empty() ? "expected the name of a file, got ''; leave the option out to write none" : "");
+  };
+  command.add_option("--ledger", options->ledger, "write a line of state hashes per step to this file")
+      ->check(not_empty);
+  command.add_option("--metrics", options->metrics, "write a JSON object per step to this file")->check(not_empty);
+  command.add_option("--save", options->save, "write the trained weights to this safetensors file")->check(not_empty);
   command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_train(*options, c); }; });
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/train_options.h"
 
-#include <cmath>
+#include <limits>
+#include <utility>
 
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
@@ -9,16 +10,14 @@
 namespace lockstep {
 namespace {
 
-void check_at_least(const char* option, int64_t value, int64_t least) {
-  check(value >= least, ErrorCode::usage,
-        [&] { return str(option, ": expected a whole number of at least ", least, ", got ", value); });
+void check_between(const char* option, int64_t value, int64_t least, int64_t most) {
+  check(value >= least && value <= most, ErrorCode::usage,
+        [&] { return str(option, ": expected a whole number from ", least, " to ", most, ", got ", value); });
 }
 
 void check_virtual_ranks(const TrainOptions& options, int ranks) {
   const int64_t leaves = options.plan.virtual_ranks;
-  check_at_least("--virtual-ranks", leaves, 0);
   if (leaves == 0) return;
-  check(leaves <= 4096, ErrorCode::usage, [&] { return str("--virtual-ranks: expected at most 4096, got ", leaves); });
   check(options.batch % leaves == 0, ErrorCode::usage, [&] {
     return str("--batch ", options.batch, " is not divisible by --virtual-ranks ", leaves,
                ": every virtual rank takes an equal part; use --batch ", (options.batch / leaves + 1) * leaves);
@@ -26,6 +25,17 @@ void check_virtual_ranks(const TrainOptions& options, int ranks) {
   check(ranks <= leaves || options.plan.reduce != "tree", ErrorCode::usage, [&] {
     return str("--virtual-ranks ", leaves, " leaves nothing to do for some of ", ranks, " ranks; use at least ", ranks);
   });
+}
+
+// Two outputs in one file would destroy each other.
+void check_outputs(const TrainOptions& options) {
+  const std::pair<const char*, const std::string*> outputs[] = {
+      {"--ledger", &options.ledger}, {"--metrics", &options.metrics}, {"--save", &options.save}};
+  for (const auto& [option, file] : outputs)
+    for (const auto& [other, same] : outputs)
+      check(option == other || file->empty() || *file != *same, ErrorCode::usage, [&] {
+        return str(option, " and ", other, " both name '", *file, "', expected two files; choose another name");
+      });
 }
 
 }  // namespace
@@ -48,26 +58,35 @@ void check_device_option(const std::string& device) {
                               "; use --device cpu"));
 }
 
+void check_threads(int64_t threads) { check_between("--threads", threads, 0, 1024); }
+
+void check_plan_options(const PlanOptions& options) {
+  parse_reduce(options.reduce);
+  check_between("--virtual-ranks", options.virtual_ranks, 0, 4096);
+  check(options.dropout >= 0 && options.dropout < 1, ErrorCode::usage,
+        [&] { return str("--dropout: expected a rate in [0, 1), got ", options.dropout); });
+  check(options.bucket_mib > 0 && options.bucket_mib <= 1e6, ErrorCode::usage,
+        [&] { return str("--bucket-mib: expected a size above 0 and up to 1e6, got ", options.bucket_mib); });
+}
+
 void check_train_options(const TrainOptions& options, int ranks) {
-  parse_reduce(options.plan.reduce);
-  check_at_least("--epochs", options.epochs, 1);
-  check_at_least("--steps", options.steps, 0);
-  check_at_least("--batch", options.batch, 1);
-  check_at_least("--seed", options.seed, 0);
-  check_at_least("--threads", options.threads, 0);
+  check_plan_options(options.plan);
+  // Steps of all epochs can be counted: no data set has more than 2^32 samples.
+  check_between("--epochs", options.epochs, 1, 1'000'000'000);
+  check_between("--steps", options.steps, 0, 1'000'000'000'000);
+  check_between("--batch", options.batch, 1, 1'000'000'000);
+  check_between("--seed", options.seed, 0, std::numeric_limits<int64_t>::max());
+  check_threads(options.threads);
   check(options.batch >= ranks, ErrorCode::usage, [&] {
     return str("--batch ", options.batch, " is smaller than the ", ranks,
                " ranks: every rank needs a sample; use --batch ", ranks, " or fewer ranks");
   });
   check_virtual_ranks(options, ranks);
-  check(std::isfinite(options.plan.dropout) && options.plan.dropout >= 0 && options.plan.dropout < 1, ErrorCode::usage,
-        [&] { return str("--dropout: expected a rate in [0, 1), got ", options.plan.dropout); });
-  check(std::isfinite(options.plan.bucket_mib) && options.plan.bucket_mib > 0, ErrorCode::usage,
-        [&] { return str("--bucket-mib: expected a size above 0, got ", options.plan.bucket_mib); });
-  check(std::isfinite(options.timeout_seconds) && options.timeout_seconds > 0, ErrorCode::usage,
-        [&] { return str("--timeout: expected seconds above 0, got ", options.timeout_seconds); });
+  check(options.timeout_seconds > 0 && options.timeout_seconds <= 1e6, ErrorCode::usage,
+        [&] { return str("--timeout: expected seconds above 0 and up to 1e6, got ", options.timeout_seconds); });
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
         [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
+  check_outputs(options);
   check_device_option(options.device);
 }
 

@@ -19,7 +19,8 @@ namespace lockstep {
 struct PlanOptions {
   std::string model = "mlp";
   std::string optimizer = "adam";
-  std::map<std::string, double> hyperparameters = {};  // "learning_rate", "momentum", ...; absent: the optimizer's default
+  std::map<std::string, double> hyperparameters =
+      {};  // "learning_rate", "momentum", ...; absent: the optimizer's default
   std::string reduce = "tree";
   int64_t virtual_ranks = 0;  // 0: as many as ranks
   double dropout = 0;
@@ -46,6 +47,12 @@ ReduceMode parse_reduce(const std::string& name);
 
 // Throws Error(device) where `device` is not cpu: names what was looked for.
 void check_device_option(const std::string& device);
+
+// Error(usage) unless it is a number of threads, or 0 for the cores there are.
+void check_threads(int64_t threads);
+
+// Error(usage) for what cannot be planned.
+void check_plan_options(const PlanOptions& options);
 
 // Throws Error(usage) for what cannot be meant with this number of ranks.
 void check_train_options(const TrainOptions& options, int ranks);

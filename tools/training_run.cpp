@@ -6,10 +6,15 @@
 #include <algorithm>
 #include <thread>
 
+#include "tools/known_name.h"
+
 namespace lockstep {
 
 PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks) {
   Model model = make_model(options.model, settings);
+  std::vector<std::string_view> variables;
+  for (const VariableDeclaration& variable : model.variables.declarations()) variables.push_back(variable.path);
+  for (const std::string& path : options.freeze) check_known("variable", path, variables, list_of(variables));
   for (const std::string& path : options.freeze) model.variables.freeze(path);
   std::unique_ptr<Optimizer> optimizer = make_optimizer(options.optimizer, options.hyperparameters);
   const ReduceMode reduce = parse_reduce(options.reduce);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/weights.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <set>
 #include <vector>
@@ -60,6 +63,15 @@ void load_weights(const std::string& path, const Model& model, std::span<Tensor>
   });
   const auto& declarations = model.variables.declarations();
   for (size_t v = 0; v < declarations.size(); ++v) file.read(declarations[v].path, values[v]);
+}
+
+uint64_t hash_weights(std::span<const Tensor> values) {
+  uint64_t hash = 0;
+  for (const Tensor& value : values) {
+    const ConstView view = value;
+    hash = XXH3_64bits_withSeed(view.data, size_t(view.bytes()), hash);
+  }
+  return hash;
 }
 
 }  // namespace lockstep

@@ -17,4 +17,7 @@ void save_weights(const std::string& path, const Model& model, const VariableSto
 // extra or of another shape or dtype, together.
 void load_weights(const std::string& path, const Model& model, std::span<Tensor> values);
 
+// To compare weights across ranks.
+uint64_t hash_weights(std::span<const Tensor> values);
+
 }  // namespace lockstep
