@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectives/device_mesh.h"
 #include "runtime/variables.h"
 
 namespace lockstep {
@@ -58,11 +59,6 @@ struct PlannedCollective {
   std::string group;  // mesh axis
   int64_t bytes;      // of the whole operand
   std::string what;
-};
-
-struct MeshAxis {
-  std::string name;
-  int64_t size;
 };
 
 // Bytes that stay for the whole run.

@@ -188,7 +188,7 @@ Plan make_plan(const PlannerInput& input) {
   check(input.virtual_ranks >= 1, ErrorCode::plan,
         [&] { return str("expected at least 1 virtual rank, got ", input.virtual_ranks); });
   Plan plan{};
-  plan.mesh = {{"data", input.ranks}};
+  plan.mesh = {{"data", int(input.ranks)}};
   plan.optimizer = std::string(input.optimizer.name());
   plan.reduce = std::string(reduce_name(input.reduce));
   plan.virtual_ranks = input.virtual_ranks;

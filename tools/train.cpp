@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "collectives/bootstrap.h"
+#include "collectives/device_mesh.h"
 #include "collectives/handshake.h"
 #include "runtime/atomic_file.h"
 #include "runtime/ledger.h"
@@ -101,7 +102,8 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   if (first) outputs.emplace(options, description);
 
   const int threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place());
-  TrainingRun run(std::move(planned), communicator, threads, uint64_t(options.seed));
+  const DeviceMesh mesh(communicator, planned.plan.mesh);
+  TrainingRun run(std::move(planned), mesh.axis("data"), threads, uint64_t(options.seed));
   if (first)
     fmt::print("training {} with {} on {} ranks x {} threads, {} parameters, reduce {}, {} virtual ranks\n",
                options.plan.model, options.plan.optimizer, communicator.size(), threads,
