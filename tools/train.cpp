@@ -98,12 +98,12 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
                                 communicator.size());
   const std::string description = run_description(options, *planned.optimizer, planned.virtual_ranks);
   agree(communicator, options, planned, description, dataset);
-  std::optional<Outputs> outputs;
-  if (first) outputs.emplace(options, description);
 
   const int threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place());
   const DeviceMesh mesh(communicator, planned.plan.mesh);
   TrainingRun run(std::move(planned), mesh.axis("data"), threads, uint64_t(options.seed));
+  std::optional<Outputs> outputs;
+  if (first) outputs.emplace(options, description);
   if (first)
     fmt::print("training {} with {} on {} ranks x {} threads, {} parameters, reduce {}, {} virtual ranks\n",
                options.plan.model, options.plan.optimizer, communicator.size(), threads,
