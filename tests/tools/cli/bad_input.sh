@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Bad input of one process: options, data, output files, weights.
+# shellcheck disable=SC2154  # variables of cli_test.sh and support.sh
+
+test_usage() {
+  expect_error 2 "*unknown command 'trian'; did you mean 'train'?*" "$lockstep" trian
+  expect_error 2 "*unknown command 'tap'; did you mean 'tape'?*" "$lockstep" bench tap
+  expect_error 2 '*subcommand is required; see lockstep --help' "$lockstep"
+  expect_error 2 "*unexpected argument 'train'; see lockstep train --help" "$lockstep" train train
+  expect_error 2 "*unknown option '--bach'; did you mean '--batch'? see lockstep train --help" "${bad[@]}" --bach 3
+  expect_error 2 "*unknown option '--bach'; did you mean '--batch'?*" "${bad[@]}" --bach=3
+  expect_error 2 "*unknown option '--wieghts'; did you mean '--weights'?*" "$lockstep" eval --wieghts file
+  expect_error 2 '*--weights is required; see lockstep eval --help' "$lockstep" eval
+  expect_error 2 "*unknown model 'mpl'; did you mean 'mlp'? Known are: mlp, cnn" "${bad[@]}" --model mpl
+  expect_error 2 "*unknown optimizer 'adan'; did you mean 'adam'? Known are: sgd*" "${bad[@]}" --optimizer adan
+  expect_error 2 "*no hyper-parameter 'momentum'*" "${bad[@]}" --optimizer adam --momentum 0.9
+  expect_error 2 "*unknown variable 'dense_1/wieght'; did you mean 'dense_1/weight'?*" "${bad[@]}" --freeze dense_1/wieght
+  local rate
+  for rate in nan inf -1; do
+    expect_error 2 "*expected learning_rate in \[0, *\], got $rate; the default is *" "${bad[@]}" --learning-rate $rate
+  done
+  expect_error 2 "*--learning-rate: expected a number, got 'fast'*" "${bad[@]}" --learning-rate fast
+  expect_error 2 "*--batch: expected a whole number, got '1e2'*" "$lockstep" train --batch 1e2
+  expect_error 2 '*--batch 2 is smaller than the 3 ranks*use --batch 3 or fewer ranks' "${on_data[@]}" --batch 2 --ranks 3
+  expect_error 2 '*--batch 60 is not divisible by --virtual-ranks 8*use --batch 64' "${bad[@]}" --batch 60 --virtual-ranks 8
+  expect_error 2 '*--virtual-ranks 2 *3 ranks; use at least 3' "${bad[@]}" --virtual-ranks 2 --ranks 3
+  expect_error 2 '*--epochs: expected *from 1 to *, got 0' "${bad[@]}" --epochs 0
+  expect_error 2 '*--epochs: expected *from 1 to *, got 9*' "${bad[@]}" --epochs 99999999999999999999
+  expect_error 2 '*--steps: expected *from 0 to *, got -3' "${bad[@]}" --steps -3
+  expect_error 2 '*--threads: expected *from 0 to 1024, got -1' "${bad[@]}" --threads -1
+  expect_error 2 '*--threads: expected *from 0 to 1024, got 1025' "$lockstep" eval --weights file --threads 1025
+  expect_error 2 '*--ranks: expected 1 to 256 ranks, got -2' "${bad[@]}" --ranks -2
+  expect_error 2 '*--dropout: expected a rate in \[0, 1), got 1' "${bad[@]}" --dropout 1
+  expect_error 2 '*--dropout: expected a rate in \[0, 1), got nan' "$lockstep" explain --dropout nan
+  expect_error 2 '*--timeout: expected seconds above 0*, got 0' "${bad[@]}" --timeout 0
+  expect_error 2 "*--reduce: expected tree, fast or mpi, got 'foo'" "${bad[@]}" --reduce foo
+  expect_error 2 "*--reduce mpi needs*reduce by 'tree' or 'fast'" "${bad[@]}" --reduce mpi --ranks 2
+  expect_error 2 "*--device: expected cpu or cuda, got 'foo'" "${bad[@]}" --device foo
+  # Where there are GPUs, this version does not compute on them.
+  expect_error 1 '*--device cuda: *; use --device cpu' "${bad[@]}" --device cuda
+  expect_error 2 "*--mesh: expected data=N with N from 1 *, got 'data=0'" "$lockstep" explain --mesh data=0
+  expect_error 2 "*unknown variable 'adam/iteratoin'; did you mean 'adam/iteration'?*" "$lockstep" explain adam/iteratoin
+}
+
+test_data() {
+  expect_error 1 "*expected the data file '*/nowhere/train-images*', found nothing there; *--data DIR" \
+    "${train[@]}" "${outputs[@]}" --data "$work/nowhere"
+  local broken=$work/broken file
+  # wrong FILE PATTERN: standard input in place of FILE is refused, by a message that names the file and the remedy
+  wrong() {
+    rm -rf "$broken"
+    cp -r "$data" "$broken"
+    cat >"$broken/$1"
+    expect_error 1 "*'$broken/$1'*$2*--data DIR*" "${train[@]}" "${outputs[@]}" --data "$broken" --ranks 2
+  }
+  for file in train-images-idx3 train-labels-idx1 t10k-images-idx3 t10k-labels-idx1; do
+    rm -rf "$broken"
+    cp -r "$data" "$broken"
+    rm "$broken/$file-ubyte.gz"
+    expect_error 1 "*'$broken/$file-ubyte.gz', found nothing there*" "${train[@]}" "${outputs[@]}" --data "$broken"
+  done
+  local images=train-images-idx3-ubyte.gz labels=t10k-labels-idx1-ubyte.gz
+  local half=$(($(stat -c %s "$data/$images") / 2))
+  head -c $half "$data/$images" | wrong $images "is truncated: it ends at byte $half"
+  gzip -dc "$data/$images" | wrong $images 'is no gzip file'
+  : | wrong $images 'is no gzip file'
+  { head -c $half "$data/$images" && tail -c +$((half + 2)) "$data/$images"; } | wrong $images ''
+  { cat "$data/$images" && echo more; } | wrong $images 'goes on behind the end'
+  wrong $images 'numbers 0 0 8 1, expected 0 0 8 3' <"$data/$labels"
+  noise 784 | idx 600 28 28 | wrong $images 'expected 470400'
+  noise 784 | idx 4000000000 28 28 | wrong $images 'announces more than'
+  : | idx 600 0 28 | wrong $images 'holds no pixels'
+  # Fine by itself, but of another size than the training images.
+  noise 39200 | idx 100 14 28 >"$broken/t10k-images-idx3-ubyte.gz"
+  cp "$data/$images" "$broken"
+  expect_error 1 "*'$broken' has training images of 28 x 28 and test images of 14 x 28*--data DIR" \
+    "${train[@]}" "${outputs[@]}" --data "$broken"
+  labels 99 | wrong $labels 'has 99 labels for the 100 images'
+  printf '%99s\n' '' | idx 100 | wrong $labels 'label 0 is 32, expected 0 to 9'
+}
+
+test_outputs() {
+  local option other
+  for option in ledger metrics save; do
+    # What was fine by itself is not begun either.
+    other=(--metrics "$out/new")
+    [ $option != metrics ] || other=(--ledger "$out/new")
+    expect_error 1 "*cannot write '$work/nowhere/file': No such file or directory;*make the folder first" \
+      "${on_data[@]}" "${other[@]}" --$option "$work/nowhere/file"
+    expect_error 1 "*cannot write '$out': Is a directory;*name a file" "${on_data[@]}" "${other[@]}" --$option "$out"
+    expect_error 2 "*--$option: expected the name of a file, got ''*" "${on_data[@]}" "${other[@]}" --$option ''
+  done
+  expect_error 1 "*cannot write '/dev/full': No space left*" "${on_data[@]}" --save "$out/old" --ledger /dev/full
+  expect_error 1 "*cannot write '/dev/full': No space left*" "${on_data[@]}" --save "$out/old" --metrics /dev/full
+  expect_error 1 "*cannot replace '/dev/full'*" "${on_data[@]}" --ledger "$out/new" --save /dev/full
+  expect_error 2 "*--ledger and --save both name '$out/new'*" "${on_data[@]}" --ledger "$out/new" --save "$out/new"
+  expect_error 1 '*cannot write the standard output: No space left*' sh -c "'$lockstep' explain >/dev/full"
+  # Rank 0 alone fails, in the middle of training: nobody reads its ledger after the third line.
+  mkfifo "$work/pipe"
+  head -n 3 "$work/pipe" >"$work/read" &
+  trap '' PIPE
+  expect_error 1 "*cannot write '$work/pipe': Broken pipe*" \
+    "${on_data[@]}" --steps 1000000 --ranks 2 --ledger "$work/pipe" --save "$out/old"
+  trap - PIPE
+  wait $!
+  [ "$(wc -l <"$work/read")" -eq 3 ] || complain "expected training to begin"
+}
+
+test_weights() {
+  expect_success "${on_data[@]}" --save "$work/weights"
+  local eval=("$lockstep" eval --data "$data" --weights)
+  expect_error 1 "*cannot open '$work/nowhere': No such file*" "${eval[@]}" "$work/nowhere"
+  expect_error 1 "*'$out'*" "${eval[@]}" "$out"
+  local bytes
+  for bytes in 0 7 100 10000; do
+    head -c $bytes "$work/weights" >"$work/bad"
+    expect_error 1 "*'$work/bad'*; *use another copy" "${eval[@]}" "$work/bad"
+  done
+  { cat "$work/weights" && echo more; } >"$work/bad"
+  expect_error 1 "*'$work/bad'*" "${eval[@]}" "$work/bad"
+  noise 5000 >"$work/bad"
+  expect_error 1 "*'$work/bad' is no safetensors file*" "${eval[@]}" "$work/bad"
+  local header='{"foreign/kernel":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+  printf "\\x$(printf %x ${#header})"'\x0\x0\x0\x0\x0\x0\x0%s\x0\x0\x0\x0' "$header" >"$work/bad"
+  expect_error 1 "*$work/bad does not hold the weights of model mlp: dense_1/weight is missing;*" "${eval[@]}" "$work/bad"
+  expect_error 1 "*weights of model cnn: conv_1/weight is missing;*logits/weight is f32 \[512, 10\], expected f32 \[128, 10\]*" \
+    "${eval[@]}" "$work/weights" --model cnn
+}

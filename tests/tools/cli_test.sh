@@ -1,0 +1,33 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The program from end to end, with real processes: cli_test.sh GROUP PROGRAM [MPIRUN]
+# GROUP: usage | data | outputs | weights | threads, and with MPIRUN: launch | failing_ranks | ledgers
+set -u
+# shellcheck disable=SC2034  # what the parts use
+
+group=$1 mpirun=${3:-}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# A copy of its own tells this test's processes from those of others.
+lockstep=$work/lockstep
+cp "$2" "$lockstep"
+out=$work/out
+
+here=$(dirname "${BASH_SOURCE[0]}")/cli
+for part in support bad_input failing_ranks training; do
+  # shellcheck source=/dev/null
+  . "$here/$part.sh"
+done
+
+make_outputs
+data=$work/data
+make_data "$data"
+# Were the outputs written at all, they would be found.
+train=("$lockstep" train)
+on_data=("${train[@]}" --data "$data")
+outputs=(--ledger "$out/ledger" --metrics "$out/metrics" --save "$out/old")
+bad=("${on_data[@]}" "${outputs[@]}")
+
+"test_$group"
+[ ! -e "$work/failures" ] || { echo "$(wc -l <"$work/failures") failures in group $group"; exit 1; }
+echo "group $group passed"
