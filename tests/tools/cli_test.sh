@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The program from end to end, with real processes: cli_test.sh GROUP PROGRAM [MPIRUN]
 # GROUP: usage | data | outputs | weights | threads, and with MPIRUN: launch | failing_ranks | ledgers
-set -u
 # shellcheck disable=SC2034  # what the parts use
+set -u
 
 group=$1 mpirun=${3:-}
 work=$(mktemp -d)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Several processes of which one fails, or all.
-# shellcheck disable=SC2154  # variables of cli_test.sh and support.sh
+# shellcheck disable=SC2034,SC2154  # variables of cli_test.sh and support.sh
 
 # Environment variables of a launcher, but no MPI job: each process is rank 0 of 1 for MPI.
 test_launch() {

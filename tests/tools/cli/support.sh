@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Running the program, what is expected of it, and small data sets.
-# shellcheck disable=SC2154  # variables of cli_test.sh and support.sh
+# shellcheck disable=SC2154,SC2059  # variables of cli_test.sh; bytes are printed as formats
 
 complain() {
   echo "FAILED: $*" | tee -a "$work/failures"  # a file, for pipes run their parts as processes
