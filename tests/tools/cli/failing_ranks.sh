@@ -27,7 +27,7 @@ test_failing_ranks() {
   local two=("$mpirun" -np 2) one=("$mpirun" -np 1)
   local other=("${train[@]}" "${outputs[@]}" --data)
   expect_error any "*unknown option '--bach'*" "${two[@]}" "${bad[@]}" --bach 3
-  expect_error any "*/nowhere/train-images*" "${two[@]}" "${other[@]}" "$work/nowhere"
+  expect_error any "*/nowhere/train-images*" "$mpirun" -np 4 "${other[@]}" "$work/nowhere"
   expect_error any '*--ranks 2 starts ranks as threads, but the launcher has started 2 processes*' \
     "${two[@]}" "${bad[@]}" --ranks 2
   expect_error any '*--batch 1 is smaller than the 2 ranks*' "${two[@]}" "${bad[@]}" --batch 1
