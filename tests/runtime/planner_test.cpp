@@ -44,7 +44,8 @@ std::string error_of(const std::function<void()>& body) {
 
 TEST(Planner, KeepsTheIterationCounterReplicatedUnreducedAndOffTheTape) {
   for (const int64_t ranks : {1, 2, 3, 8, 64}) {
-    const PlannedVariable& counter = plan_for(ranks).at("adam/iteration");
+    const Plan plan = plan_for(ranks);
+    const PlannedVariable& counter = plan.at("adam/iteration");
     EXPECT_EQ(counter.role, Role::counter);
     EXPECT_EQ(counter.dtype, DType::i64);
     EXPECT_EQ(counter.shape, Shape{});
@@ -58,7 +59,8 @@ TEST(Planner, KeepsTheIterationCounterReplicatedUnreducedAndOffTheTape) {
 }
 
 TEST(Planner, ReducesATrainableScalarLikeAnyWeight) {
-  const PlannedVariable& scalar = plan_for(4).at("temperature");
+  const Plan plan = plan_for(4);
+  const PlannedVariable& scalar = plan.at("temperature");
   EXPECT_TRUE(scalar.on_tape);
   EXPECT_TRUE(scalar.in_gradient_sync);
   EXPECT_GE(scalar.bucket, 0);
