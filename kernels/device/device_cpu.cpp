@@ -21,6 +21,10 @@ std::string to_string(const Shape& shape) {
   return out.str();
 }
 
+void fail_dtype(DType expected, DType got) {
+  fail(ErrorCode::internal, str("expected dtype ", to_string(expected), ", got ", to_string(got)));
+}
+
 Stream Stream::cpu(int threads) { return Stream({DeviceKind::cpu, 0}, std::max(1, threads), nullptr); }
 
 Stream::Stream(Stream&& other) noexcept

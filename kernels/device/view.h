@@ -70,16 +70,20 @@ struct View {
   operator ConstView() const { return {data, dtype, device, shape}; }
 };
 
+[[noreturn]] void fail_dtype(DType expected, DType got);
+
 // The typed pointer behind a view; the dtype must match.
 template <class T>
 const T* data(const ConstView& view) {
-  check(view.dtype == dtype_of<T>(), ErrorCode::internal,
-        [&] { return str("expected dtype ", to_string(dtype_of<T>()), ", got ", to_string(view.dtype)); });
+  if (view.dtype != dtype_of<T>()) [[unlikely]]
+    fail_dtype(dtype_of<T>(), view.dtype);
   return static_cast<const T*>(view.data);
 }
 template <class T>
 T* data(const View& view) {
-  return const_cast<T*>(data<T>(ConstView(view)));
+  if (view.dtype != dtype_of<T>()) [[unlikely]]
+    fail_dtype(dtype_of<T>(), view.dtype);
+  return static_cast<T*>(view.data);
 }
 
 // Elements [begin, end) of a view, as a vector.
