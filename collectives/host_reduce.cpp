@@ -2,9 +2,9 @@
 // The reductions of HostCommunicator. Arrays of all ranks lie in shared memory at equal offsets (staged there if need
 // be); each rank reduces one slice over all of them, in rank order, and writes it to all of them.
 #include <algorithm>
-#include <cstring>
 
 #include "collectives/combine.h"
+#include "collectives/copy_bytes.h"
 #include "collectives/host_communicator.h"
 #include "kernels/parallel.h"
 
@@ -38,7 +38,7 @@ Work HostCommunicator::do_all_reduce(View inout, ReduceOp op, Stream& after) {
 
 void HostCommunicator::reduce_small(View inout, ReduceOp op) {
   ++mail_turn_;
-  std::memcpy(mail(place().local_rank), inout.data, size_t(inout.bytes()));
+  copy_bytes(mail(place().local_rank), inout.data, inout.bytes());
   node_->meet({.kind = CallKind::all_reduce, .dtype = inout.dtype, .op = op, .count = inout.size()});
   const void* letters[64];
   std::vector<const void*> many;
@@ -60,11 +60,11 @@ void HostCommunicator::reduce_staged(View inout, ReduceOp op, int threads) {
     const View part = slice(inout, begin, std::min(inout.size(), begin + chunk));
     const int64_t offset = next_stage();
     void* stage = static_cast<std::byte*>(memory_->segment(place().local_rank)) + offset;
-    std::memcpy(stage, part.data, size_t(part.bytes()));
+    copy_bytes(stage, part.data, part.bytes());
     node_->meet(whole);
     piece.count = part.size();
     reduce_segments(*memory_, offset, piece, threads);
-    std::memcpy(part.data, stage, size_t(part.bytes()));
+    copy_bytes(part.data, stage, part.bytes());
   }
 }
 
@@ -122,7 +122,7 @@ void HostCommunicator::reduce_across_nodes(std::span<std::byte* const> copies, c
   combine(call.dtype, call.op, {&sum, 1}, ins, own.size());
   do_exchange(sums_out, sums_in);
   for (size_t i = 0; i < copies.size(); ++i)
-    if (int(i) != lane) std::memcpy(copies[i] + slice.begin * width, mine, size_t(slice.size() * width));
+    if (int(i) != lane) copy_bytes(copies[i] + slice.begin * width, mine, slice.size() * width);
 }
 
 Work HostCommunicator::do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) {
@@ -132,9 +132,9 @@ Work HostCommunicator::do_reduce_scatter(ConstView in, View out, ReduceOp op, St
   }
   // Between nodes by way of an all-reduce: gradients take another road (gradient_reducer.cpp).
   std::vector<std::byte> copy(size_t(in.bytes()));
-  std::memcpy(copy.data(), in.data, copy.size());
+  copy_bytes(copy.data(), in.data, in.bytes());
   do_all_reduce({copy.data(), in.dtype, DeviceKind::cpu, in.shape}, op, after).wait(after);
-  std::memcpy(out.data, copy.data() + rank() * out.bytes(), size_t(out.bytes()));
+  copy_bytes(out.data, copy.data() + rank() * out.bytes(), out.bytes());
   return Work();
 }
 
@@ -148,7 +148,7 @@ void HostCommunicator::scatter_within_node(ConstView in, View out, ReduceOp op) 
     };
     for (int to = 0; to < size(); ++to) {
       const auto* source = static_cast<const std::byte*>(in.data) + (to * out.size() + begin) * width;
-      std::memcpy(piece(rank(), to), source, size_t(n * width));
+      copy_bytes(piece(rank(), to), source, n * width);
     }
     node_->meet(call);
     std::vector<const void*> ins;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "collectives/carrier.h"
+#include "collectives/copy_bytes.h"
 
 namespace lockstep {
 
@@ -148,7 +148,7 @@ class ThreadCarrier final : public Carrier {
         return str("rank ", rank_, " expected a message of ", receive.bytes, " bytes from rank ", receive.rank,
                    ", got ", letter.bytes, "; the two are not in the same collective");
       });
-      std::memcpy(receive.data, letter.data.load(std::memory_order_relaxed), size_t(receive.bytes));
+      copy_bytes(receive.data, letter.data.load(std::memory_order_relaxed), receive.bytes);
       letter.data.store(nullptr, std::memory_order_release);
     }
     for (const Outgoing& send : sends) {

@@ -108,7 +108,7 @@ void BatchLoader::prepare(Batch& batch, int64_t step) {
   batch.data_hash = XXH3_64bits(samples, size_t(batch.global_count) * sizeof(int64_t));
   for (size_t i = 0; i < batch.leaves.size(); ++i) {
     batch.leaves[i].leaf = settings_.first_leaf + int64_t(i);
-    const Range range = leaf_range(batch.global_count, settings_.virtual_ranks, batch.leaves[i].leaf);
+    const SampleRange range = leaf_range(batch.global_count, settings_.virtual_ranks, batch.leaves[i].leaf);
     fill(batch.leaves[i], samples + range.begin, range.count());
   }
 }

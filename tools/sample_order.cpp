@@ -72,7 +72,7 @@ BatchPlace batch_at(int64_t step, int64_t samples, int64_t batch) {
   return {step / steps, {begin, begin + std::min(batch, samples - begin)}};
 }
 
-Range leaf_range(int64_t count, int64_t leaves, int64_t leaf) {
+SampleRange leaf_range(int64_t count, int64_t leaves, int64_t leaf) {
   return {leaf * count / leaves, (leaf + 1) * count / leaves};
 }
 

@@ -13,11 +13,11 @@ namespace lockstep {
 void shuffle_samples(uint64_t seed, int64_t epoch, std::span<int64_t> order);
 
 // Places [begin, end) within an epoch's order, or within a batch.
-struct Range {
+struct SampleRange {
   int64_t begin = 0;
   int64_t end = 0;
   int64_t count() const { return end - begin; }
-  friend bool operator==(const Range&, const Range&) = default;
+  friend bool operator==(const SampleRange&, const SampleRange&) = default;
 };
 
 // An epoch's last batch may be partial; it is trained on, with its own smaller weight, never dropped.
@@ -25,12 +25,12 @@ int64_t steps_per_epoch(int64_t samples, int64_t batch);
 
 struct BatchPlace {
   int64_t epoch = 0;
-  Range positions;  // in the order of that epoch
+  SampleRange positions;  // in the order of that epoch
 };
 BatchPlace batch_at(int64_t step, int64_t samples, int64_t batch);
 
 // Leaf `leaf` of a batch of `count` samples cut into `leaves`. Leaves differ by one sample at most; in a batch of
 // fewer samples than leaves some are empty.
-Range leaf_range(int64_t count, int64_t leaves, int64_t leaf);
+SampleRange leaf_range(int64_t count, int64_t leaves, int64_t leaf);
 
 }  // namespace lockstep

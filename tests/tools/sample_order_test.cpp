@@ -84,12 +84,12 @@ TEST(BatchPlace, KeepsTheLastPartialBatchOfAnEpoch) {
   EXPECT_EQ(steps_per_epoch(10, 4), 3);
   EXPECT_EQ(steps_per_epoch(8, 4), 2);
   EXPECT_EQ(steps_per_epoch(3, 4), 1);
-  EXPECT_EQ(batch_at(0, 10, 4).positions, (Range{0, 4}));
-  EXPECT_EQ(batch_at(2, 10, 4).positions, (Range{8, 10}));
+  EXPECT_EQ(batch_at(0, 10, 4).positions, (SampleRange{0, 4}));
+  EXPECT_EQ(batch_at(2, 10, 4).positions, (SampleRange{8, 10}));
   EXPECT_EQ(batch_at(2, 10, 4).epoch, 0);
-  EXPECT_EQ(batch_at(3, 10, 4).positions, (Range{0, 4}));
+  EXPECT_EQ(batch_at(3, 10, 4).positions, (SampleRange{0, 4}));
   EXPECT_EQ(batch_at(3, 10, 4).epoch, 1);
-  EXPECT_EQ(batch_at(5, 3, 4).positions, (Range{0, 3}));
+  EXPECT_EQ(batch_at(5, 3, 4).positions, (SampleRange{0, 3}));
   EXPECT_EQ(batch_at(5, 3, 4).epoch, 5);
 }
 
@@ -113,15 +113,15 @@ TEST(BatchPlace, RefusesSizesBelowOne) {
 }
 
 TEST(LeafRange, CutsABatchWithoutGapIntoNearlyEqualParts) {
-  EXPECT_EQ(leaf_range(128, 8, 3), (Range{48, 64}));
-  EXPECT_EQ(leaf_range(10, 4, 0), (Range{0, 2}));
-  EXPECT_EQ(leaf_range(10, 4, 1), (Range{2, 5}));
-  EXPECT_EQ(leaf_range(10, 4, 3), (Range{7, 10}));
+  EXPECT_EQ(leaf_range(128, 8, 3), (SampleRange{48, 64}));
+  EXPECT_EQ(leaf_range(10, 4, 0), (SampleRange{0, 2}));
+  EXPECT_EQ(leaf_range(10, 4, 1), (SampleRange{2, 5}));
+  EXPECT_EQ(leaf_range(10, 4, 3), (SampleRange{7, 10}));
   for (const int64_t count : {0, 1, 5, 96, 128}) {
     for (const int64_t leaves : {1, 3, 8, 24}) {
       int64_t end = 0;
       for (int64_t leaf = 0; leaf < leaves; ++leaf) {
-        const Range range = leaf_range(count, leaves, leaf);
+        const SampleRange range = leaf_range(count, leaves, leaf);
         EXPECT_EQ(range.begin, end);
         EXPECT_GE(range.count(), count / leaves);
         EXPECT_LE(range.count(), count / leaves + 1);
