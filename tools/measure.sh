@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Measures what the README quotes, each figure beside its roof of the same run. Takes about ten minutes; wants an
+# Measures what the README quotes, each figure beside its roof of the same run. Takes about two minutes; wants an
 # otherwise idle machine.
 set -eu
 cd "$(dirname "$0")/.."
