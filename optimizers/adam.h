@@ -1,30 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adam (Kingma & Ba 2015) and AMSGrad (Reddi et al. 2018). Keras' definitions: epsilon stands outside the bias
-// correction, and AMSGrad takes its maximum over the uncorrected second moment.
+// Adam (Kingma & Ba 2015) and AMSGrad (Reddi et al. 2018). In Keras' definition epsilon stands outside the bias
+// correction, in PyTorch's inside; AMSGrad takes its maximum over the uncorrected second moment in both.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/host_device.h"
+#include "optimizers/definition.h"
 #include "optimizers/optimizer.h"
 
 namespace lockstep {
 
 // What one step of Adam needs besides the moments.
+template <class Real>
 struct AdamConstants {
-  float one_minus_beta_1, one_minus_beta_2, rate, epsilon;
+  Real one_minus_beta_1, one_minus_beta_2, rate, epsilon;
 };
 
 struct AdamHyperparameters {
   double beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-7;
+  Definition definition = Definition::keras;
+
+  // The factor that the second moment's root lacks while it is young.
+  double root_correction(int64_t step) const { return std::sqrt(1 - std::pow(beta_2, double(step))); }
+
+  // What is added to the uncorrected root. PyTorch's sqrt(v) / c + epsilon is (sqrt(v) + epsilon c) / c. Kept from
+  // vanishing as a float: an element that never saw a gradient would be 0 / 0.
+  double epsilon_at(int64_t step) const {
+    if (definition == Definition::keras) return epsilon;
+    return std::max(epsilon * root_correction(step), double(std::numeric_limits<float>::min()));
+  }
 
   // In double, from the whole step number: a float holds 1 - 0.999 to five digits only and counts no further than 2^24.
-  AdamConstants at(int64_t step, double learning_rate) const {
-    const double t = double(step);
-    const double rate = learning_rate * std::sqrt(1 - std::pow(beta_2, t)) / (1 - std::pow(beta_1, t));
-    return {float(1 - beta_1), float(1 - beta_2), float(rate), float(epsilon)};
+  template <class Real = float>
+  AdamConstants<Real> at(int64_t step, double learning_rate) const {
+    const double rate = learning_rate * root_correction(step) / (1 - std::pow(beta_1, double(step)));
+    return {Real(1 - beta_1), Real(1 - beta_2), Real(rate), Real(epsilon_at(step))};
   }
 };
 
@@ -34,16 +49,20 @@ struct Adam {
 
   static constexpr std::array slots = {Slot{.name = "momentum"}, Slot{.name = "velocity"}};
 
+  template <class Real>
   struct Update {
-    AdamConstants c;
-    HOST_DEVICE void operator()(float& param, float grad, float& m, float& v) const {
+    AdamConstants<Real> c;
+    HOST_DEVICE void operator()(Real& param, Real grad, Real& m, Real& v) const {
       m += (grad - m) * c.one_minus_beta_1;
       v += (grad * grad - v) * c.one_minus_beta_2;
       param -= c.rate * m / (std::sqrt(v) + c.epsilon);
     }
   };
 
-  Update at(int64_t step, double learning_rate) const { return {hyperparameters.at(step, learning_rate)}; }
+  template <class Real = float>
+  Update<Real> at(int64_t step, double learning_rate) const {
+    return {hyperparameters.at<Real>(step, learning_rate)};
+  }
 };
 
 // As Adam, but divides by the largest second moment seen so far.
@@ -53,9 +72,10 @@ struct AdamAmsgrad {
   static constexpr std::array slots = {Slot{.name = "momentum"}, Slot{.name = "velocity"},
                                        Slot{.name = "velocity_hat"}};
 
+  template <class Real>
   struct Update {
-    AdamConstants c;
-    HOST_DEVICE void operator()(float& param, float grad, float& m, float& v, float& v_hat) const {
+    AdamConstants<Real> c;
+    HOST_DEVICE void operator()(Real& param, Real grad, Real& m, Real& v, Real& v_hat) const {
       m += (grad - m) * c.one_minus_beta_1;
       v += (grad * grad - v) * c.one_minus_beta_2;
       v_hat = v > v_hat ? v : v_hat;
@@ -63,7 +83,10 @@ struct AdamAmsgrad {
     }
   };
 
-  Update at(int64_t step, double learning_rate) const { return {hyperparameters.at(step, learning_rate)}; }
+  template <class Real = float>
+  Update<Real> at(int64_t step, double learning_rate) const {
+    return {hyperparameters.at<Real>(step, learning_rate)};
+  }
 };
 
 }  // namespace lockstep

@@ -3,15 +3,27 @@
 #include <limits>
 
 #include "kernels/device/check.h"
+#include "optimizers/adadelta.h"
+#include "optimizers/adagrad.h"
 #include "optimizers/adam.h"
+#include "optimizers/adamax.h"
+#include "optimizers/ftrl.h"
+#include "optimizers/lion.h"
+#include "optimizers/nadam.h"
 #include "optimizers/nearest_name.h"
 #include "optimizers/option_reader.h"
+#include "optimizers/rmsprop.h"
 #include "optimizers/rule_optimizer.h"
+#include "optimizers/schedule_free_adamw.h"
 #include "optimizers/sgd.h"
 
 namespace lockstep {
 
 namespace {
+
+// As a float, epsilon must not vanish: an element that never saw a gradient would be 0 / 0.
+constexpr Range kPositive = {.lowest = std::numeric_limits<float>::min()};
+constexpr Range kBelowOne = {.highest = 1, .closed = false};
 
 // Zero is a rate: schedules begin and end there.
 OptimizerSettings read_settings(std::string_view name, OptionReader& options, double learning_rate,
@@ -19,7 +31,12 @@ OptimizerSettings read_settings(std::string_view name, OptionReader& options, do
   return {.name = name,
           .learning_rate = options.number("learning_rate", learning_rate, {}),
           .weight_decay = options.number("weight_decay", weight_decay, {}),
+          .coupled_weight_decay = options.flag("coupled_weight_decay", false),
           .hyperparameters = {}};
+}
+
+Definition read_definition(OptionReader& options) {
+  return options.flag("torch_formula", false) ? Definition::torch : Definition::keras;
 }
 
 template <class Rule>
@@ -32,18 +49,22 @@ std::unique_ptr<Optimizer> make_sgd(std::string_view name, OptionReader& options
   OptimizerSettings settings = read_settings(name, options, 0.01, 0);
   const double momentum = options.number("momentum", 0, {.highest = 1});
   const bool nesterov = options.flag("nesterov", false);
+  const Definition definition = read_definition(options);
   if (momentum == 0) return make(Sgd{}, std::move(settings), options);
-  if (nesterov) return make(SgdNesterov{momentum}, std::move(settings), options);
-  return make(SgdMomentum{momentum}, std::move(settings), options);
+  if (nesterov) return make(SgdNesterov{momentum, definition}, std::move(settings), options);
+  return make(SgdMomentum{momentum, definition}, std::move(settings), options);
+}
+
+AdamHyperparameters read_adam(OptionReader& options) {
+  return {.beta_1 = options.number("beta_1", 0.9, kBelowOne),
+          .beta_2 = options.number("beta_2", 0.999, kBelowOne),
+          .epsilon = options.number("epsilon", 1e-7, kPositive)};
 }
 
 std::unique_ptr<Optimizer> make_adam_with_decay(std::string_view name, OptionReader& options, double weight_decay) {
   OptimizerSettings settings = read_settings(name, options, 1e-3, weight_decay);
-  const AdamHyperparameters adam{
-      .beta_1 = options.number("beta_1", 0.9, {.highest = 1, .closed = false}),
-      .beta_2 = options.number("beta_2", 0.999, {.highest = 1, .closed = false}),
-      // As a float it must not vanish: an element that never saw a gradient would be 0 / 0.
-      .epsilon = options.number("epsilon", 1e-7, {.lowest = std::numeric_limits<float>::min()})};
+  AdamHyperparameters adam = read_adam(options);
+  adam.definition = read_definition(options);
   if (options.flag("amsgrad", false)) return make(AdamAmsgrad{adam}, std::move(settings), options);
   return make(Adam{adam}, std::move(settings), options);
 }
@@ -56,11 +77,98 @@ std::unique_ptr<Optimizer> make_adamw(std::string_view name, OptionReader& optio
   return make_adam_with_decay(name, options, 0.004);
 }
 
+std::unique_ptr<Optimizer> make_rmsprop(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const RmspropHyperparameters rmsprop{.rho = options.number("rho", 0.9, kBelowOne),
+                                       .momentum = options.number("momentum", 0, {.highest = 1}),
+                                       .epsilon = options.number("epsilon", 1e-7, kPositive),
+                                       .definition = read_definition(options)};
+  const bool centered = options.flag("centered", false);
+  if (rmsprop.momentum == 0 && !centered) return make(Rmsprop{rmsprop}, std::move(settings), options);
+  if (rmsprop.momentum == 0) return make(RmspropCentered{rmsprop}, std::move(settings), options);
+  if (!centered) return make(RmspropMomentum{rmsprop}, std::move(settings), options);
+  return make(RmspropCenteredMomentum{rmsprop}, std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_adagrad(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  Adagrad adagrad{.epsilon = options.number("epsilon", 1e-7, kPositive), .definition = read_definition(options)};
+  adagrad.slots[0].initial = float(options.number("initial_accumulator_value", 0.1, {}));
+  return make(adagrad, std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_adadelta(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const Adadelta adadelta{.rho = options.number("rho", 0.95, kBelowOne),
+                          .epsilon = options.number("epsilon", 1e-7, kPositive)};
+  return make(adadelta, std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_adamax(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const Adamax adamax{.beta_1 = options.number("beta_1", 0.9, kBelowOne),
+                      .beta_2 = options.number("beta_2", 0.999, kBelowOne),
+                      .epsilon = options.number("epsilon", 1e-7, kPositive),
+                      .definition = read_definition(options)};
+  return make(adamax, std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_nadam(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  Nadam nadam{.adam = read_adam(options), .momentum_decay = options.number("momentum_decay", 1, {})};
+  // Its epsilon stands inside the bias correction for Keras and PyTorch alike.
+  nadam.adam.definition = Definition::torch;
+  return make(nadam, std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_ftrl(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const double power =
+      options.number("learning_rate_power", -0.5, {.lowest = -double(std::numeric_limits<float>::max()), .highest = 0});
+  const FtrlHyperparameters ftrl{.l1 = options.number("l1_regularization_strength", 0, {}),
+                                 .l2 = options.number("l2_regularization_strength", 0, {}),
+                                 .l2_shrinkage = options.number("l2_shrinkage_regularization_strength", 0, {}),
+                                 .beta = options.number("beta", 0, {})};
+  const double accumulator = options.number("initial_accumulator_value", 0.1, {});
+  const auto make_with = [&](auto rule) {
+    rule.slots[0].initial = float(accumulator);
+    return make(rule, std::move(settings), options);
+  };
+  if (power == -0.5) return make_with(Ftrl{.hyperparameters = ftrl, .power = {}});
+  return make_with(FtrlAnyPower{.hyperparameters = ftrl, .power = {.exponent = float(-power)}});
+}
+
+std::unique_ptr<Optimizer> make_lion(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const Lion lion{.beta_1 = options.number("beta_1", 0.9, {.lowest = std::numeric_limits<float>::min(), .highest = 1}),
+                  .beta_2 = options.number("beta_2", 0.99, kBelowOne)};
+  return make(lion, std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_schedule_free_adamw(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 2.5e-3, 0);
+  const ScheduleFreeAdamW rule{.beta_1 = options.number("beta_1", 0.9, {.highest = 1}),
+                               .beta_2 = options.number("beta_2", 0.999, kBelowOne),
+                               .epsilon = options.number("epsilon", 1e-8, kPositive),
+                               .warmup_steps = options.count("warmup_steps", 0, 0)};
+  return make(rule, std::move(settings), options);
+}
+
 struct Entry {
   std::string_view name;
   std::unique_ptr<Optimizer> (*make)(std::string_view name, OptionReader& options);
 };
-constexpr std::array kEntries = {Entry{"sgd", make_sgd}, Entry{"adam", make_adam}, Entry{"adamw", make_adamw}};
+constexpr std::array kEntries = {Entry{"sgd", make_sgd},
+                                 Entry{"adam", make_adam},
+                                 Entry{"adamw", make_adamw},
+                                 Entry{"rmsprop", make_rmsprop},
+                                 Entry{"adagrad", make_adagrad},
+                                 Entry{"adadelta", make_adadelta},
+                                 Entry{"adamax", make_adamax},
+                                 Entry{"nadam", make_nadam},
+                                 Entry{"ftrl", make_ftrl},
+                                 Entry{"lion", make_lion},
+                                 Entry{"schedule_free_adamw", make_schedule_free_adamw}};
 
 }  // namespace
 

@@ -14,14 +14,24 @@ int64_t Optimizer::bytes_per_element() const {
   return bytes;
 }
 
-void Optimizer::check_update(int64_t step, double learning_rate, const View& param, const View& grad,
-                             std::span<const View> slots) const {
+void Optimizer::check_step(int64_t step, double learning_rate, size_t state) const {
   check(step >= 1, ErrorCode::internal,
         [&] { return str(name(), ": expected a step from 1 (the iteration counter plus one), got ", step); });
   check(learning_rate >= 0 && learning_rate <= double(std::numeric_limits<float>::max()), ErrorCode::numbers, [&] {
     return str(name(), ": expected a learning rate that is finite and not negative, got ", learning_rate, " at step ",
                step, "; look at the learning-rate schedule");
   });
+  check(state == scalars().size(), ErrorCode::internal, [&] {
+    std::string names;
+    for (const ScalarState& scalar : scalars()) names += str(names.empty() ? "" : ", ", scalar.name);
+    return str(name(), ": expected the values of ", scalars().size(), " scalars (", names, ") after advance(), got ",
+               state);
+  });
+}
+
+void Optimizer::check_update(int64_t step, double learning_rate, const View& param, const View& grad,
+                             std::span<const View> slots, size_t state) const {
+  check_step(step, learning_rate, state);
   check(slots.size() == this->slots().size(), ErrorCode::internal,
         [&] { return str(name(), ": expected ", this->slots().size(), " slots, got ", slots.size()); });
   const auto check_range = [&](const View& view, std::string_view what) {

@@ -3,6 +3,7 @@
 // neither ranks nor devices nor files: the runtime turns each declared slot into a variable and hands in flat ranges.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -21,6 +22,13 @@ struct Slot {
   std::string_view name;
   DType dtype = DType::f32;
   float initial = 0;
+  bool starts_as_parameter = false;  // then a copy of the parameter, once that has its first value, and not `initial`
+};
+
+// State kept once per optimizer, in double. Declared here; a named variable of the runtime like the iteration counter.
+struct ScalarState {
+  std::string_view name;
+  double initial = 0;
 };
 
 // What the whole step decides about gradients. Lives in memory of the device; the host never waits for it.
@@ -42,30 +50,36 @@ class Optimizer {
   virtual std::span<const Slot> slots() const = 0;
   virtual std::vector<Hyperparameter> hyperparameters() const = 0;
   virtual double learning_rate() const = 0;
+  virtual std::span<const ScalarState> scalars() const = 0;
+
+  // Brings the values of scalars() to `step`. Once per committed step, before its first update; not on skipped steps.
+  virtual void advance(int64_t step, double learning_rate, std::span<double> state) const = 0;
 
   // One pass over memory: unscale, decay, update, clear the gradient. Weight decay holds for the whole range; ranges
   // excluded from it are given to a twin made with weight_decay 0, whose slots are the same.
   // step: 1 for the first update (the counter after it advanced). param, grad, slots[i]: flat f32 ranges of equal
   // length, any length and any alignment of 4 bytes; the result for an element does not depend on where ranges are cut.
+  // state: the values of scalars() after advance().
   virtual void update(Stream& stream, int64_t step, double learning_rate, const StepScalars* scalars, View param,
-                      View grad, std::span<const View> slots) const = 0;
+                      View grad, std::span<const View> slots, std::span<const double> state = {}) const = 0;
 
   // Bytes that one element's update reads and writes: the formula behind the bandwidth figures.
   int64_t bytes_per_element() const;
 
  protected:
-  // What update() demands of its arguments; names the culprit.
+  // What advance() and update() demand of their arguments; they name the culprit.
+  void check_step(int64_t step, double learning_rate, size_t state) const;
   void check_update(int64_t step, double learning_rate, const View& param, const View& grad,
-                    std::span<const View> slots) const;
+                    std::span<const View> slots, size_t state) const;
 };
 
 // Names known to make_optimizer, in the order they are listed to users.
 std::vector<std::string_view> optimizer_names();
 
 // `options` are hyper-parameters by name ("learning_rate", "beta_1", ...); what is absent keeps its default.
-// Definitions and defaults are those of Keras; weight_decay is decoupled and known to all. Throws Error(usage) for
-// unknown names (with the nearest known one) and values that are out of range, NaN or infinite. A learning rate of 0
-// is legal, as in Keras; a negative one is not.
+// Definitions and defaults are those of Keras, options select PyTorch's (docs/optimizers.md); weight_decay is known to
+// all. Throws Error(usage) for unknown names (with the nearest known one) and values that are out of range, NaN or
+// infinite. A learning rate of 0 is legal, as in Keras; a negative one is not.
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const std::map<std::string, double>& options = {});
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 #include "optimizers/option_reader.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/device/check.h"
 #include "optimizers/nearest_name.h"
@@ -24,6 +25,17 @@ bool OptionReader::flag(std::string_view name, bool standard) {
   check(x == 0 || x == 1, ErrorCode::usage,
         [&] { return str(optimizer_, ": expected ", name, " to be 0 or 1, got ", x); });
   return x == 1;
+}
+
+int64_t OptionReader::count(std::string_view name, int64_t standard, int64_t lowest) {
+  // Every whole number up to here is a double.
+  constexpr double kHighest = 0x1p53;
+  const double x = value(name, double(standard));
+  check(x >= double(lowest) && x <= kHighest && x == std::floor(x), ErrorCode::usage, [&] {
+    return str(optimizer_, ": expected ", name, " to be a whole number from ", lowest, ", got ", x, "; the default is ",
+               standard);
+  });
+  return int64_t(x);
 }
 
 std::vector<Hyperparameter> OptionReader::finish() const {

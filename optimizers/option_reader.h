@@ -2,6 +2,7 @@
 // Reads the hyper-parameters of one optimizer from a user's options: defaults, ranges, and no option left unread.
 #pragma once
 
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <string>
@@ -26,7 +27,8 @@ class OptionReader {
 
   // The value of `name`, or `standard` where the user gave none. Throws Error(usage) outside `range`.
   double number(std::string_view name, double standard, Range range);
-  bool flag(std::string_view name, bool standard);  // 0 or 1
+  bool flag(std::string_view name, bool standard);                         // 0 or 1
+  int64_t count(std::string_view name, int64_t standard, int64_t lowest);  // a whole number
 
   // Throws Error(usage) when an option was never asked for; then everything that was read, in the order of reading.
   std::vector<Hyperparameter> finish() const;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes an Optimizer of a rule: a struct that declares slots, computes its constants once a step and updates one
-// element (sgd.h, adam.h).
+// Makes an Optimizer of a rule: a struct that declares slots and scalars, computes its constants once a step and
+// updates one element (sgd.h, adam.h; nadam.h has a scalar).
 #pragma once
 
-#include <cmath>
 #include <utility>
 
 #include "kernels/device/check.h"
@@ -18,7 +17,13 @@ struct OptimizerSettings {
   std::string_view name;
   double learning_rate = 0;
   double weight_decay = 0;
-  std::vector<Hyperparameter> hyperparameters;  // all of them, these two included
+  bool coupled_weight_decay = false;            // part of the gradient
+  std::vector<Hyperparameter> hyperparameters;  // all of them, these included
+};
+
+template <class Rule>
+concept HasScalars = requires {
+  Rule::scalars;
 };
 
 template <class Rule>
@@ -27,16 +32,28 @@ class RuleOptimizer final : public Optimizer {
   RuleOptimizer(Rule rule, OptimizerSettings settings) : rule_(rule), settings_(std::move(settings)) {}
 
   std::string_view name() const override { return settings_.name; }
-  std::span<const Slot> slots() const override { return Rule::slots; }
+  std::span<const Slot> slots() const override { return rule_.slots; }
   std::vector<Hyperparameter> hyperparameters() const override { return settings_.hyperparameters; }
   double learning_rate() const override { return settings_.learning_rate; }
 
+  std::span<const ScalarState> scalars() const override {
+    if constexpr (HasScalars<Rule>) return Rule::scalars;
+    return {};
+  }
+
+  void advance(int64_t step, double learning_rate, std::span<double> state) const override {
+    check_step(step, learning_rate, state.size());
+    if constexpr (HasScalars<Rule>) rule_.advance(step, learning_rate, state);
+  }
+
   void update(Stream& stream, int64_t step, double learning_rate, const StepScalars* scalars, View param, View grad,
-              std::span<const View> slots) const override {
-    check_update(step, learning_rate, param, grad, slots);
+              std::span<const View> slots, std::span<const double> state) const override {
+    check_update(step, learning_rate, param, grad, slots, state.size());
     if (param.size() == 0) return;
-    Update<Rule> kernel{.rule = rule_.at(step, learning_rate),
-                        .decay = float(learning_rate * settings_.weight_decay),
+    const double decay = settings_.weight_decay;
+    Update<Rule> kernel{.rule = constants(step, learning_rate, state),
+                        .decay = float(settings_.coupled_weight_decay ? 0 : learning_rate * decay),
+                        .l2 = float(settings_.coupled_weight_decay ? decay : 0),
                         .scalars = scalars,
                         .param = param,
                         .grad = grad,
@@ -46,6 +63,15 @@ class RuleOptimizer final : public Optimizer {
   }
 
  private:
+  typename Rule::template Update<float> constants(int64_t step, double learning_rate,
+                                                  std::span<const double> state) const {
+    if constexpr (HasScalars<Rule>) {
+      return rule_.at(step, learning_rate, state);
+    } else {
+      return rule_.at(step, learning_rate);
+    }
+  }
+
   Rule rule_;
   OptimizerSettings settings_;
 };

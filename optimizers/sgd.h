@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradient descent: plain, with momentum, with Nesterov's momentum. Keras' definitions: the learning rate is inside
-// the momentum, so a change of the rate does not rescale what is remembered.
+// Gradient descent: plain, with momentum, with Nesterov's momentum.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
 #include "kernels/host_device.h"
+#include "optimizers/definition.h"
 #include "optimizers/optimizer.h"
 
 namespace lockstep {
@@ -15,47 +15,63 @@ namespace lockstep {
 struct Sgd {
   static constexpr std::array<Slot, 0> slots = {};
 
+  template <class Real>
   struct Update {
-    float rate;
-    HOST_DEVICE void operator()(float& param, float grad) const { param -= rate * grad; }
+    Real rate;
+    HOST_DEVICE void operator()(Real& param, Real grad) const { param -= rate * grad; }
   };
 
-  Update at(int64_t /*step*/, double learning_rate) const { return {float(learning_rate)}; }
+  template <class Real = float>
+  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+    return {Real(learning_rate)};
+  }
 };
 
 // v = mu v - a g;  w += v
 struct SgdMomentum {
   double momentum = 0.9;
+  Definition definition = Definition::keras;
 
   static constexpr std::array slots = {Slot{.name = "momentum"}};
 
+  template <class Real>
   struct Update {
-    float rate, momentum;
-    HOST_DEVICE void operator()(float& param, float grad, float& velocity) const {
-      velocity = momentum * velocity - rate * grad;
-      param += velocity;
+    Placed<Real> rate;
+    Real momentum;
+    HOST_DEVICE void operator()(Real& param, Real grad, Real& velocity) const {
+      velocity = momentum * velocity - rate.inside * grad;
+      param += rate.outside * velocity;
     }
   };
 
-  Update at(int64_t /*step*/, double learning_rate) const { return {float(learning_rate), float(momentum)}; }
+  template <class Real = float>
+  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+    return {place_rate<Real>(learning_rate, definition), Real(momentum)};
+  }
 };
 
 // v = mu v - a g;  w += mu v - a g  with the new v
 struct SgdNesterov {
   double momentum = 0.9;
+  Definition definition = Definition::keras;
 
   static constexpr std::array slots = {Slot{.name = "momentum"}};
 
+  template <class Real>
   struct Update {
-    float rate, momentum;
-    HOST_DEVICE void operator()(float& param, float grad, float& velocity) const {
-      const float pull = rate * grad;
+    Placed<Real> rate;
+    Real momentum;
+    HOST_DEVICE void operator()(Real& param, Real grad, Real& velocity) const {
+      const Real pull = rate.inside * grad;
       velocity = momentum * velocity - pull;
-      param += momentum * velocity - pull;
+      param += rate.outside * (momentum * velocity - pull);
     }
   };
 
-  Update at(int64_t /*step*/, double learning_rate) const { return {float(learning_rate), float(momentum)}; }
+  template <class Real = float>
+  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+    return {place_rate<Real>(learning_rate, definition), Real(momentum)};
+  }
 };
 
 }  // namespace lockstep

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <array>
+#include <tuple>
+#include <type_traits>
 
 #include "kernels/device/device.h"
 #include "kernels/device/view.h"
@@ -11,14 +13,19 @@
 
 namespace lockstep {
 
-// w -= a d w;  rule(w, grad_scale * g, slots);  g = 0.  With scalars->skip only g = 0.
+// A rule's slots are static, or a member where their first values are hyper-parameters.
+template <class Rule>
+inline constexpr size_t kSlots = std::tuple_size_v<std::remove_cv_t<decltype(Rule::slots)>>;
+
+// w -= decay w;  rule(w, grad_scale * g + l2 w, slots);  g = 0.  With scalars->skip only g = 0.
 template <class Rule>
 struct Update {
-  typename Rule::Update rule;
-  float decay = 0;  // learning rate times weight decay
+  typename Rule::template Update<float> rule;
+  float decay = 0;  // learning rate times decoupled weight decay
+  float l2 = 0;     // weight decay that is part of the gradient
   const StepScalars* scalars = nullptr;
   View param, grad;
-  std::array<View, Rule::slots.size()> slots;
+  std::array<View, kSlots<Rule>> slots;
 };
 
 template <class Rule>

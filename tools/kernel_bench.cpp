@@ -53,8 +53,11 @@ BenchmarkRow bench_optimizer(Stream& stream, Pool& pool, const Optimizer& optimi
     views.push_back(slots.emplace_back(stream, pool, n, 0.0f, 1.0f).view());
   // The scalars must lie where the kernel reads them.
   const StepScalars scalars;
+  std::vector<double> state;
+  for (const ScalarState& scalar : optimizer.scalars()) state.push_back(scalar.initial);
+  optimizer.advance(1, optimizer.learning_rate(), state);
   const auto update = [&] {
-    optimizer.update(stream, 1000, optimizer.learning_rate(), &scalars, param.view(), grad.view(), views);
+    optimizer.update(stream, 1000, optimizer.learning_rate(), &scalars, param.view(), grad.view(), views, state);
     stream.synchronize();
   };
   const std::array<std::function<void()>, 2> calls = {timed(stream, AddInPlace{roof.view(), 1e-6f}), update};

@@ -41,20 +41,38 @@ std::vector<std::string_view> slot_names(const Optimizer& optimizer) {
 }
 
 TEST(OptimizerFactory, MakesEveryNameItLists) {
-  EXPECT_THAT(optimizer_names(), ElementsAre("sgd", "adam", "adamw"));
+  EXPECT_THAT(optimizer_names(), ElementsAre("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax",
+                                             "nadam", "ftrl", "lion", "schedule_free_adamw"));
   for (const std::string_view name : optimizer_names()) EXPECT_EQ(make_optimizer(name)->name(), name);
 }
 
 TEST(OptimizerFactory, DefaultsAreThoseOfKeras) {
   using Map = std::map<std::string, double>;
-  EXPECT_EQ(hyperparameters(*make_optimizer("sgd")),
-            (Map{{"learning_rate", 0.01}, {"weight_decay", 0}, {"momentum", 0}, {"nesterov", 0}}));
-  const Map adam = {{"learning_rate", 0.001}, {"weight_decay", 0}, {"beta_1", 0.9},
-                    {"beta_2", 0.999},        {"epsilon", 1e-7},   {"amsgrad", 0}};
-  EXPECT_EQ(hyperparameters(*make_optimizer("adam")), adam);
-  Map adamw = adam;
-  adamw["weight_decay"] = 0.004;
-  EXPECT_EQ(hyperparameters(*make_optimizer("adamw")), adamw);
+  const auto expect = [](std::string_view name, double learning_rate, double weight_decay, Map own) {
+    own["learning_rate"] = learning_rate;
+    own["weight_decay"] = weight_decay;
+    own["coupled_weight_decay"] = 0;
+    EXPECT_EQ(hyperparameters(*make_optimizer(name)), own) << name;
+  };
+  const Map adam = {{"beta_1", 0.9}, {"beta_2", 0.999}, {"epsilon", 1e-7}, {"amsgrad", 0}, {"torch_formula", 0}};
+  expect("sgd", 0.01, 0, {{"momentum", 0}, {"nesterov", 0}, {"torch_formula", 0}});
+  expect("adam", 1e-3, 0, adam);
+  expect("adamw", 1e-3, 0.004, adam);
+  expect("rmsprop", 1e-3, 0, {{"rho", 0.9}, {"momentum", 0}, {"epsilon", 1e-7}, {"centered", 0}, {"torch_formula", 0}});
+  expect("adagrad", 1e-3, 0, {{"initial_accumulator_value", 0.1}, {"epsilon", 1e-7}, {"torch_formula", 0}});
+  expect("adadelta", 1e-3, 0, {{"rho", 0.95}, {"epsilon", 1e-7}});
+  expect("adamax", 1e-3, 0, {{"beta_1", 0.9}, {"beta_2", 0.999}, {"epsilon", 1e-7}, {"torch_formula", 0}});
+  expect("nadam", 1e-3, 0, {{"beta_1", 0.9}, {"beta_2", 0.999}, {"epsilon", 1e-7}, {"momentum_decay", 1}});
+  expect("ftrl", 1e-3, 0,
+         {{"learning_rate_power", -0.5},
+          {"initial_accumulator_value", 0.1},
+          {"l1_regularization_strength", 0},
+          {"l2_regularization_strength", 0},
+          {"l2_shrinkage_regularization_strength", 0},
+          {"beta", 0}});
+  expect("lion", 1e-3, 0, {{"beta_1", 0.9}, {"beta_2", 0.99}});
+  expect("schedule_free_adamw", 2.5e-3, 0,
+         {{"beta_1", 0.9}, {"beta_2", 0.999}, {"epsilon", 1e-8}, {"warmup_steps", 0}});
 }
 
 TEST(OptimizerFactory, OptionsReplaceDefaultsAndAreReported) {
@@ -71,8 +89,43 @@ TEST(OptimizerFactory, SlotsAreDeclaredOnlyWhereTheyAreNeeded) {
   EXPECT_THAT(slot_names(*make_optimizer("adam")), ElementsAre("momentum", "velocity"));
   EXPECT_THAT(slot_names(*make_optimizer("adamw", {{"amsgrad", 1}})),
               ElementsAre("momentum", "velocity", "velocity_hat"));
+  EXPECT_THAT(slot_names(*make_optimizer("rmsprop")), ElementsAre("velocity"));
+  EXPECT_THAT(slot_names(*make_optimizer("rmsprop", {{"momentum", 0.5}})), ElementsAre("velocity", "momentum"));
+  EXPECT_THAT(slot_names(*make_optimizer("rmsprop", {{"centered", 1}})), ElementsAre("velocity", "average_gradient"));
+  EXPECT_THAT(slot_names(*make_optimizer("rmsprop", {{"centered", 1}, {"momentum", 0.5}})),
+              ElementsAre("velocity", "momentum", "average_gradient"));
+  EXPECT_THAT(slot_names(*make_optimizer("adagrad")), ElementsAre("accumulator"));
+  EXPECT_THAT(slot_names(*make_optimizer("adadelta")), ElementsAre("accumulated_grad", "accumulated_delta_var"));
+  EXPECT_THAT(slot_names(*make_optimizer("adamax")), ElementsAre("momentum", "norm"));
+  EXPECT_THAT(slot_names(*make_optimizer("nadam")), ElementsAre("momentum", "velocity"));
+  EXPECT_THAT(slot_names(*make_optimizer("ftrl")), ElementsAre("accumulator", "linear"));
+  EXPECT_THAT(slot_names(*make_optimizer("lion")), ElementsAre("momentum"));
+  EXPECT_THAT(slot_names(*make_optimizer("schedule_free_adamw")), ElementsAre("momentum", "velocity"));
   // The twin that updates ranges excluded from weight decay.
   EXPECT_EQ(slot_names(*make_optimizer("adamw", {{"weight_decay", 0}})), slot_names(*make_optimizer("adamw")));
+}
+
+TEST(OptimizerFactory, SlotsStartWhereTheOptimizerSays) {
+  for (const char* name : {"adagrad", "ftrl"}) {
+    EXPECT_EQ(make_optimizer(name)->slots()[0].initial, 0.1f) << name;
+    EXPECT_EQ(make_optimizer(name, {{"initial_accumulator_value", 0.5}})->slots()[0].initial, 0.5f) << name;
+  }
+  for (const std::string_view name : optimizer_names()) {
+    for (const Slot& slot : make_optimizer(name)->slots()) {
+      EXPECT_EQ(slot.starts_as_parameter, name == "schedule_free_adamw" && slot.name == "momentum") << name;
+      if (slot.name != "accumulator") {
+        EXPECT_EQ(slot.initial, 0) << name;
+      }
+    }
+  }
+}
+
+TEST(OptimizerFactory, DeclaresTheScalarsThatAnOptimizerKeeps) {
+  for (const std::string_view name : optimizer_names())
+    EXPECT_EQ(make_optimizer(name)->scalars().size(), name == "nadam" ? 1u : 0u) << name;
+  const auto nadam = make_optimizer("nadam");
+  EXPECT_EQ(nadam->scalars()[0].name, "u_product");
+  EXPECT_EQ(nadam->scalars()[0].initial, 1);
 }
 
 TEST(OptimizerFactory, CountsReadAndWrittenBytesOfParameterGradientAndSlots) {
@@ -83,7 +136,10 @@ TEST(OptimizerFactory, CountsReadAndWrittenBytesOfParameterGradientAndSlots) {
 }
 
 TEST(OptimizerFactory, UnknownNamesAreErrorsThatNameTheNearestKnownOne) {
-  EXPECT_THAT(usage_error("adamww"), HasSubstr("did you mean 'adamw'? Known are: sgd, adam, adamw"));
+  EXPECT_THAT(usage_error("adamww"),
+              HasSubstr("did you mean 'adamw'? Known are: sgd, adam, adamw, rmsprop, adagrad, "));
+  EXPECT_THAT(usage_error("RMSProp"), HasSubstr("did you mean 'rmsprop'"));
+  EXPECT_THAT(usage_error("ScheduleFreeAdamW"), HasSubstr("did you mean 'schedule_free_adamw'"));
   EXPECT_THAT(usage_error("SGD"), HasSubstr("unknown optimizer 'SGD'; did you mean 'sgd'"));
   EXPECT_THAT(usage_error("AdamW"), HasSubstr("did you mean 'adamw'"));
   EXPECT_THAT(usage_error("sdg"), HasSubstr("did you mean 'sgd'"));
@@ -103,6 +159,24 @@ TEST(OptimizerFactory, ValuesOutOfRangeAreErrorsThatNameParameterRangeAndValue) 
   EXPECT_THAT(usage_error("adamw", {{"learning_rate", -1e-9}}), HasSubstr("learning_rate"));
   EXPECT_THAT(usage_error("sgd", {{"learning_rate", 1e300}}), HasSubstr("learning_rate"));
   EXPECT_THAT(usage_error("sgd", {{"nesterov", 0.5}}), HasSubstr("expected nesterov to be 0 or 1, got 0.5"));
+  EXPECT_THAT(usage_error("rmsprop", {{"rho", 1}}), HasSubstr("rmsprop: expected rho in [0, 1), got 1;"));
+  EXPECT_THAT(usage_error("rmsprop", {{"momentum", -0.5}}), HasSubstr("expected momentum in [0, 1], got -0.5"));
+  EXPECT_THAT(usage_error("rmsprop", {{"centered", 3}}), HasSubstr("expected centered to be 0 or 1, got 3"));
+  EXPECT_THAT(usage_error("adagrad", {{"initial_accumulator_value", -1}}),
+              HasSubstr("initial_accumulator_value in [0, "));
+  EXPECT_THAT(usage_error("adadelta", {{"epsilon", 0}}), HasSubstr("adadelta: expected epsilon in ["));
+  EXPECT_THAT(usage_error("adamax", {{"torch_formula", 0.5}}), HasSubstr("expected torch_formula to be 0 or 1"));
+  EXPECT_THAT(usage_error("nadam", {{"momentum_decay", -1}}), HasSubstr("nadam: expected momentum_decay in [0, "));
+  EXPECT_THAT(usage_error("ftrl", {{"learning_rate_power", 0.5}}), HasSubstr(", 0], got 0.5; the default is -0.5"));
+  EXPECT_THAT(usage_error("ftrl", {{"l1_regularization_strength", -1}}), HasSubstr("l1_regularization_strength"));
+  EXPECT_THAT(usage_error("ftrl", {{"l2_regularization_strength", -1}}), HasSubstr("l2_regularization_strength"));
+  EXPECT_THAT(usage_error("ftrl", {{"l2_shrinkage_regularization_strength", -1}}), HasSubstr("l2_shrinkage"));
+  EXPECT_THAT(usage_error("ftrl", {{"beta", -1}}), HasSubstr("ftrl: expected beta in [0, "));
+  EXPECT_THAT(usage_error("lion", {{"beta_1", 0}}), HasSubstr("lion: expected beta_1 in ["));
+  EXPECT_THAT(usage_error("schedule_free_adamw", {{"warmup_steps", 2.5}}),
+              HasSubstr("expected warmup_steps to be a whole number from 0, got 2.5; the default is 0"));
+  EXPECT_THAT(usage_error("schedule_free_adamw", {{"warmup_steps", -1}}), HasSubstr("warmup_steps"));
+  EXPECT_THAT(usage_error("lion", {{"coupled_weight_decay", 2}}), HasSubstr("coupled_weight_decay to be 0 or 1"));
   EXPECT_THAT(usage_error("adam", {{"amsgrad", 2}}), HasSubstr("expected amsgrad to be 0 or 1, got 2"));
 }
 
@@ -119,6 +193,9 @@ TEST(OptimizerFactory, NoHyperparameterMayBeNotANumberOrInfinite) {
 TEST(OptimizerFactory, BordersOfTheRangesAreLegal) {
   EXPECT_NO_THROW(make_optimizer("sgd", {{"momentum", 1}, {"learning_rate", 0}}));
   EXPECT_NO_THROW(make_optimizer("adam", {{"beta_1", 0}, {"beta_2", 0}, {"weight_decay", 0}}));
+  EXPECT_NO_THROW(make_optimizer("lion", {{"beta_1", 1}}));
+  EXPECT_NO_THROW(make_optimizer("ftrl", {{"learning_rate_power", 0}, {"initial_accumulator_value", 0}}));
+  EXPECT_NO_THROW(make_optimizer("schedule_free_adamw", {{"beta_1", 1}, {"warmup_steps", 0x1p53}}));
 }
 
 TEST(NearestName, CountsInsertionsDeletionsAndReplacementsButNotCase) {
