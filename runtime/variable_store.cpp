@@ -87,9 +87,17 @@ View VariableStore::slot(int32_t slot, int64_t begin, int64_t end) const {
 void VariableStore::initialize(const VariableTable& declarations, const Optimizer& optimizer, uint64_t seed) {
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
     fill_initial(declarations.declarations()[i], seed, data<float>(view(plan_.variables[i])));
-  for (const PlannedVariable& variable : plan_.variables)
-    if (variable.section == Section::slot)
-      std::fill_n(data<float>(view(variable)), variable.shape.size(), optimizer.slots()[size_t(variable.slot)].initial);
+  for (const PlannedVariable& variable : plan_.variables) {
+    if (variable.section != Section::slot) continue;
+    const Slot& slot = optimizer.slots()[size_t(variable.slot)];
+    const int64_t n = variable.shape.size();
+    // A slot lies where its parameter lies.
+    if (slot.starts_as_parameter) {
+      std::copy_n(data<float>(parameters(variable.offset, variable.offset + n)), n, data<float>(view(variable)));
+    } else {
+      std::fill_n(data<float>(view(variable)), n, slot.initial);
+    }
+  }
   learning_rate() = optimizer.learning_rate();
 }
 
