@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "kernels/device/device.h"
 #include "kernels/operand.h"
@@ -86,8 +86,13 @@ void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
 // sums (row modulo lanes) folded by halves; chunks are added in order.
 inline constexpr int64_t kReduceLanes = 16, kReduceTile = 64, kReduceChunk = 2048;
 
+inline int64_t reduce_chunks(int64_t rows) { return std::max<int64_t>(1, (rows + kReduceChunk - 1) / kReduceChunk); }
+inline int64_t reduce_scratch(int64_t rows, int64_t columns) {
+  return reduce_chunks(rows) * columns * int64_t(sizeof(float));
+}
+
 template <class F, class Store>
-void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Store& store) {
+void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Store& store, std::byte* scratch) {
   const auto chunk_tile = [&](int64_t chunk, int64_t first, int64_t width, float* total) {
     alignas(64) float lane[kReduceLanes][kReduceTile] = {};
     const int64_t end = std::min(rows, (chunk + 1) * kReduceChunk);
@@ -102,17 +107,17 @@ void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Sto
         for (int64_t c = 0; c < width; ++c) lane[l][c] += lane[l + half][c];
     for (int64_t c = 0; c < width; ++c) total[c] = lane[0][c];
   };
-  const int64_t chunks = std::max<int64_t>(1, (rows + kReduceChunk - 1) / kReduceChunk);
+  const int64_t chunks = reduce_chunks(rows);
   const int64_t tiles = (columns + kReduceTile - 1) / kReduceTile;
-  std::vector<float> totals(size_t(chunks * columns));
+  auto* totals = reinterpret_cast<float*>(scratch);
   const int threads = rows * columns < kParallelElements ? 1 : stream.threads();
   parallel_parts(threads, chunks * tiles, [&](int64_t part) {
     const int64_t chunk = part / tiles, first = part % tiles * kReduceTile;
-    chunk_tile(chunk, first, std::min(kReduceTile, columns - first), totals.data() + chunk * columns + first);
+    chunk_tile(chunk, first, std::min(kReduceTile, columns - first), totals + chunk * columns + first);
   });
   for (int64_t c = 0; c < columns; ++c) {
-    float total = totals[size_t(c)];
-    for (int64_t chunk = 1; chunk < chunks; ++chunk) total += totals[size_t(chunk * columns + c)];
+    float total = totals[c];
+    for (int64_t chunk = 1; chunk < chunks; ++chunk) total += totals[chunk * columns + c];
     store(c, total);
   }
 }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -14,7 +15,6 @@
 
 #include "kernels/device/cuda_check.h"
 #include "kernels/device/device.h"
-#include "kernels/device/memory_backend.h"
 #include "kernels/operand.h"
 
 namespace lockstep::cuda {
@@ -254,41 +254,19 @@ __global__ void __launch_bounds__(kThreads)
   store(c, total);
 }
 
-// Device memory of one stream that outlives a call; work on it is ordered by the stream.
-class Scratch {
- public:
-  Scratch() = default;
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { cuda_backend::release(memory_); }
-
-  void* at_least(Stream& stream, int64_t bytes) {
-    if (bytes <= bytes_) return memory_;
-    stream.synchronize();
-    cuda_backend::release(std::exchange(memory_, nullptr));
-    bytes_ = 0;
-    memory_ = cuda_backend::allocate(stream.device().index, bytes);
-    check(memory_ != nullptr, ErrorCode::device, [&] {
-      return str("out of memory on ", to_string(stream.device()), ": asked for ", bytes, " bytes of scratch memory");
-    });
-    bytes_ = bytes;
-    return memory_;
-  }
-
- private:
-  void* memory_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
 // store(c, sum over rows r of f(r, c)). Rows are cut into chunks of kReduceChunk; a chunk keeps kReduceLanes partial
 // sums (row modulo lanes) folded by halves; chunks are added in order.
+inline int64_t reduce_chunks(int64_t rows) { return std::max<int64_t>(1, blocks_of(rows, kReduceChunk)); }
+inline int64_t reduce_scratch(int64_t rows, int64_t columns) {
+  const int64_t chunks = reduce_chunks(rows);
+  return chunks > 1 ? chunks * columns * int64_t(sizeof(float)) : 0;
+}
+
 template <class F, class Store>
-void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Store& store) {
+void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Store& store, std::byte* scratch) {
   if (columns == 0) return;
-  const int64_t chunks = std::max<int64_t>(1, blocks_of(rows, kReduceChunk));
-  float* totals = nullptr;
-  if (chunks > 1)
-    totals = static_cast<float*>(stream.state<Scratch>().at_least(stream, chunks * columns * int64_t(sizeof(float))));
+  const int64_t chunks = reduce_chunks(rows);
+  float* totals = chunks > 1 ? reinterpret_cast<float*>(scratch) : nullptr;
   const unsigned blocks = grid_size(chunks * blocks_of(columns, kReduceTile));
   start(stream, blocks, dim3(kReduceTile, kReduceLanes), reduce_kernel<F, Store>, rows, columns, f, store, totals);
   if (chunks > 1)

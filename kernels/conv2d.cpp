@@ -4,67 +4,83 @@
 #include <algorithm>
 
 #include "kernels/conv2d_columns.h"
-#include "kernels/device/memory_backend.h"
 #include "kernels/matmul.h"
 
 namespace lockstep {
 namespace {
 
-// Columns of a group of images, kept by the stream.
-class ColumnScratch {
- public:
-  ColumnScratch() = default;
-  ColumnScratch(const ColumnScratch&) = delete;
-  ColumnScratch& operator=(const ColumnScratch&) = delete;
-  ~ColumnScratch() { release(); }
-
-  float* at_least(Stream& stream, int64_t elements) {
-    if (elements <= elements_) return memory_;
-    stream.synchronize();  // queued work may still read the old columns
-    release();
-    kind_ = stream.device().kind;
-    const int64_t bytes = elements * int64_t(sizeof(float));
-    memory_ = static_cast<float*>(kind_ == DeviceKind::cpu ? cpu_backend::allocate(bytes)
-                                                           : cuda_backend::allocate(stream.device().index, bytes));
-    check(memory_ != nullptr, ErrorCode::device, [&] {
-      return str("conv2d: no ", bytes, " bytes for columns on ", to_string(stream.device()), "; use a smaller image");
-    });
-    elements_ = elements;
-    return memory_;
-  }
-
- private:
-  void release() {
-    if (memory_) kind_ == DeviceKind::cpu ? cpu_backend::release(memory_) : cuda_backend::release(memory_);
-    memory_ = nullptr;
-    elements_ = 0;
-  }
-  float* memory_ = nullptr;
-  int64_t elements_ = 0;
-  DeviceKind kind_ = DeviceKind::cpu;
-};
-
 // On the CPU columns should stay in cache; a GPU wants them many.
 constexpr int64_t kColumnsOnCpu = 1 << 17, kColumnsOnCuda = 1 << 24;
 
-// f(first image, the sizes of the group) for groups of images, as many as fit the columns: a function of the shape.
-template <class F>
-void for_each_group(Stream& stream, const Conv2dSizes& sizes, const F& f) {
-  const int64_t per_image = std::max<int64_t>(1, sizes.pixels() * sizes.patch());
-  const int64_t limit = stream.device().kind == DeviceKind::cpu ? kColumnsOnCpu : kColumnsOnCuda;
-  const int64_t group = std::min(sizes.batch, std::max<int64_t>(1, limit / per_image));
-  float* columns = stream.state<ColumnScratch>().at_least(stream, group * per_image);
-  for (int64_t first = 0; first < sizes.batch; first += group) {
-    Conv2dSizes part = sizes;
-    part.batch = std::min(group, sizes.batch - first);
-    f(first, part, columns);
+// A batch in groups of images, as many as fit the columns: a function of the shape. Scratch holds the columns of a
+// group, and behind them what the product needs.
+struct ColumnGroups {
+  Conv2dSizes sizes;
+  int64_t images;  // of a full group
+
+  ColumnGroups(const Stream& stream, const Conv2dSizes& s) : sizes(s) {
+    const int64_t limit = stream.device().kind == DeviceKind::cpu ? kColumnsOnCpu : kColumnsOnCuda;
+    images = std::min(sizes.batch, std::max<int64_t>(1, limit / std::max<int64_t>(1, per_image())));
   }
-}
+  int64_t per_image() const { return sizes.pixels() * sizes.patch(); }
+  int64_t columns_bytes() const { return scratch_piece(images * per_image() * int64_t(sizeof(float))); }
+
+  Conv2dSizes group(int64_t first) const {
+    Conv2dSizes part = sizes;
+    part.batch = std::min(images, sizes.batch - first);
+    return part;
+  }
+
+  // f(first image, the sizes of the group)
+  template <class F>
+  void each(const F& f) const {
+    for (int64_t first = 0; first < sizes.batch; first += images) f(first, group(first));
+  }
+};
 
 template <class Data>
 auto matrix(const Stream& stream, Data* data, int64_t rows, int64_t columns) {
   using Result = std::conditional_t<std::is_const_v<Data>, ConstView, View>;
   return Result{data, DType::f32, stream.device().kind, Shape{rows, columns}};
+}
+
+// The product of a group of images, given the group's columns and its part of the output or its gradient.
+Matmul product(const Stream& stream, const Conv2d& op, const Conv2dSizes& group, float* columns, float* out) {
+  const int64_t rows = group.batch * group.pixels();
+  return {.out = matrix(stream, out, rows, group.out_channels),
+          .a = matrix<const float>(stream, columns, rows, group.patch()),
+          .b = matrix(stream, data<float>(op.weight), group.patch(), group.out_channels),
+          .accumulate = op.bias.data != nullptr};
+}
+
+Matmul product(const Stream& stream, const Conv2dGradInput& op, const Conv2dSizes& group, float* columns,
+               const float* d_out) {
+  const int64_t rows = group.batch * group.pixels();
+  return {.out = matrix(stream, columns, rows, group.patch()),
+          .a = matrix(stream, d_out, rows, group.out_channels),
+          .b = matrix(stream, data<float>(op.weight), group.patch(), group.out_channels),
+          .transpose_b = true};
+}
+
+Matmul product(const Stream& stream, const Conv2dGradWeight& op, const Conv2dSizes& group, float* columns,
+               const float* d_out) {
+  const int64_t rows = group.batch * group.pixels();
+  return {.out = matrix(stream, data<float>(op.d_weight), group.patch(), group.out_channels),
+          .a = matrix<const float>(stream, columns, rows, group.patch()),
+          .b = matrix(stream, d_out, rows, group.out_channels),
+          .transpose_a = true};
+}
+
+template <class Op>
+int64_t scratch_by_columns(Stream& stream, const Op& op) {
+  const ColumnGroups groups(stream, conv2d_sizes(op));
+  // All groups are alike but the last.
+  const int64_t batch = groups.sizes.batch, last = batch > 0 ? (batch - 1) / groups.images * groups.images : 0;
+  int64_t product_bytes = 0;
+  for (const int64_t first : {int64_t(0), last})
+    product_bytes =
+        std::max(product_bytes, scratch_bytes_of(stream, product(stream, op, groups.group(first), nullptr, nullptr)));
+  return groups.columns_bytes() + product_bytes;
 }
 
 }  // namespace
@@ -121,51 +137,54 @@ Conv2dSizes conv2d_sizes(const Conv2d& op) {
   return sizes;
 }
 
-void conv2d_by_columns(Stream& stream, const Conv2d& op) {
-  const Conv2dSizes sizes = conv2d_sizes(op);
-  const bool biased = op.bias.data != nullptr;
-  for_each_group(stream, sizes, [&](int64_t first, const Conv2dSizes& group, float* columns) {
+Conv2dSizes conv2d_sizes(const Conv2dGradInput& op) {
+  return conv2d_sizes("conv2d gradient", op.d_in, op.weight, op.d_out, op.geometry);
+}
+
+Conv2dSizes conv2d_sizes(const Conv2dGradWeight& op) {
+  return conv2d_sizes("conv2d gradient", op.in, op.d_weight, op.d_out, op.geometry);
+}
+
+int64_t columns_scratch(Stream& stream, const Conv2d& op) { return scratch_by_columns(stream, op); }
+int64_t columns_scratch(Stream& stream, const Conv2dGradInput& op) { return scratch_by_columns(stream, op); }
+int64_t columns_scratch(Stream& stream, const Conv2dGradWeight& op) { return scratch_by_columns(stream, op); }
+
+void conv2d_by_columns(Stream& stream, const Conv2d& op, std::byte* scratch) {
+  const ColumnGroups groups(stream, conv2d_sizes(op));
+  auto* columns = reinterpret_cast<float*>(scratch);
+  groups.each([&](int64_t first, const Conv2dSizes& group) {
     const int64_t rows = group.batch * group.pixels();
     const float* in = data<float>(op.in) + first * group.height * group.width * group.channels;
     float* out = data<float>(op.out) + first * group.pixels() * group.out_channels;
     launch(stream, PatchesToColumns{columns, in, group});
-    if (biased) launch(stream, RepeatRow{out, data<float>(op.bias), rows, group.out_channels});
-    launch(stream, Matmul{.out = matrix(stream, out, rows, group.out_channels),
-                          .a = matrix<const float>(stream, columns, rows, group.patch()),
-                          .b = matrix(stream, data<float>(op.weight), group.patch(), group.out_channels),
-                          .accumulate = biased});
+    if (op.bias.data) launch(stream, RepeatRow{out, data<float>(op.bias), rows, group.out_channels});
+    launch_with(stream, product(stream, op, group, columns, out), scratch + groups.columns_bytes());
   });
 }
 
-void conv2d_by_columns(Stream& stream, const Conv2dGradInput& op) {
-  const Conv2dSizes sizes = conv2d_sizes("conv2d gradient", op.d_in, op.weight, op.d_out, op.geometry);
-  for_each_group(stream, sizes, [&](int64_t first, const Conv2dSizes& group, float* columns) {
-    const int64_t rows = group.batch * group.pixels();
+void conv2d_by_columns(Stream& stream, const Conv2dGradInput& op, std::byte* scratch) {
+  const ColumnGroups groups(stream, conv2d_sizes(op));
+  auto* columns = reinterpret_cast<float*>(scratch);
+  groups.each([&](int64_t first, const Conv2dSizes& group) {
     const float* d_out = data<float>(op.d_out) + first * group.pixels() * group.out_channels;
     float* d_in = data<float>(op.d_in) + first * group.height * group.width * group.channels;
-    launch(stream, Matmul{.out = matrix(stream, columns, rows, group.patch()),
-                          .a = matrix(stream, d_out, rows, group.out_channels),
-                          .b = matrix(stream, data<float>(op.weight), group.patch(), group.out_channels),
-                          .transpose_b = true});
+    launch_with(stream, product(stream, op, group, columns, d_out), scratch + groups.columns_bytes());
     launch(stream, ColumnsToPatches{d_in, columns, group});
   });
 }
 
-void conv2d_by_columns(Stream& stream, const Conv2dGradWeight& op) {
-  const Conv2dSizes sizes = conv2d_sizes("conv2d gradient", op.in, op.d_weight, op.d_out, op.geometry);
-  const auto add = [&](const float* columns, const float* d_out, int64_t rows, bool accumulate) {
-    launch(stream, Matmul{.out = matrix(stream, data<float>(op.d_weight), sizes.patch(), sizes.out_channels),
-                          .a = matrix(stream, columns, rows, sizes.patch()),
-                          .b = matrix(stream, d_out, rows, sizes.out_channels),
-                          .transpose_a = true,
-                          .accumulate = accumulate});
-  };
-  if (sizes.batch == 0) return add(nullptr, nullptr, 0, false);
-  for_each_group(stream, sizes, [&](int64_t first, const Conv2dSizes& group, float* columns) {
+void conv2d_by_columns(Stream& stream, const Conv2dGradWeight& op, std::byte* scratch) {
+  const ColumnGroups groups(stream, conv2d_sizes(op));
+  if (groups.sizes.batch == 0)  // a product over no rows: zeros
+    return launch_with(stream, product(stream, op, groups.sizes, nullptr, nullptr), scratch);
+  auto* columns = reinterpret_cast<float*>(scratch);
+  groups.each([&](int64_t first, const Conv2dSizes& group) {
     const float* in = data<float>(op.in) + first * group.height * group.width * group.channels;
+    const float* d_out = data<float>(op.d_out) + first * group.pixels() * group.out_channels;
     launch(stream, PatchesToColumns{columns, in, group});
-    add(columns, data<float>(op.d_out) + first * group.pixels() * group.out_channels, group.batch * group.pixels(),
-        first > 0);
+    Matmul add = product(stream, op, group, columns, d_out);
+    add.accumulate = first > 0;
+    launch_with(stream, add, scratch + groups.columns_bytes());
   });
 }
 

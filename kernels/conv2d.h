@@ -53,17 +53,27 @@ struct Conv2dSizes {
 Conv2dSizes conv2d_sizes(std::string_view kernel, const ConstView& in, const ConstView& weight, const ConstView& out,
                          const Conv2dGeometry& geometry);
 
-// The same for a forward pass, with its bias.
+// The same for each kernel; a forward pass with its bias.
 Conv2dSizes conv2d_sizes(const Conv2d&);
+Conv2dSizes conv2d_sizes(const Conv2dGradInput&);
+Conv2dSizes conv2d_sizes(const Conv2dGradWeight&);
 
 // Size of the output along one dimension. Throws Error(plan) when the kernel does not fit.
 int64_t conv2d_out_size(int64_t in, int64_t kernel, const Conv2dGeometry& geometry);
 
-void run(Cpu, Stream&, const Conv2d&);
-void run(Cuda, Stream&, const Conv2d&);
-void run(Cpu, Stream&, const Conv2dGradInput&);
-void run(Cuda, Stream&, const Conv2dGradInput&);
-void run(Cpu, Stream&, const Conv2dGradWeight&);
-void run(Cuda, Stream&, const Conv2dGradWeight&);
+int64_t scratch_bytes(Cpu, Stream&, const Conv2d&);
+int64_t scratch_bytes(Cuda, Stream&, const Conv2d&);
+void run(Cpu, Stream&, const Conv2d&, std::byte* scratch);
+void run(Cuda, Stream&, const Conv2d&, std::byte* scratch);
+
+int64_t scratch_bytes(Cpu, Stream&, const Conv2dGradInput&);
+int64_t scratch_bytes(Cuda, Stream&, const Conv2dGradInput&);
+void run(Cpu, Stream&, const Conv2dGradInput&, std::byte* scratch);
+void run(Cuda, Stream&, const Conv2dGradInput&, std::byte* scratch);
+
+int64_t scratch_bytes(Cpu, Stream&, const Conv2dGradWeight&);
+int64_t scratch_bytes(Cuda, Stream&, const Conv2dGradWeight&);
+void run(Cpu, Stream&, const Conv2dGradWeight&, std::byte* scratch);
+void run(Cuda, Stream&, const Conv2dGradWeight&, std::byte* scratch);
 
 }  // namespace lockstep

@@ -34,9 +34,12 @@ struct RepeatRow {
 void run(Cpu, Stream&, const RepeatRow&);
 void run(Cuda, Stream&, const RepeatRow&);
 
-// The three convolutions by columns, for views on the device of the stream.
-void conv2d_by_columns(Stream&, const Conv2d&);
-void conv2d_by_columns(Stream&, const Conv2dGradInput&);
-void conv2d_by_columns(Stream&, const Conv2dGradWeight&);
+// The three convolutions by columns, for views on the device of the stream, and the scratch they need.
+int64_t columns_scratch(Stream&, const Conv2d&);
+int64_t columns_scratch(Stream&, const Conv2dGradInput&);
+int64_t columns_scratch(Stream&, const Conv2dGradWeight&);
+void conv2d_by_columns(Stream&, const Conv2d&, std::byte* scratch);
+void conv2d_by_columns(Stream&, const Conv2dGradInput&, std::byte* scratch);
+void conv2d_by_columns(Stream&, const Conv2dGradWeight&, std::byte* scratch);
 
 }  // namespace lockstep

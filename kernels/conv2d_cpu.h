@@ -2,6 +2,8 @@
 // The seam between the CPU half of the convolutions and the library that may have a better way than columns.
 #pragma once
 
+#include <optional>
+
 #include "kernels/conv2d.h"
 
 namespace lockstep {
@@ -11,15 +13,21 @@ namespace lockstep {
 inline constexpr int64_t kConv2dGroup = 4;
 
 namespace onednn {
-// False, with nothing done, where the library only has its reference implementation for the shape. Gradients of weights
-// are not asked for: by columns they are faster.
-bool conv2d(Stream&, const Conv2d&);
-bool conv2d(Stream&, const Conv2dGradInput&);
+// Nothing where the library only has its reference implementation for the shape. Gradients of weights are not asked
+// for: by columns they are faster.
+std::optional<int64_t> conv2d_scratch(Stream&, const Conv2d&);
+std::optional<int64_t> conv2d_scratch(Stream&, const Conv2dGradInput&);
+// False, with nothing done, where conv2d_scratch gives nothing.
+bool conv2d(Stream&, const Conv2d&, std::byte* scratch);
+bool conv2d(Stream&, const Conv2dGradInput&, std::byte* scratch);
 }  // namespace onednn
 
-// The CPU's convolutions without a library.
-void conv2d_in_groups(Stream&, const Conv2d&);
-void conv2d_in_groups(Stream&, const Conv2dGradInput&);
-void conv2d_in_groups(Stream&, const Conv2dGradWeight&);
+// The CPU's convolutions without a library, and the scratch they need.
+int64_t groups_scratch(Stream&, const Conv2d&);
+int64_t groups_scratch(Stream&, const Conv2dGradInput&);
+int64_t groups_scratch(Stream&, const Conv2dGradWeight&);
+void conv2d_in_groups(Stream&, const Conv2d&, std::byte* scratch);
+void conv2d_in_groups(Stream&, const Conv2dGradInput&, std::byte* scratch);
+void conv2d_in_groups(Stream&, const Conv2dGradWeight&, std::byte* scratch);
 
 }  // namespace lockstep

@@ -4,7 +4,6 @@
 #include <deque>
 #include <dnnl.hpp>
 #include <unordered_map>
-#include <vector>
 
 #include "kernels/conv2d_cpu.h"
 #include "kernels/onednn_thread.h"
@@ -25,20 +24,13 @@ struct Primitive {
   Conv2dSizes sizes;
   bool reference = false;  // the library has nothing fast
   dnnl::primitive run;
-  memory::desc activation, weight, out;
+  memory::desc activation, weight, out, scratchpad;
 };
 
 // Kept by the stream.
 struct Conv2dPrimitives {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   std::deque<Primitive> known;  // stable addresses
-  std::vector<std::vector<float>> scratch;
-
-  float* scratch_of(size_t index, size_t elements) {
-    if (scratch.size() <= index) scratch.resize(index + 1);
-    if (scratch[index].size() < elements) scratch[index].resize(elements);
-    return scratch[index].data();
-  }
 };
 
 memory::desc activation_layout(int64_t batch, int64_t channels, int64_t height, int64_t width, Tag tag) {
@@ -68,20 +60,24 @@ Primitive make_primitive(const dnnl::engine& engine, Kind kind, const Conv2dSize
   const memory::dims far_padding{far(s.height, s.kernel_height, s.out_height),
                                  far(s.width, s.kernel_width, s.out_width)};
   const auto direct = algorithm::convolution_direct;
+  primitive_attr attributes;  // the library's scratchpad is part of our scratch, so that it is counted
+  attributes.set_scratchpad_mode(scratchpad_mode::user);
   const auto describe = [&](auto bias) {
     return convolution_forward::primitive_desc(
-        {prop_kind::forward_training, direct, in, weight, bias, out, strides, padding, far_padding}, engine);
+        {prop_kind::forward_training, direct, in, weight, bias, out, strides, padding, far_padding}, attributes,
+        engine);
   };
-  Primitive made{.kind = kind, .sizes = s, .run = {}, .activation = {}, .weight = {}, .out = {}};
+  Primitive made{.kind = kind, .sizes = s, .run = {}, .activation = {}, .weight = {}, .out = {}, .scratchpad = {}};
   const memory::desc bias({s.out_channels}, memory::data_type::f32, Tag::x);
   const auto forward = describe(kind == Kind::forward_biased ? bias : memory::desc());
   const auto take = [&](const auto& chosen, const auto& primitive) {
     made.reference = std::strncmp(chosen.impl_info_str(), "ref", 3) == 0;
     made.run = primitive;
+    made.scratchpad = chosen.scratchpad_desc();
   };
   if (kind == Kind::grad_input) {
     const convolution_backward_data::primitive_desc chosen({direct, in, weight, out, strides, padding, far_padding},
-                                                           engine, forward);
+                                                           attributes, engine, forward);
     take(chosen, convolution_backward_data(chosen));
     made.activation = chosen.diff_src_desc(), made.weight = chosen.weights_desc(), made.out = chosen.diff_dst_desc();
   } else {
@@ -99,31 +95,54 @@ const Primitive& primitive_for(Conv2dPrimitives& cache, Kind kind, Conv2dSizes s
   return cache.known.back();
 }
 
-// Everything one convolution needs: the groups of its batch and the primitives for full and last group.
+memory::desc plain_activation(const Conv2dSizes& s) {
+  return activation_layout(s.batch, s.channels, s.height, s.width, Tag::nhwc);
+}
+memory::desc plain_out(const Conv2dSizes& s) {
+  return activation_layout(s.batch, s.out_channels, s.out_height, s.out_width, Tag::nhwc);
+}
+
+// Bytes of a copy in the library's layout; none where that is ours.
+int64_t copy_bytes(const memory::desc& library, const memory::desc& ours) {
+  return library == ours ? 0 : scratch_piece(int64_t(library.get_size()));
+}
+
+// Everything one convolution needs: the groups of its batch, the primitives for full and last group, and the places in
+// scratch: the weights in the library's layout, then for each worker its output, activation and scratchpad.
+// Conversions of layout need no scratchpad.
 struct Groups {
   const Primitive* full;
   const Primitive* last;
-  int64_t count;
+  int64_t count, workers;
+  int64_t weight_bytes = 0, out_bytes = 0, activation_bytes = 0, scratchpad_bytes = 0;
 
-  Groups(Conv2dPrimitives& cache, Kind kind, const Conv2dSizes& sizes)
-      : count((sizes.batch + kConv2dGroup - 1) / kConv2dGroup) {
+  Groups(Stream& stream, Kind kind, const Conv2dSizes& sizes)
+      : count((sizes.batch + kConv2dGroup - 1) / kConv2dGroup), workers(std::min<int64_t>(stream.threads(), count)) {
+    auto& cache = stream.state<Conv2dPrimitives>();
     full = &primitive_for(cache, kind, sizes, std::min(sizes.batch, kConv2dGroup));
     const int64_t rest = sizes.batch % kConv2dGroup;
     last = rest > 0 && count > 1 ? &primitive_for(cache, kind, sizes, rest) : full;
+    weight_bytes = scratch_piece(int64_t(full->weight.get_size()));
+    for (const Primitive* primitive : {full, last}) {
+      out_bytes = std::max(out_bytes, copy_bytes(primitive->out, plain_out(primitive->sizes)));
+      activation_bytes =
+          std::max(activation_bytes, copy_bytes(primitive->activation, plain_activation(primitive->sizes)));
+      scratchpad_bytes = std::max(scratchpad_bytes, scratch_piece(int64_t(primitive->scratchpad.get_size())));
+    }
   }
   bool fast() const { return !full->reference && !last->reference && full->weight == last->weight; }
   const Primitive& at(int64_t group) const { return group + 1 == count ? *last : *full; }
+  int64_t scratch() const { return weight_bytes + workers * (out_bytes + activation_bytes + scratchpad_bytes); }
 
-  // f(worker, group) on the threads of the stream; groups in order within a worker.
+  // f(group, scratch of the worker) on the threads of the stream; groups in order within a worker.
   template <class F>
-  void each(Stream& stream, const F& f) const {
-    const int64_t workers = workers_of(stream);
+  void each(Stream& stream, std::byte* scratch, const F& f) const {
     cpu::parallel_parts(stream.threads(), workers, [&](int64_t worker) {
       const OneThread one_thread;
-      for (int64_t group = count * worker / workers; group < count * (worker + 1) / workers; ++group) f(worker, group);
+      std::byte* own = scratch + weight_bytes + worker * (out_bytes + activation_bytes + scratchpad_bytes);
+      for (int64_t group = count * worker / workers; group < count * (worker + 1) / workers; ++group) f(group, own);
     });
   }
-  int64_t workers_of(const Stream& stream) const { return std::min<int64_t>(stream.threads(), count); }
 };
 
 float* mutable_data(const ConstView& view, int64_t offset = 0) {
@@ -135,33 +154,50 @@ void convert(memory from, memory to) {
   dnnl::reorder(from, to).execute(stream, from, to);
 }
 
-// The weights in the library's layout.
-float* converted_weight(Conv2dPrimitives& cache, const Primitive& primitive, const ConstView& weight) {
-  float* to = cache.scratch_of(0, primitive.weight.get_size() / sizeof(float));
-  const memory::desc ours = weight_layout(primitive.sizes, Tag::hwio);
-  convert(memory(ours, cache.engine, mutable_data(weight)), memory(primitive.weight, cache.engine, to));
-  return to;
+// The weights in the library's layout, at `to`.
+memory converted_weight(const dnnl::engine& engine, const Primitive& primitive, const ConstView& weight,
+                        std::byte* to) {
+  const memory converted(primitive.weight, engine, to);
+  convert(memory(weight_layout(primitive.sizes, Tag::hwio), engine, mutable_data(weight)), converted);
+  return converted;
 }
+
+template <class Op>
+std::optional<int64_t> scratch_of(Stream& stream, Kind kind, const Op& op) {
+  const Conv2dSizes sizes = conv2d_sizes(op);
+  if (sizes.batch == 0) return 0;
+  const OneThread one_thread;
+  const Groups groups(stream, kind, sizes);
+  if (!groups.fast()) return std::nullopt;
+  return groups.scratch();
+}
+
+Kind kind_of(const Conv2d& op) { return op.bias.data ? Kind::forward_biased : Kind::forward; }
 
 }  // namespace
 
-bool conv2d(Stream& stream, const Conv2d& op) {
+std::optional<int64_t> conv2d_scratch(Stream& stream, const Conv2d& op) { return scratch_of(stream, kind_of(op), op); }
+std::optional<int64_t> conv2d_scratch(Stream& stream, const Conv2dGradInput& op) {
+  return scratch_of(stream, Kind::grad_input, op);
+}
+
+bool conv2d(Stream& stream, const Conv2d& op, std::byte* scratch) {
   const Conv2dSizes s = conv2d_sizes(op);
   if (s.batch == 0) return true;
   const OneThread one_thread;
-  auto& cache = stream.state<Conv2dPrimitives>();
-  const Groups groups(cache, op.bias.data ? Kind::forward_biased : Kind::forward, s);
+  const Groups groups(stream, kind_of(op), s);
   if (!groups.fast()) return false;
-  float* weight = converted_weight(cache, *groups.full, op.weight);
+  const auto& engine = stream.state<Conv2dPrimitives>().engine;
+  const memory weight = converted_weight(engine, *groups.full, op.weight, scratch);
   const int64_t in_group = kConv2dGroup * s.height * s.width * s.channels,
                 out_group = kConv2dGroup * s.pixels() * s.out_channels;
   const memory::desc bias_layout({s.out_channels}, memory::data_type::f32, Tag::x);
-  groups.each(stream, [&](int64_t, int64_t group) {
+  groups.each(stream, scratch, [&](int64_t group, std::byte* own) {
     const Primitive& primitive = groups.at(group);
-    const auto& engine = cache.engine;
     Arguments arguments{{DNNL_ARG_SRC, memory(primitive.activation, engine, mutable_data(op.in, group * in_group))},
-                        {DNNL_ARG_WEIGHTS, memory(primitive.weight, engine, weight)},
-                        {DNNL_ARG_DST, memory(primitive.out, engine, mutable_data(op.out, group * out_group))}};
+                        {DNNL_ARG_WEIGHTS, weight},
+                        {DNNL_ARG_DST, memory(primitive.out, engine, mutable_data(op.out, group * out_group))},
+                        {DNNL_ARG_SCRATCHPAD, memory(primitive.scratchpad, engine, own)}};
     if (op.bias.data) arguments.emplace(DNNL_ARG_BIAS, memory(bias_layout, engine, mutable_data(op.bias)));
     dnnl::stream queue(engine);
     primitive.run.execute(queue, arguments);
@@ -169,39 +205,32 @@ bool conv2d(Stream& stream, const Conv2d& op) {
   return true;
 }
 
-bool conv2d(Stream& stream, const Conv2dGradInput& op) {
-  const Conv2dSizes s = conv2d_sizes("conv2d gradient", op.d_in, op.weight, op.d_out, op.geometry);
+bool conv2d(Stream& stream, const Conv2dGradInput& op, std::byte* scratch) {
+  const Conv2dSizes s = conv2d_sizes(op);
   if (s.batch == 0) return true;
   const OneThread one_thread;
-  auto& cache = stream.state<Conv2dPrimitives>();
-  const Groups groups(cache, Kind::grad_input, s);
+  const Groups groups(stream, Kind::grad_input, s);
   if (!groups.fast()) return false;
-  float* weight = converted_weight(cache, *groups.full, op.weight);
-  for (int64_t worker = 0; worker < groups.workers_of(stream); ++worker) {
-    cache.scratch_of(size_t(1 + 2 * worker), groups.full->out.get_size() / sizeof(float));
-    cache.scratch_of(size_t(2 + 2 * worker), groups.full->activation.get_size() / sizeof(float));
-  }
+  const auto& engine = stream.state<Conv2dPrimitives>().engine;
+  const memory weight = converted_weight(engine, *groups.full, op.weight, scratch);
   const int64_t in_group = kConv2dGroup * s.height * s.width * s.channels,
                 out_group = kConv2dGroup * s.pixels() * s.out_channels;
-  groups.each(stream, [&](int64_t worker, int64_t group) {
+  groups.each(stream, scratch, [&](int64_t group, std::byte* own) {
     const Primitive& primitive = groups.at(group);
-    const Conv2dSizes& part = primitive.sizes;
-    const auto& engine = cache.engine;
-    const memory our_out(activation_layout(part.batch, s.out_channels, s.out_height, s.out_width, Tag::nhwc), engine,
-                         mutable_data(op.d_out, group * out_group));
-    const memory our_in(activation_layout(part.batch, s.channels, s.height, s.width, Tag::nhwc), engine,
-                        mutable_data(op.d_in, group * in_group));
+    const memory our_out(plain_out(primitive.sizes), engine, mutable_data(op.d_out, group * out_group));
+    const memory our_in(plain_activation(primitive.sizes), engine, mutable_data(op.d_in, group * in_group));
     memory out = our_out, in = our_in;
     if (primitive.out != our_out.get_desc()) {
-      out = memory(primitive.out, engine, cache.scratch[size_t(1 + 2 * worker)].data());
+      out = memory(primitive.out, engine, own);
       convert(our_out, out);
     }
-    if (primitive.activation != our_in.get_desc())
-      in = memory(primitive.activation, engine, cache.scratch[size_t(2 + 2 * worker)].data());
+    if (primitive.activation != our_in.get_desc()) in = memory(primitive.activation, engine, own + groups.out_bytes);
+    const memory scratchpad(primitive.scratchpad, engine, own + groups.out_bytes + groups.activation_bytes);
     dnnl::stream queue(engine);
     primitive.run.execute(queue, {{DNNL_ARG_DIFF_DST, out},
-                                  {DNNL_ARG_WEIGHTS, memory(primitive.weight, engine, weight)},
-                                  {DNNL_ARG_DIFF_SRC, in}});
+                                  {DNNL_ARG_WEIGHTS, weight},
+                                  {DNNL_ARG_DIFF_SRC, in},
+                                  {DNNL_ARG_SCRATCHPAD, scratchpad}});
     if (in.get_data_handle() != our_in.get_data_handle()) convert(in, our_in);
   });
   return true;

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // launch(stream, kernel): runs the half of a kernel that belongs to the stream's device.
+//
+// Note [Scratch]. A kernel that needs memory while it runs has scratch_bytes(half, stream, kernel) beside its run(),
+// and run() takes that memory as its last argument. No kernel allocates by itself. A stream that rehearses asks for
+// the same bytes and runs nothing, so that a forecast and the run it forecasts count by one formula.
+// Not counted, because the libraries do not tell: what dnnl_sgemm, Eigen's products and cuBLASLt's handle allocate
+// inside their calls, and compiled primitives.
 #pragma once
+
+#include <concepts>
+#include <cstddef>
 
 #include "kernels/config.h"
 #include "kernels/device/check.h"
@@ -8,11 +17,45 @@
 
 namespace lockstep {
 
+// f(Cpu{}) or f(Cuda{}), as the stream's device asks.
+template <class F>
+auto on_device_of(const Stream& stream, const F& f) {
+  if (stream.device().kind == DeviceKind::cpu) return f(Cpu{});
+  if constexpr (config::cuda) return f(Cuda{});
+  fail(ErrorCode::device, "this build has no CUDA backend; configure with -DLOCKSTEP_CUDA=ON on a machine with nvcc");
+}
+
+template <class Half, class Kernel>
+concept NeedsScratch = requires(Half half, Stream& stream, const Kernel& kernel) {
+  { scratch_bytes(half, stream, kernel) } -> std::same_as<int64_t>;
+};
+
 template <class Kernel>
 void launch(Stream& stream, const Kernel& kernel) {
-  if (stream.device().kind == DeviceKind::cpu) return run(Cpu{}, stream, kernel);
-  if constexpr (config::cuda) return run(Cuda{}, stream, kernel);
-  fail(ErrorCode::device, "this build has no CUDA backend; configure with -DLOCKSTEP_CUDA=ON on a machine with nvcc");
+  on_device_of(stream, [&](auto half) {
+    if constexpr (NeedsScratch<decltype(half), Kernel>) {
+      std::byte* scratch = stream.scratch(scratch_bytes(half, stream, kernel));
+      if (!stream.rehearses()) run(half, stream, kernel, scratch);
+    } else {
+      if (!stream.rehearses()) run(half, stream, kernel);
+    }
+  });
+}
+
+// For kernels made of kernels: what a part needs, and the part in memory that the whole was given.
+template <class Kernel>
+int64_t scratch_bytes_of(Stream& stream, const Kernel& kernel) {
+  return on_device_of(stream, [&](auto half) { return scratch_bytes(half, stream, kernel); });
+}
+template <class Kernel>
+void launch_with(Stream& stream, const Kernel& kernel, std::byte* scratch) {
+  on_device_of(stream, [&](auto half) { run(half, stream, kernel, scratch); });
+}
+
+// Pieces of scratch start at multiples of this.
+inline constexpr int64_t kScratchAlignment = 256;
+constexpr int64_t scratch_piece(int64_t bytes) {
+  return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
 }
 
 }  // namespace lockstep

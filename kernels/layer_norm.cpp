@@ -84,11 +84,15 @@ void run(Backend, Stream& stream, const LayerNormGradInput& k) {
                                 data<float>(k.mean), data<float>(k.rstd), columns});
 }
 
-void run(Backend, Stream& stream, const LayerNormGradGain& k) {
+int64_t scratch_bytes(Backend, Stream&, const LayerNormGradGain& k) {
+  return backend::reduce_scratch(k.mean.size(), k.d_gain.size());
+}
+
+void run(Backend, Stream& stream, const LayerNormGradGain& k, std::byte* scratch) {
   const int64_t columns = k.d_gain.size(), rows = k.mean.size();
   backend::reduce(stream, rows, columns,
                   GainTerm{data<float>(k.d_out), data<float>(k.in), data<float>(k.mean), data<float>(k.rstd), columns},
-                  StoreGain{data<float>(k.d_gain)});
+                  StoreGain{data<float>(k.d_gain)}, scratch);
 }
 
 }  // namespace lockstep

@@ -30,7 +30,9 @@ struct LayerNormGradGain {
   View d_gain;
   ConstView d_out, in, mean, rstd;
 };
-void run(Cpu, Stream&, const LayerNormGradGain&);
-void run(Cuda, Stream&, const LayerNormGradGain&);
+int64_t scratch_bytes(Cpu, Stream&, const LayerNormGradGain&);
+void run(Cpu, Stream&, const LayerNormGradGain&, std::byte* scratch);
+int64_t scratch_bytes(Cuda, Stream&, const LayerNormGradGain&);
+void run(Cuda, Stream&, const LayerNormGradGain&, std::byte* scratch);
 
 }  // namespace lockstep

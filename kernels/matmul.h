@@ -19,8 +19,10 @@ struct Matmul {
   bool transpose_b = false;
   bool accumulate = false;
 };
-void run(Cpu, Stream&, const Matmul&);
-void run(Cuda, Stream&, const Matmul&);
+int64_t scratch_bytes(Cpu, Stream&, const Matmul&);
+int64_t scratch_bytes(Cuda, Stream&, const Matmul&);
+void run(Cpu, Stream&, const Matmul&, std::byte* scratch);
+void run(Cuda, Stream&, const Matmul&, std::byte* scratch);
 
 // The library behind the CPU half: "oneDNN 2.6.3" or "Eigen 3.4.0".
 std::string_view matmul_library();

@@ -43,42 +43,83 @@ MatmulBlock whole_product(const Matmul& op) {
           op.transpose_a,      op.transpose_b,    op.accumulate};
 }
 
+// How a product is cut into blocks.
+struct Blocks {
+  MatmulBlock whole;
+  bool cut_rows;
+  int64_t count, side, grains;
+
+  explicit Blocks(const Matmul& op)
+      : whole(whole_product(op)),
+        cut_rows(whole.m >= whole.n),
+        count(block_count(whole.m, whole.n, whole.k)),
+        side(cut_rows ? whole.m : whole.n),
+        grains((side + kGrain - 1) / kGrain) {}
+
+  bool empty() const { return whole.m == 0 || whole.n == 0 || whole.k == 0; }
+  int64_t workers(const Stream& stream) const { return std::min<int64_t>(stream.threads(), count); }
+
+  int64_t begin(int64_t part) const { return std::min(side, grains * part / count * kGrain); }
+
+  // A block in its sizes, with the operands of the whole.
+  MatmulBlock sizes_of(int64_t part) const {
+    MatmulBlock block = whole;
+    (cut_rows ? block.m : block.n) = begin(part + 1) - begin(part);
+    return block;
+  }
+
+  MatmulBlock at(int64_t part) const {
+    MatmulBlock block = sizes_of(part);
+    const int64_t first = begin(part);
+    if (cut_rows) {
+      block.a += first * (whole.transpose_a ? 1 : whole.ld_a);
+      block.out += first * whole.n;
+    } else {
+      block.b += first * (whole.transpose_b ? whole.ld_b : 1);
+      block.out += first;
+    }
+    return block;
+  }
+
+  // Every worker has scratch for its largest block.
+  int64_t scratch_of_worker(const MatmulLibrary& library) const {
+    int64_t bytes = 0;
+    for (int64_t part = 0; part < count; ++part) bytes = std::max(bytes, library.scratch_bytes(sizes_of(part)));
+    return scratch_piece(bytes);
+  }
+};
+
+constexpr const MatmulLibrary& chosen_library() {
+  if constexpr (config::onednn) return onednn::kMatmul;
+  return eigen::kMatmul;
+}
+
 }  // namespace
 
-void run_matmul(Stream& stream, const Matmul& op, MatmulBlockFunction matmul_block) {
+int64_t matmul_scratch(const Stream& stream, const Matmul& op, const MatmulLibrary& library) {
   check_shapes(op);
-  const int64_t m = op.out.shape[0], n = op.out.shape[1], k = op.a.shape[op.transpose_a ? 0 : 1];
-  if (m == 0 || n == 0) return;
-  float* out = data<float>(op.out);
-  if (k == 0) {
-    if (!op.accumulate) std::fill_n(out, m * n, 0.0f);
+  const Blocks blocks(op);
+  return blocks.empty() ? 0 : blocks.workers(stream) * blocks.scratch_of_worker(library);
+}
+
+void run_matmul(Stream& stream, const Matmul& op, const MatmulLibrary& library, std::byte* scratch) {
+  check_shapes(op);
+  const Blocks blocks(op);
+  if (blocks.empty()) {
+    if (!op.accumulate) std::fill_n(blocks.whole.out, op.out.size(), 0.0f);
     return;
   }
-  const MatmulBlock whole = whole_product(op);
-  const bool cut_rows = m >= n;
-  const int64_t side = cut_rows ? m : n, grains = (side + kGrain - 1) / kGrain, blocks = block_count(m, n, k);
-  cpu::parallel_parts(stream.threads(), blocks, [&](int64_t part) {
-    const int64_t begin = grains * part / blocks * kGrain;
-    const int64_t end = std::min(side, grains * (part + 1) / blocks * kGrain);
-    MatmulBlock block = whole;
-    (cut_rows ? block.m : block.n) = end - begin;
-    if (cut_rows) {
-      block.a += begin * (op.transpose_a ? 1 : block.ld_a);
-      block.out += begin * n;
-    } else {
-      block.b += begin * (op.transpose_b ? block.ld_b : 1);
-      block.out += begin;
-    }
-    matmul_block(block);
+  const int64_t workers = blocks.workers(stream), each = blocks.scratch_of_worker(library);
+  cpu::parallel_parts(stream.threads(), workers, [&](int64_t worker) {
+    for (int64_t part = blocks.count * worker / workers; part < blocks.count * (worker + 1) / workers; ++part)
+      library.run(blocks.at(part), scratch + worker * each);
   });
 }
 
-void run(Cpu, Stream& stream, const Matmul& op) {
-  if constexpr (config::onednn) {
-    run_matmul(stream, op, onednn::matmul_block);
-  } else {
-    run_matmul(stream, op, eigen::matmul_block);
-  }
+int64_t scratch_bytes(Cpu, Stream& stream, const Matmul& op) { return matmul_scratch(stream, op, chosen_library()); }
+
+void run(Cpu, Stream& stream, const Matmul& op, std::byte* scratch) {
+  run_matmul(stream, op, chosen_library(), scratch);
 }
 
 void matmul_by_library(const Matmul& op) {
@@ -86,7 +127,7 @@ void matmul_by_library(const Matmul& op) {
   if constexpr (config::onednn) {
     onednn::plain_call(whole_product(op));
   } else {
-    eigen::matmul_block(whole_product(op));
+    eigen::matmul_block(whole_product(op), nullptr);
   }
 }
 

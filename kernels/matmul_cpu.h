@@ -2,6 +2,7 @@
 // The seam between the CPU half of Matmul, which cuts the output into blocks, and the library that computes one block.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -19,21 +20,30 @@ struct MatmulBlock {
   bool transpose_a, transpose_b, accumulate;
 };
 
-// Computes one block on the calling thread alone.
-using MatmulBlockFunction = void (*)(const MatmulBlock&);
+// What a library brings: the bytes of scratch that a block needs, a function of its shape; and the block, computed on
+// the calling thread alone.
+struct MatmulLibrary {
+  int64_t (*scratch_bytes)(const MatmulBlock&);
+  void (*run)(const MatmulBlock&, std::byte* scratch);
+};
 
 namespace onednn {
-void matmul_block(const MatmulBlock&);
+int64_t matmul_block_scratch(const MatmulBlock&);
+void matmul_block(const MatmulBlock&, std::byte* scratch);
+inline constexpr MatmulLibrary kMatmul{matmul_block_scratch, matmul_block};
 void plain_call(const MatmulBlock&);  // nothing but the library's call
 std::string_view matmul_library();
 }  // namespace onednn
 
 namespace eigen {
-void matmul_block(const MatmulBlock&);
+int64_t matmul_block_scratch(const MatmulBlock&);
+void matmul_block(const MatmulBlock&, std::byte* scratch);
+inline constexpr MatmulLibrary kMatmul{matmul_block_scratch, matmul_block};
 std::string_view matmul_library();
 }  // namespace eigen
 
 // The CPU half of Matmul with a given library.
-void run_matmul(Stream&, const Matmul&, MatmulBlockFunction);
+int64_t matmul_scratch(const Stream&, const Matmul&, const MatmulLibrary&);
+void run_matmul(Stream&, const Matmul&, const MatmulLibrary&, std::byte* scratch);
 
 }  // namespace lockstep

@@ -8,7 +8,6 @@
 #include <source_location>
 
 #include "kernels/device/cuda_check.h"
-#include "kernels/device/memory_backend.h"
 #include "kernels/matmul.h"
 
 namespace lockstep {
@@ -44,10 +43,9 @@ struct Product {
 // m, n, k, transpose_a, transpose_b, alignment of out, a and b
 using Key = std::array<int64_t, 8>;
 
-// Kept by the stream: the library's handle, its workspace, and one choice per shape, made once.
+// Kept by the stream: the library's handle, and one choice per shape, made once.
 struct CublasLt {
   Library library;
-  void* workspace = nullptr;
   std::map<Key, Product> products;
 
   CublasLt() {
@@ -57,7 +55,6 @@ struct CublasLt {
   }
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
-  ~CublasLt() { cuda_backend::release(workspace); }
 };
 
 // A row-major [rows, columns].
@@ -126,7 +123,9 @@ int64_t alignment_of(const void* pointer) {
 
 }  // namespace
 
-void run(Cuda, Stream& stream, const Matmul& k) {
+int64_t scratch_bytes(Cuda, Stream&, const Matmul&) { return kWorkspaceBytes; }
+
+void run(Cuda, Stream& stream, const Matmul& k, std::byte* workspace) {
   const int64_t m = k.out.shape[0], n = k.out.shape[1], depth = k.a.shape[k.transpose_a ? 0 : 1];
   float* out = data<float>(k.out);
   const float *a = data<float>(k.a), *b = data<float>(k.b);
@@ -138,16 +137,12 @@ void run(Cuda, Stream& stream, const Matmul& k) {
     return;
   }
   auto& state = stream.state<CublasLt>();
-  if (!state.workspace) state.workspace = cuda_backend::allocate(stream.device().index, kWorkspaceBytes);
-  check(state.workspace != nullptr, ErrorCode::device, [&] {
-    return str("out of memory on ", to_string(stream.device()), ": no room for the workspace of cuBLASLt");
-  });
   const Product& product = product_for(
       state, {m, n, depth, k.transpose_a, k.transpose_b, alignment_of(out), alignment_of(a), alignment_of(b)});
   const float one = 1, beta = k.accumulate ? 1 : 0;
   cublas_check(cublasLtMatmul(state.library.get(), product.operation.get(), &one, b, product.first.get(), a,
                               product.second.get(), &beta, out, product.out.get(), out, product.out.get(),
-                              &product.algorithm, state.workspace, size_t(kWorkspaceBytes), queue));
+                              &product.algorithm, workspace, size_t(kWorkspaceBytes), queue));
 }
 
 }  // namespace lockstep

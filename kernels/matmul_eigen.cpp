@@ -22,7 +22,9 @@ void multiply(const MatmulBlock& block, const A& a, const B& b) {
 
 }  // namespace
 
-void matmul_block(const MatmulBlock& block) {
+int64_t matmul_block_scratch(const MatmulBlock&) { return 0; }
+
+void matmul_block(const MatmulBlock& block, std::byte*) {
   const int64_t m = block.m, n = block.n, k = block.k;
   const ConstMap a(block.a, block.transpose_a ? k : m, block.transpose_a ? m : k, Stride(block.ld_a));
   const ConstMap b(block.b, block.transpose_b ? n : k, block.transpose_b ? k : n, Stride(block.ld_b));

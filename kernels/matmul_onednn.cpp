@@ -2,7 +2,6 @@
 #include <dnnl.h>
 
 #include <algorithm>
-#include <memory>
 
 #include "kernels/matmul_cpu.h"
 #include "kernels/onednn_thread.h"
@@ -26,51 +25,70 @@ void sgemm(const MatmulBlock& block) {
 constexpr int64_t kAliasing = 512, kPadding = 16, kStripColumns = 512;
 constexpr int64_t kLeastInner = 16, kLeastRows = 64, kLeastColumns = 64, kLibraryPacks = 1024;
 
-struct PaddedCopy {
-  std::unique_ptr<float[]> data;
-  int64_t ld;
-};
+enum class Padding { none, left, right };
 
-PaddedCopy padded(const float* from, int64_t rows, int64_t columns, int64_t ld_from) {
-  PaddedCopy copy{nullptr, columns + kPadding};
-  copy.data = std::make_unique_for_overwrite<float[]>(size_t(rows * copy.ld));
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(from + r * ld_from, columns, copy.data.get() + r * copy.ld);
-  return copy;
+Padding padding_for(const MatmulBlock& block) {
+  const bool library_packs = block.m >= kLibraryPacks && block.n >= kLibraryPacks;
+  if (block.transpose_a && block.ld_a % kAliasing == 0 && block.k >= kLeastInner && block.n >= kLeastColumns &&
+      !library_packs)
+    return Padding::left;
+  if (!block.transpose_a && !block.transpose_b && block.ld_b % kAliasing == 0 && block.m >= kLeastRows &&
+      block.m <= block.ld_b)
+    return Padding::right;
+  return Padding::none;
+}
+
+int64_t padded_elements(int64_t rows, int64_t columns) { return rows * (columns + kPadding); }
+
+void copy_padded(float* to, const float* from, int64_t rows, int64_t columns, int64_t ld_from) {
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(from + r * ld_from, columns, to + r * (columns + kPadding));
 }
 
 // op(a) is read down the columns of a: copied in strips that stay in cache.
-void pad_left(const MatmulBlock& block) {
+void pad_left(const MatmulBlock& block, float* copy) {
   for (int64_t begin = 0; begin < block.m; begin += kStripColumns) {
     MatmulBlock strip = block;
     strip.m = std::min(kStripColumns, block.m - begin);
-    const PaddedCopy copy = padded(block.a + begin, block.k, strip.m, block.ld_a);
-    strip.a = copy.data.get();
-    strip.ld_a = copy.ld;
+    copy_padded(copy, block.a + begin, block.k, strip.m, block.ld_a);
+    strip.a = copy;
+    strip.ld_a = strip.m + kPadding;
     strip.out += begin * block.ld_out;
     sgemm(strip);
   }
 }
 
-void pad_right(const MatmulBlock& block) {
-  const PaddedCopy copy = padded(block.b, block.k, block.n, block.ld_b);
+void pad_right(const MatmulBlock& block, float* copy) {
+  copy_padded(copy, block.b, block.k, block.n, block.ld_b);
   MatmulBlock with_copy = block;
-  with_copy.b = copy.data.get();
-  with_copy.ld_b = copy.ld;
+  with_copy.b = copy;
+  with_copy.ld_b = block.n + kPadding;
   sgemm(with_copy);
 }
 
 }  // namespace
 
-void matmul_block(const MatmulBlock& block) {
+int64_t matmul_block_scratch(const MatmulBlock& block) {
+  switch (padding_for(block)) {
+    case Padding::left:
+      return padded_elements(block.k, std::min(kStripColumns, block.m)) * int64_t(sizeof(float));
+    case Padding::right:
+      return padded_elements(block.k, block.n) * int64_t(sizeof(float));
+    case Padding::none:
+      return 0;
+  }
+  return 0;
+}
+
+void matmul_block(const MatmulBlock& block, std::byte* scratch) {
   const OneThread one_thread;
-  const bool library_packs = block.m >= kLibraryPacks && block.n >= kLibraryPacks;
-  if (block.transpose_a && block.ld_a % kAliasing == 0 && block.k >= kLeastInner && block.n >= kLeastColumns &&
-      !library_packs)
-    return pad_left(block);
-  if (!block.transpose_a && !block.transpose_b && block.ld_b % kAliasing == 0 && block.m >= kLeastRows &&
-      block.m <= block.ld_b)
-    return pad_right(block);
-  sgemm(block);
+  switch (padding_for(block)) {
+    case Padding::left:
+      return pad_left(block, reinterpret_cast<float*>(scratch));
+    case Padding::right:
+      return pad_right(block, reinterpret_cast<float*>(scratch));
+    case Padding::none:
+      return sgemm(block);
+  }
 }
 
 void plain_call(const MatmulBlock& block) {

@@ -61,10 +61,14 @@ void run(Backend, Stream& stream, const AddRowVector& k) {
   backend::rowwise(stream, rows, columns, AddVectorToRow{data<float>(k.inout), data<float>(k.vector), columns});
 }
 
-void run(Backend, Stream& stream, const ColumnSum& k) {
+int64_t scratch_bytes(Backend, Stream&, const ColumnSum& k) {
+  return backend::reduce_scratch(k.in.shape[0], k.in.shape[1]);
+}
+
+void run(Backend, Stream& stream, const ColumnSum& k, std::byte* scratch) {
   check_columns("column sum", k.out, k.in);
   const int64_t rows = k.in.shape[0], columns = k.in.shape[1];
-  backend::reduce(stream, rows, columns, Element{data<float>(k.in), columns}, StoreColumn{data<float>(k.out)});
+  backend::reduce(stream, rows, columns, Element{data<float>(k.in), columns}, StoreColumn{data<float>(k.out)}, scratch);
 }
 
 void run(Backend, Stream& stream, const Sum& k) {

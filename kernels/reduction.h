@@ -18,8 +18,10 @@ struct ColumnSum {  // out[c] = sum over r of in[r, c]
   View out;         // [columns]
   ConstView in;     // [rows, columns]
 };
-void run(Cpu, Stream&, const ColumnSum&);
-void run(Cuda, Stream&, const ColumnSum&);
+int64_t scratch_bytes(Cpu, Stream&, const ColumnSum&);
+void run(Cpu, Stream&, const ColumnSum&, std::byte* scratch);
+int64_t scratch_bytes(Cuda, Stream&, const ColumnSum&);
+void run(Cuda, Stream&, const ColumnSum&, std::byte* scratch);
 
 struct Sum {  // out[0] = scale * sum of all elements
   View out;   // one element

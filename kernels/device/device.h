@@ -2,6 +2,7 @@
 // Devices and streams: where memory lives and in which order work on it happens.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -38,6 +39,8 @@ class Stream {
   static Stream cpu(int threads = 1);
   // Throws Error(device) when the build or the machine has no such device.
   static Stream cuda(int index);
+  // A CPU stream on which launch() runs nothing and scratch() only counts: what a forecast of memory works with.
+  static Stream rehearsal(int threads = 1);
 
   Stream(Stream&& other) noexcept;
   Stream& operator=(Stream&&) = delete;
@@ -47,8 +50,19 @@ class Stream {
   int threads() const { return threads_; }
   void* handle() const { return handle_; }  // the vendor's queue; null on the CPU
   void synchronize();                       // returns when everything queued is done
+  bool rehearses() const { return rehearses_; }
 
-  // What a vendor's library wants kept between calls on this stream (primitives, handles, workspaces): one T per
+  // Memory for the kernel that is launched next and for no longer, 64-byte aligned, contents undefined; null in a
+  // rehearsal. One piece per stream, which grows to the most that any kernel asked for: scratch_bytes() is what the
+  // stream holds and the peak at once. Throws Error(device) when memory runs out.
+  std::byte* scratch(int64_t bytes) {
+    if (bytes > scratch_bytes_) [[unlikely]]
+      grow_scratch(bytes);
+    return scratch_;
+  }
+  int64_t scratch_bytes() const { return scratch_bytes_; }
+
+  // What a vendor's library wants kept between calls on this stream (primitives, handles): one T per
   // stream, made on first use.
   template <class T>
   T& state() {
@@ -61,9 +75,15 @@ class Stream {
 
  private:
   Stream(Device device, int threads, void* handle) : device_(device), threads_(threads), handle_(handle) {}
+  void grow_scratch(int64_t bytes);
+  void release_scratch() noexcept;
+
   Device device_;
+  bool rehearses_ = false;
   int threads_;
   void* handle_;
+  std::byte* scratch_ = nullptr;
+  int64_t scratch_bytes_ = 0;
   std::vector<std::pair<const void*, std::shared_ptr<void>>> states_;
 };
 

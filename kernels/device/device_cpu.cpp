@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <sstream>
@@ -27,14 +29,24 @@ void fail_dtype(DType expected, DType got) {
 
 Stream Stream::cpu(int threads) { return Stream({DeviceKind::cpu, 0}, std::max(1, threads), nullptr); }
 
+Stream Stream::rehearsal(int threads) {
+  Stream stream = cpu(threads);
+  stream.rehearses_ = true;
+  return stream;
+}
+
 Stream::Stream(Stream&& other) noexcept
     : device_(other.device_),
+      rehearses_(other.rehearses_),
       threads_(other.threads_),
       handle_(std::exchange(other.handle_, nullptr)),
+      scratch_(std::exchange(other.scratch_, nullptr)),
+      scratch_bytes_(std::exchange(other.scratch_bytes_, 0)),
       states_(std::move(other.states_)) {}
 
 Stream::~Stream() {
   states_.clear();
+  release_scratch();
   if (handle_) cuda_backend::destroy_stream(handle_);
 }
 
@@ -42,7 +54,33 @@ void Stream::synchronize() {
   if (handle_) cuda_backend::synchronize_stream(handle_);
 }
 
+void Stream::grow_scratch(int64_t bytes) {
+  if (!rehearses_) {
+    synchronize();  // queued work may still use the old piece
+    release_scratch();
+    scratch_ = static_cast<std::byte*>(device_.kind == DeviceKind::cpu ? cpu_backend::allocate(bytes)
+                                                                       : cuda_backend::allocate(device_.index, bytes));
+    check(scratch_ != nullptr, ErrorCode::device, [&] {
+      return str("out of memory on ", to_string(device_), ": a kernel asked for ", bytes,
+                 " bytes of scratch; use a smaller batch or model, or more ranks");
+    });
+  }
+  scratch_bytes_ = bytes;
+}
+
+void Stream::release_scratch() noexcept {
+  if (scratch_) device_.kind == DeviceKind::cpu ? cpu_backend::release(scratch_) : cuda_backend::release(scratch_);
+  scratch_ = nullptr;
+  scratch_bytes_ = 0;
+}
+
 void* cpu_backend::allocate(int64_t bytes) noexcept { return std::aligned_alloc(64, size_t((bytes + 63) / 64 * 64)); }
 void cpu_backend::release(void* memory) noexcept { std::free(memory); }
+
+void* address_space::reserve(int64_t bytes) noexcept {
+  void* addresses = mmap(nullptr, size_t(bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return addresses == MAP_FAILED ? nullptr : addresses;
+}
+void address_space::release(void* addresses, int64_t bytes) noexcept { munmap(addresses, size_t(bytes)); }
 
 }  // namespace lockstep

@@ -50,14 +50,23 @@ std::string_view to_string(Purpose purpose) {
   return "?";
 }
 
-Pool::Pool(Device device) : device_(device) {}
-
 Pool::~Pool() {
   for (auto& blocks : free_)
-    for (Block* block : blocks) {
-      if (device_.kind == DeviceKind::cuda) cuda_backend::release(block->data);
-      cpu_backend::release(block);
-    }
+    for (Block* block : blocks) release(block);
+}
+
+// Memory that does not stand behind its block.
+void* Pool::allocate_apart(int64_t bytes) noexcept {
+  return counted_ ? address_space::reserve(bytes) : cuda_backend::allocate(device_.index, bytes);
+}
+
+void Pool::release(Block* block) noexcept {
+  if (counted_) {
+    address_space::release(block->data, bytes_of(block->size_class));
+  } else if (device_.kind == DeviceKind::cuda) {
+    cuda_backend::release(block->data);
+  }
+  cpu_backend::release(block);
 }
 
 Block* Pool::take(int64_t bytes, Purpose purpose) {
@@ -96,12 +105,11 @@ int64_t Pool::live_total() const {
 }
 
 Block* Pool::allocate(uint16_t size_class, int64_t bytes) {
-  const bool on_host = device_.kind == DeviceKind::cpu;
+  const bool behind_block = device_.kind == DeviceKind::cpu && !counted_;
   const int64_t payload = bytes_of(size_class);
-  void* memory = cpu_backend::allocate(int64_t(sizeof(Block)) + (on_host ? payload : 0));
+  void* memory = cpu_backend::allocate(int64_t(sizeof(Block)) + (behind_block ? payload : 0));
   void* data = nullptr;
-  if (memory)
-    data = on_host ? static_cast<char*>(memory) + sizeof(Block) : cuda_backend::allocate(device_.index, payload);
+  if (memory) data = behind_block ? static_cast<char*>(memory) + sizeof(Block) : allocate_apart(payload);
   check(data != nullptr, ErrorCode::device, [&] {
     cpu_backend::release(memory);
     std::string holders;
@@ -111,6 +119,7 @@ Block* Pool::allocate(uint16_t size_class, int64_t bytes) {
                " bytes; live bytes by purpose: ", holders.empty() ? "none" : holders,
                "; use a smaller batch or model, or more ranks");
   });
+  held_ += payload;
   return new (memory) Block{this, bytes, 1, size_class, Purpose::scratch, data};
 }
 

@@ -33,13 +33,16 @@ struct alignas(64) Block {
   uint32_t references;
   uint16_t size_class;
   Purpose purpose;
-  void* data;  // on the host directly behind the block, 64-byte aligned
+  void* data;  // 64-byte aligned; real memory of the host stands directly behind the block
 };
 
 // Hands out blocks of one device and takes them back for reuse. Used by one thread; must outlive its blocks.
 class Pool {
  public:
-  explicit Pool(Device device);
+  explicit Pool(Device device) : Pool(device, false) {}
+  // A pool that counts like any other but has no memory: nobody may touch the bytes of its blocks, and who does ends
+  // the program with a segmentation fault.
+  static Pool counted(Device device) { return Pool(device, true); }
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
   ~Pool();
@@ -52,12 +55,20 @@ class Pool {
   Device device() const { return device_; }
   const LiveBytes& live(Purpose purpose) const { return ledger_[size_t(purpose)]; }
   int64_t live_total() const;
+  // Bytes the pool has taken from the device and keeps for reuse: what is live, its rounding, and what came back.
+  int64_t held() const { return held_; }
   // Memory allocated outside the pool on its behalf (shared windows) is entered by hand.
   void enter(Purpose purpose, int64_t bytes) noexcept;  // negative when it goes
 
  private:
+  Pool(Device device, bool counted) : device_(device), counted_(counted) {}
   Block* allocate(uint16_t size_class, int64_t bytes);
+  void* allocate_apart(int64_t bytes) noexcept;
+  void release(Block* block) noexcept;
+
   Device device_;
+  bool counted_;
+  int64_t held_ = 0;
   std::array<LiveBytes, kPurposes> ledger_{};
   std::vector<std::vector<Block*>> free_;
 };

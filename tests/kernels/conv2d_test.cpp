@@ -115,6 +115,13 @@ void expect_all_three_match_the_reference(const Run& run_op) {
   }
 }
 
+void by_columns(Stream& stream, const auto& op) {
+  conv2d_by_columns(stream, op, stream.scratch(columns_scratch(stream, op)));
+}
+void in_groups(Stream& stream, const auto& op) {
+  conv2d_in_groups(stream, op, stream.scratch(groups_scratch(stream, op)));
+}
+
 TEST(Conv2d, MatchesADoubleReference) {
   Stream stream = Stream::cpu();
   expect_all_three_match_the_reference([&](const auto& op) { launch(stream, op); });
@@ -122,12 +129,12 @@ TEST(Conv2d, MatchesADoubleReference) {
 
 TEST(Conv2d, ByColumnsMatchesADoubleReference) {
   Stream stream = Stream::cpu();
-  expect_all_three_match_the_reference([&](const auto& op) { conv2d_by_columns(stream, op); });
+  expect_all_three_match_the_reference([&](const auto& op) { by_columns(stream, op); });
 }
 
 TEST(Conv2d, WithoutALibraryMatchesADoubleReference) {
   Stream stream = Stream::cpu(2);
-  expect_all_three_match_the_reference([&](const auto& op) { conv2d_in_groups(stream, op); });
+  expect_all_three_match_the_reference([&](const auto& op) { in_groups(stream, op); });
 }
 
 TEST(Conv2d, HasTheSameBitsForAnyNumberOfThreads) {
@@ -136,7 +143,7 @@ TEST(Conv2d, HasTheSameBitsForAnyNumberOfThreads) {
       Problem one(c);
       const auto run_all = [&](int threads, Problem& p) {
         Stream stream = Stream::cpu(threads);
-        const auto run_op = [&](const auto& op) { library ? launch(stream, op) : conv2d_in_groups(stream, op); };
+        const auto run_op = [&](const auto& op) { library ? launch(stream, op) : in_groups(stream, op); };
         run_op(p.forward());
         run_op(p.grad_input());
         run_op(p.grad_weight());

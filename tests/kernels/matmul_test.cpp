@@ -19,12 +19,15 @@ using testing_support::Array;
 
 struct Library {
   const char* name;
-  MatmulBlockFunction block;
+  MatmulLibrary calls;
+  void multiply(Stream& stream, const Matmul& op) const {
+    run_matmul(stream, op, calls, stream.scratch(matmul_scratch(stream, op, calls)));
+  }
 };
 
 std::vector<Library> libraries() {
-  std::vector<Library> all{{"Eigen", eigen::matmul_block}};
-  if constexpr (config::onednn) all.push_back({"oneDNN", onednn::matmul_block});
+  std::vector<Library> all{{"Eigen", eigen::kMatmul}};
+  if constexpr (config::onednn) all.push_back({"oneDNN", onednn::kMatmul});
   return all;
 }
 
@@ -72,7 +75,7 @@ TEST(Matmul, MatchesADoubleReferenceForEveryLibraryTransposeAndAccumulation) {
         const bool ta = flags & 1, tb = flags & 2, accumulate = flags & 4;
         Operands x = operands(c, ta, tb);
         const Array before = x.out;
-        run_matmul(stream, x.op(ta, tb, accumulate), library.block);
+        library.multiply(stream, x.op(ta, tb, accumulate));
         EXPECT_LT(worst_error(c, x, before, ta, tb, accumulate), 1e-6)
             << library.name << " " << c.m << " x " << c.n << " x " << c.k << " flags " << flags;
       }
@@ -94,12 +97,12 @@ TEST(Matmul, HasTheSameBitsForAnyNumberOfThreads) {
       for (int flags = 0; flags < 4; ++flags) {
         Operands x = operands(c, flags & 1, flags & 2);
         Stream one = Stream::cpu(1);
-        run_matmul(one, x.op(flags & 1, flags & 2, false), library.block);
+        library.multiply(one, x.op(flags & 1, flags & 2, false));
         const Array expected = x.out;
         for (int threads : {2, 3}) {
           Stream many = Stream::cpu(threads);
           std::fill(x.out.values.begin(), x.out.values.end(), 0.0f);
-          run_matmul(many, x.op(flags & 1, flags & 2, false), library.block);
+          library.multiply(many, x.op(flags & 1, flags & 2, false));
           EXPECT_EQ(x.out.values, expected.values)
               << library.name << " " << c.m << " x " << c.n << " x " << c.k << " flags " << flags << ", " << threads;
         }
@@ -118,12 +121,12 @@ TEST(Matmul, ReadsAndWritesNothingOutsideItsOperands) {
   };
   for (const Library& library : libraries()) {
     Stream stream = Stream::cpu();
-    run_matmul(stream, x.op(true, false, false), library.block);
+    library.multiply(stream, x.op(true, false, false));
     Array a = framed(x.a), b = framed(x.b), out = framed(Array(x.out.shape));
     const auto inside = [&](Array& frame, const Shape& shape) {
       return View{frame.values.data() + margin, DType::f32, DeviceKind::cpu, shape};
     };
-    run_matmul(stream, {inside(out, x.out.shape), inside(a, x.a.shape), inside(b, x.b.shape), true}, library.block);
+    library.multiply(stream, {inside(out, x.out.shape), inside(a, x.a.shape), inside(b, x.b.shape), true});
     for (int64_t i = 0; i < out.shape.size(); ++i) {
       if (i < margin || i >= out.shape.size() - margin) {
         EXPECT_TRUE(std::isnan(out[i])) << library.name << " wrote at " << i - margin;
