@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/memory_rehearsal.h"
+
+#include <vector>
+
+#include "kernels/pointwise.h"
+#include "kernels/reduction.h"
+
+namespace lockstep {
+namespace {
+
+// Where a declaration may leave its shape open, a rehearsal cannot go on without it.
+template <class Declaration>
+const Shape& declared_shape(const Declaration& variable) {
+  if constexpr (requires { variable.shape_pending; })
+    check(!variable.shape_pending, ErrorCode::plan, [&] {
+      return str("variable ", variable.path, " has no shape yet, so its memory cannot be forecast; tell it first");
+    });
+  return variable.shape;
+}
+
+// Values and gradients of the variables, without memory.
+struct RehearsedVariables {
+  std::vector<Tensor> values, gradients;
+
+  RehearsedVariables(Pool& pool, const VariableTable& variables) {
+    for (const VariableDeclaration& variable : variables.declarations()) {
+      values.emplace_back(pool, variable.dtype, declared_shape(variable), Purpose::parameters);
+      gradients.emplace_back(pool, variable.dtype, declared_shape(variable), Purpose::gradients);
+    }
+  }
+
+  void watch(Tape& tape, const VariableTable& variables) {
+    for (size_t v = 0; v < values.size(); ++v)
+      if (variables.declarations()[v].trainable()) tape.watch(values[v], int32_t(v), gradients[v]);
+  }
+};
+
+// A batch without memory.
+struct RehearsedLeaf {
+  Tensor inputs, labels, sample_ids;
+
+  RehearsedLeaf(Pool& pool, const LeafShape& shape)
+      : inputs(pool, DType::f32, batch_shape(shape), Purpose::data),
+        labels(pool, DType::i32, {shape.samples}, Purpose::data),
+        sample_ids(pool, DType::i64, {shape.samples}, Purpose::data) {}
+
+  LeafInput input() const { return {.leaf = 0, .inputs = inputs, .labels = labels, .sample_ids = sample_ids}; }
+
+ private:
+  static Shape batch_shape(const LeafShape& shape) {
+    std::vector<int64_t> sizes{shape.samples};
+    sizes.insert(sizes.end(), shape.sample.sizes().begin(), shape.sample.sizes().end());
+    return Shape(std::span<const int64_t>(sizes));
+  }
+};
+
+// The sum of a leaf's results, which a training step reads.
+void rehearse_sum(Context& context, const Tensor& values) {
+  Tensor total = context.empty({});
+  context.launch(Sum{.out = total, .in = values});
+}
+
+// What TrainStep::run_leaf does, in the same order.
+void rehearse_passes(Context& context, const Forward& forward, const LeafInput& leaf) {
+  context.random().sample_ids = leaf.sample_ids;
+  const SampleResults results = forward(context, leaf);
+  rehearse_sum(context, results.loss);
+  rehearse_sum(context, results.correct);
+  Tensor seed = context.empty_like(results.loss);
+  context.launch(Fill{seed, 1.0f});
+  context.tape()->backward(context, results.loss, seed, nullptr);
+}
+
+}  // namespace
+
+TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& forward, const LeafShape& shape,
+                              int threads) {
+  if (shape.samples == 0) return {};
+  Stream stream = Stream::rehearsal(threads);
+  Pool persistent = Pool::counted(stream.device()), transient = Pool::counted(stream.device());
+  RehearsedVariables values(persistent, variables);
+  const RehearsedLeaf leaf(persistent, shape);
+  Tape tape;
+  values.watch(tape, variables);
+  Context context(stream, transient, &tape);
+  context.set_values(values.values);
+  rehearse_passes(context, forward, leaf.input());
+  return {.activations = transient.live(Purpose::activations).peak,
+          .held = transient.held(),
+          .scratch = stream.scratch_bytes()};
+}
+
+}  // namespace lockstep
