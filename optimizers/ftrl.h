@@ -48,16 +48,17 @@ struct FtrlRule {
     Real rate, inverse_rate, l1, rate_times_two_l2, two_shrinkage, beta;
     Power power;
     HOST_DEVICE void operator()(Real& param, Real grad, Real& accumulator, Real& linear) const {
-      // The formula knows no limit for a rate of zero; schedules begin and end there. Such a step changes nothing.
-      if (rate == 0) return;
       const Real total = accumulator + grad * grad;
       const Real strength = power(total), growth = strength - power(accumulator);
-      linear += grad + (two_shrinkage - growth * inverse_rate) * param;
-      const Real clipped = linear > l1 ? l1 : (linear < -l1 ? -l1 : linear);
+      const Real sum = linear + grad + (two_shrinkage - growth * inverse_rate) * param;
+      const Real clipped = sum > l1 ? l1 : (sum < -l1 ? -l1 : sum);
       const Real curvature = strength + beta + rate_times_two_l2;
-      // No curvature: there was no gradient yet.
-      param = curvature > 0 ? (clipped - linear) * rate / curvature : param;
-      accumulator = total;
+      const Real leader = (clipped - sum) * rate / curvature;
+      // The formula knows no limit for a rate of zero, where schedules begin and end: such a step changes nothing.
+      // Without curvature there was no gradient yet.
+      param = rate > 0 && curvature > 0 ? leader : param;
+      linear = rate > 0 ? sum : linear;
+      accumulator = rate > 0 ? total : accumulator;
     }
   };
 
