@@ -33,11 +33,14 @@ concept NeedsScratch = requires(Half half, Stream& stream, const Kernel& kernel)
 template <class Kernel>
 void launch(Stream& stream, const Kernel& kernel) {
   on_device_of(stream, [&](auto half) {
+    std::byte* scratch = nullptr;
+    if constexpr (NeedsScratch<decltype(half), Kernel>) scratch = stream.scratch(scratch_bytes(half, stream, kernel));
+    if (stream.rehearses()) [[unlikely]]
+      return;
     if constexpr (NeedsScratch<decltype(half), Kernel>) {
-      std::byte* scratch = stream.scratch(scratch_bytes(half, stream, kernel));
-      if (!stream.rehearses()) run(half, stream, kernel, scratch);
+      run(half, stream, kernel, scratch);
     } else {
-      if (!stream.rehearses()) run(half, stream, kernel);
+      run(half, stream, kernel);
     }
   });
 }

@@ -4,7 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "kernels/pointwise.h"
+#include "kernels/reduction.h"
 
 namespace lockstep {
 namespace {
@@ -52,6 +59,53 @@ TEST(Pool, NamesTheBiggestHoldersWhenMemoryRunsOut) {
     EXPECT_THAT(error.what(), testing::HasSubstr("out of memory on cpu"));
     EXPECT_THAT(error.what(), testing::HasSubstr("slots 12345"));
   }
+}
+
+TEST(CountedPool, CountsReusesAndRoundsAsARealOne) {
+  Pool real({}), counted = Pool::counted({});
+  std::mt19937_64 random(5);
+  std::vector<std::pair<Buffer, Buffer>> held;
+  for (int i = 0; i < 3000; ++i) {
+    if (random() % 5 < 2 && !held.empty()) {
+      std::swap(held[random() % held.size()], held.back());
+      held.pop_back();
+    } else {
+      const auto bytes = int64_t(random() % (uint64_t(1) << (random() % 18)));
+      held.emplace_back(Buffer(real, bytes, Purpose::activations), Buffer(counted, bytes, Purpose::activations));
+    }
+    ASSERT_EQ(counted.live(Purpose::activations).now, real.live(Purpose::activations).now);
+    ASSERT_EQ(counted.held(), real.held());
+    ASSERT_GE(real.held(), real.live_total());
+  }
+  EXPECT_EQ(counted.live(Purpose::activations).peak, real.live(Purpose::activations).peak);
+}
+
+TEST(CountedPool, GivesOutMemoryThatEndsTheProgramWhenTouched) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Pool pool = Pool::counted({});
+  const Buffer a(pool, 16, Purpose::activations), b(pool, 16, Purpose::activations);
+  const View x = a.view(DType::f32, {4}), y = b.view(DType::f32, {4});
+  EXPECT_DEATH(*data<float>(x) = 1, "") << "written";
+  EXPECT_DEATH(std::exit(int(*data<float>(y))), "") << "read";
+  Stream stream = Stream::cpu();
+  EXPECT_DEATH(launch(stream, Unary<Relu>{y, x}), "") << "a kernel that is run by mistake";
+}
+
+TEST(RehearsalStream, CountsScratchAndHasNone) {
+  Stream real = Stream::cpu(2), rehearsal = Stream::rehearsal(2);
+  Pool pool({}), counted = Pool::counted({});
+  for (const int64_t rows : {4, 5000, 300}) {
+    const auto sum_columns = [rows](Pool& memory, Stream& stream) {
+      const Buffer in(memory, rows * 33 * 4, Purpose::data), out(memory, 33 * 4, Purpose::data);
+      launch(stream, Fill{in.view(DType::f32, {rows, 33}), 1.0f});
+      launch(stream, ColumnSum{out.view(DType::f32, {33}), in.view(DType::f32, {rows, 33})});
+    };
+    sum_columns(pool, real);
+    sum_columns(counted, rehearsal);
+    EXPECT_EQ(rehearsal.scratch_bytes(), real.scratch_bytes()) << rows;
+  }
+  EXPECT_EQ(real.scratch_bytes(), 3 * 33 * 4) << "of 5000 rows in three chunks, kept";
+  EXPECT_EQ(rehearsal.scratch(1), nullptr);
 }
 
 TEST(DType, RoundsBf16ToNearestEvenAndKeepsNaN) {

@@ -5,12 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <random>
 
 #include "collectives/thread_ranks.h"
 #include "kernels/pointwise.h"
-#include "kernels/reduction.h"
 #include "runtime/layers.h"
 #include "runtime/ops.h"
 #include "runtime/planner.h"
@@ -273,16 +271,6 @@ TEST(MemoryRehearsal, KnowsEveryOpOfTheVocabulary) {
     }
 }
 
-TEST(MemoryRehearsal, GivesOutMemoryThatEndsTheProgramWhenTouched) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  Pool pool = Pool::counted({});
-  const Tensor x(pool, DType::f32, {4}), y(pool, DType::f32, {4});
-  EXPECT_DEATH(*data<float>(View(x)) = 1, "") << "written";
-  EXPECT_DEATH(std::exit(int(*data<float>(ConstView(x)))), "") << "read";
-  Stream stream = Stream::cpu();
-  EXPECT_DEATH(launch(stream, Unary<Relu>{y, x}), "") << "a kernel that is run by mistake";
-}
-
 TEST(MemoryRehearsal, EndsTheProgramWhenAModelReadsANumber) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const RandomModel model(1);
@@ -306,39 +294,6 @@ TEST(MemoryRehearsal, PassesOnWhatTheModelComplainsAbout) {
   variables.freeze("layer/weight");
   variables.freeze("layer/bias");
   EXPECT_THROW(rehearse_leaf(variables, forward, {Shape{3}, 2}, 1), Error) << "nothing to differentiate";
-}
-
-TEST(CountedPool, CountsReusesAndRoundsAsARealOne) {
-  Pool real({}), counted = Pool::counted({});
-  std::mt19937_64 random(5);
-  std::vector<std::pair<Buffer, Buffer>> held;
-  for (int i = 0; i < 3000; ++i) {
-    if (random() % 5 < 2 && !held.empty()) {
-      std::swap(held[random() % held.size()], held.back());
-      held.pop_back();
-    } else {
-      const auto bytes = int64_t(random() % (uint64_t(1) << (random() % 18)));
-      held.emplace_back(Buffer(real, bytes, Purpose::activations), Buffer(counted, bytes, Purpose::activations));
-    }
-    ASSERT_EQ(counted.live(Purpose::activations).now, real.live(Purpose::activations).now);
-    ASSERT_EQ(counted.held(), real.held());
-    ASSERT_GE(real.held(), real.live_total());
-  }
-  EXPECT_EQ(counted.live(Purpose::activations).peak, real.live(Purpose::activations).peak);
-}
-
-TEST(RehearsalStream, CountsScratchAndHasNone) {
-  Stream real = Stream::cpu(2), rehearsal = Stream::rehearsal(2);
-  Pool pool({}), counted = Pool::counted({});
-  for (const int64_t rows : {4, 5000, 300}) {
-    const Tensor matrix(pool, DType::f32, {rows, 33}), sums(pool, DType::f32, {33});
-    launch(real, Fill{matrix, 1.0f});
-    launch(real, ColumnSum{sums, matrix});
-    launch(rehearsal, ColumnSum{Tensor(counted, DType::f32, {33}), Tensor(counted, DType::f32, {rows, 33})});
-    EXPECT_EQ(rehearsal.scratch_bytes(), real.scratch_bytes()) << rows;
-  }
-  EXPECT_EQ(real.scratch_bytes(), 3 * 33 * 4) << "of 5000 rows in three chunks, kept";
-  EXPECT_EQ(rehearsal.scratch(1), nullptr);
 }
 
 }  // namespace
