@@ -9,31 +9,38 @@
 
 namespace lockstep {
 
-double OptionReader::number(std::string_view name, double standard, Range range) {
+namespace {
+
+template <class T>
+std::string default_of(std::optional<T> standard) {
+  return standard ? str("; the default is ", *standard) : "";
+}
+
+}  // namespace
+
+double OptionReader::number(std::string_view name, std::optional<double> standard, Range range) {
   const double x = value(name, standard);
   // Written so that a NaN fails.
   const bool inside = x >= range.lowest && (range.closed ? x <= range.highest : x < range.highest);
   check(inside, ErrorCode::usage, [&] {
-    return str(optimizer_, ": expected ", name, " in [", range.lowest, ", ", range.highest, range.closed ? "]" : ")",
-               ", got ", x, "; the default is ", standard);
+    return str(owner_, ": expected ", name, " in [", range.lowest, ", ", range.highest, range.closed ? "]" : ")",
+               ", got ", x, default_of(standard));
   });
   return x;
 }
 
 bool OptionReader::flag(std::string_view name, bool standard) {
   const double x = value(name, standard ? 1 : 0);
-  check(x == 0 || x == 1, ErrorCode::usage,
-        [&] { return str(optimizer_, ": expected ", name, " to be 0 or 1, got ", x); });
+  check(x == 0 || x == 1, ErrorCode::usage, [&] { return str(owner_, ": expected ", name, " to be 0 or 1, got ", x); });
   return x == 1;
 }
 
-int64_t OptionReader::count(std::string_view name, int64_t standard, int64_t lowest) {
+int64_t OptionReader::count(std::string_view name, std::optional<int64_t> standard, int64_t lowest) {
   // Every whole number up to here is a double.
   constexpr double kHighest = 0x1p53;
-  const double x = value(name, double(standard));
+  const double x = value(name, standard);
   check(x >= double(lowest) && x <= kHighest && x == std::floor(x), ErrorCode::usage, [&] {
-    return str(optimizer_, ": expected ", name, " to be a whole number from ", lowest, ", got ", x, "; the default is ",
-               standard);
+    return str(owner_, ": expected ", name, " to be a whole number from ", lowest, ", got ", x, default_of(standard));
   });
   return int64_t(x);
 }
@@ -44,14 +51,20 @@ std::vector<Hyperparameter> OptionReader::finish() const {
     std::vector<std::string_view> known;
     for (const Hyperparameter& parameter : read_) known.push_back(parameter.name);
     fail(ErrorCode::usage,
-         str(optimizer_, " has no hyper-parameter '", name, "'; did you mean '", nearest_name(name, known), "'?"));
+         str(owner_, " has no hyper-parameter '", name, "'; did you mean '", nearest_name(name, known), "'?"));
   }
   return read_;
 }
 
-double OptionReader::value(std::string_view name, double standard) {
+double OptionReader::value(std::string_view name, std::optional<double> standard) {
   const auto given = options_.find(std::string(name));
-  const double x = given == options_.end() ? standard : given->second;
+  if (given == options_.end() && !standard) {
+    std::string names;
+    for (const auto& [other, _] : options_) names += str(names.empty() ? "" : ", ", other);
+    fail(ErrorCode::usage, str(owner_, ": expected a value for ", name,
+                               ", which has no default; given are: ", names.empty() ? "none" : names));
+  }
+  const double x = given == options_.end() ? *standard : given->second;
   read_.push_back({name, x});
   return x;
 }

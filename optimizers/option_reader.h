@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the hyper-parameters of one optimizer from a user's options: defaults, ranges, and no option left unread.
+// Reads the hyper-parameters of one optimizer or schedule from a user's options: defaults, ranges, and no option left
+// unread.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,21 +24,23 @@ struct Range {
 
 class OptionReader {
  public:
-  OptionReader(std::string_view optimizer, const std::map<std::string, double>& options)
-      : optimizer_(optimizer), options_(options) {}
+  OptionReader(std::string_view owner, const std::map<std::string, double>& options)
+      : owner_(owner), options_(options) {}
 
-  // The value of `name`, or `standard` where the user gave none. Throws Error(usage) outside `range`.
-  double number(std::string_view name, double standard, Range range);
-  bool flag(std::string_view name, bool standard);                         // 0 or 1
-  int64_t count(std::string_view name, int64_t standard, int64_t lowest);  // a whole number
+  // The value of `name`, or `standard` where the user gave none; without a standard the user must give one. Throws
+  // Error(usage) outside `range`.
+  double number(std::string_view name, std::optional<double> standard, Range range);
+  bool flag(std::string_view name, bool standard);  // 0 or 1
+  // A whole number.
+  int64_t count(std::string_view name, std::optional<int64_t> standard, int64_t lowest);
 
   // Throws Error(usage) when an option was never asked for; then everything that was read, in the order of reading.
   std::vector<Hyperparameter> finish() const;
 
  private:
-  double value(std::string_view name, double standard);
+  double value(std::string_view name, std::optional<double> standard);
 
-  std::string_view optimizer_;
+  std::string_view owner_;
   const std::map<std::string, double>& options_;
   std::vector<Hyperparameter> read_;
 };
