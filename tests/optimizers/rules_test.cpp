@@ -3,8 +3,14 @@
 
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "optimizers/adam.h"
+#include "optimizers/ftrl.h"
+#include "optimizers/lion.h"
+#include "optimizers/nadam.h"
+#include "optimizers/rmsprop.h"
+#include "optimizers/schedule_free_adamw.h"
 #include "optimizers/sgd.h"
 
 namespace lockstep {
@@ -33,6 +39,17 @@ TEST(SgdNesterov, LooksOneMomentumStepAhead) {
   rule.at(1, 0.25)(param, 1, velocity);
   EXPECT_EQ(velocity, -0.25f);
   EXPECT_EQ(param, 0.625f);
+}
+
+TEST(SgdMomentum, PyTorchsHasTheLearningRateOutside) {
+  const SgdMomentum rule{.momentum = 0.5, .definition = Definition::torch};
+  float param = 1, velocity = 0;
+  rule.at(1, 0.25)(param, 1, velocity);
+  EXPECT_EQ(velocity, -1);
+  EXPECT_EQ(param, 0.75f);
+  rule.at(2, 0)(param, 1, velocity);  // the rate fell to zero: nothing moves
+  EXPECT_EQ(velocity, -1.5f);
+  EXPECT_EQ(param, 0.75f);
 }
 
 TEST(Adam, FirstStepMovesByTheLearningRate) {
@@ -103,6 +120,97 @@ TEST(Adam, ConstantsAreRoundedOnceFromDouble) {
   EXPECT_EQ(c.one_minus_beta_1, float(1 - 0.9));
   EXPECT_EQ(c.one_minus_beta_2, float(1 - 0.999));
   EXPECT_NE(c.one_minus_beta_2, 1 - float(0.999));
+}
+
+TEST(Adam, PyTorchsEpsilonNeverVanishes) {
+  const AdamHyperparameters adam{.beta_2 = 1 - 0x1p-50, .epsilon = 2e-38, .definition = Definition::torch};
+  EXPECT_GT(adam.at(1, 1).epsilon, 0);
+}
+
+TEST(RmspropCentered, AVarianceThatRoundsBelowZeroIsZero) {
+  // Mean and mean square as rounding leaves them after a constant gradient of 1000.
+  const RmspropCentered rule{{.rho = 0.9, .epsilon = 1e-7}};
+  float param = 0, v = 999999, mean = 1000;
+  rule.at(1, 1)(param, 1000, v, mean);
+  EXPECT_TRUE(std::isfinite(param)) << param;
+}
+
+TEST(Nadam, KeepsTheProductOfItsMomentaInTheScalar) {
+  const Nadam nadam;
+  double product = 1;
+  std::vector<double> state = {1};
+  for (int64_t step = 1; step <= 5; ++step) {
+    nadam.advance(step, 1e-3, state);
+    product *= 0.9 * (1 - 0.5 * std::pow(0.96, double(step)));
+    EXPECT_DOUBLE_EQ(state[0], product);
+  }
+}
+
+TEST(Ftrl, ALearningRateOfZeroChangesNothing) {
+  float param = 3, accumulator = 0.1f, linear = 0.5f;
+  for (const double rate : {0.0, 1e-320, 1e-42}) Ftrl{}.at(1, rate)(param, 2, accumulator, linear);
+  EXPECT_EQ(param, 3);
+  EXPECT_EQ(accumulator, 0.1f);
+  EXPECT_EQ(linear, 0.5f);
+}
+
+TEST(Ftrl, SmallGradientsLeaveTheParameterAtZeroUnderL1) {
+  const Ftrl rule{.hyperparameters = {.l1 = 1}, .power = {}};
+  float param = 0, accumulator = 0.1f, linear = 0;
+  rule.at(1, 0.5)(param, 0.75f, accumulator, linear);
+  EXPECT_EQ(param, 0);
+  rule.at(2, 0.5)(param, 0.75f, accumulator, linear);
+  EXPECT_LT(param, 0);
+}
+
+TEST(Ftrl, AnyPowerOfOneHalfIsTheSquareRoot) {
+  const FtrlAnyPower any{.hyperparameters = {.l2 = 0.1}, .power = {.exponent = 0.5f}};
+  const Ftrl root{.hyperparameters = {.l2 = 0.1}, .power = {}};
+  float a = 1, accumulator_a = 0.1f, linear_a = 0, b = 1, accumulator_b = 0.1f, linear_b = 0;
+  for (int step = 1; step <= 20; ++step) {
+    const float grad = std::sin(float(step));
+    any.at(step, 0.5)(a, grad, accumulator_a, linear_a);
+    root.at(step, 0.5)(b, grad, accumulator_b, linear_b);
+    EXPECT_NEAR(a, b, 4e-6f) << step;
+  }
+}
+
+TEST(Ftrl, PowersOfTheAccumulatorAreCloseToThoseOfTheLibrary) {
+  for (const float exponent : {0.0f, 0.25f, 0.4f, 1.0f, 2.0f})
+    for (const float n : {1e-15f, 0.1f, 1.0f, 7.5f, 1e6f})
+      EXPECT_NEAR(AnyPower{exponent}(n) / std::pow(double(n), double(exponent)), 1, 2e-5) << n << "^" << exponent;
+  EXPECT_EQ(AnyPower{0.5f}(0), 0);
+  EXPECT_EQ(AnyPower{0}(0), 1);
+}
+
+TEST(Lion, MovesByTheRateWhateverTheSizeOfTheGradient) {
+  for (const float grad : {1e-20f, 0.5f, 1e20f}) {
+    float param = 1, m = 0;
+    Lion{}.at(1, 0.25)(param, grad, m);
+    EXPECT_EQ(param, 0.75f);
+    Lion{}.at(2, 0.25)(param, -1e3f * grad, m);
+    EXPECT_EQ(param, 1);
+  }
+  float param = 1, m = 0;
+  Lion{}.at(1, 0.25)(param, 0, m);
+  EXPECT_EQ(param, 1);
+}
+
+TEST(ScheduleFreeAdamW, WarmupShortensTheFirstSteps) {
+  float plain = 1, warm = 1, z_plain = 1, z_warm = 1, v_plain = 0, v_warm = 0;
+  ScheduleFreeAdamW{}.at(1, 0.5)(plain, 1, z_plain, v_plain);
+  ScheduleFreeAdamW{.warmup_steps = 10}.at(1, 0.5)(warm, 1, z_warm, v_warm);
+  EXPECT_NEAR(plain, 0.500000005, 1e-7);
+  EXPECT_NEAR(warm, 0.9500000005, 1e-7);
+}
+
+TEST(ScheduleFreeAdamW, AnElementThatNeverSawAGradientKeepsItsBitsForAnyStep) {
+  for (const int64_t step : {int64_t(1), int64_t(1) << 24, int64_t(1) << 40}) {
+    float param = 0.1f, z = 0.1f, v = 0;
+    ScheduleFreeAdamW{}.at(step, 0.5)(param, 0, z, v);
+    EXPECT_EQ(param, 0.1f) << step;
+    EXPECT_EQ(z, 0.1f) << step;
+  }
 }
 
 }  // namespace
