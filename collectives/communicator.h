@@ -66,8 +66,9 @@ class [[nodiscard]] Work {
 
 // One collective as it was issued, for comparing a run with its plan.
 struct CollectiveRecord {
-  std::string_view kind;  // "all_reduce", "reduce_scatter", "broadcast", ...
+  std::string kind;  // "all_reduce", "reduce_scatter", "broadcast", ...
   DType dtype;
+  std::string group;  // the communicator's name, such as the axis of a mesh
   int64_t bytes;
   friend bool operator==(const CollectiveRecord&, const CollectiveRecord&) = default;
 };
@@ -115,8 +116,12 @@ class Communicator {
   // Collective over the ranks of this communicator; segments are visible within a node.
   std::unique_ptr<SharedWindow> allocate_shared(int64_t bytes);
 
-  // Collectives issued so far, oldest first, while recording is on.
+  // Collectives issued so far, oldest first, while recording is on. One rank alone issues none.
   void record_trace(bool on) { recording_ = on; }
+  // Enters one that was made of shared memory instead of being issued here.
+  void record_collective(std::string_view kind, DType dtype, int64_t bytes);
+  // What records and messages call this group of ranks.
+  void set_name(std::string name) { name_ = std::move(name); }
   const std::vector<CollectiveRecord>& trace() const { return trace_; }
 
   // How long a rank waits for the others before it throws Error(collective) naming those that have not come.
@@ -138,7 +143,6 @@ class Communicator {
 
  private:
   void check_host(const ConstView& view, std::string_view kind) const;
-  void record(std::string_view kind, DType dtype, int64_t bytes);
 
   virtual Work do_all_reduce(View inout, ReduceOp op, Stream& after) = 0;
   virtual Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) = 0;
@@ -155,6 +159,7 @@ class Communicator {
   Roster roster_;
   Place place_;
   std::chrono::milliseconds timeout_{60'000};
+  std::string name_ = "ranks";
   bool recording_ = false;
   std::vector<CollectiveRecord> trace_;
 };

@@ -51,6 +51,7 @@ DeviceMesh::DeviceMesh(Communicator& ranks, std::vector<MeshAxis> axes) : ranks_
     int color = 0;
     for (size_t j = 0; j < axes_.size(); ++j) color = color * axes_[j].size + (j == i ? 0 : coordinates_[j]);
     communicators_.push_back(ranks.split(color, coordinates_[i]));
+    communicators_.back()->set_name(axes_[i].name);
   }
 }
 

@@ -18,6 +18,10 @@ struct alignas(128) Progress {
 
 constexpr int64_t kArenaAlignment = 128;
 
+int64_t arena_stride(int64_t elements) {
+  return (elements * int64_t(sizeof(float)) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
 int leaves_in(ReduceMode mode, int virtual_ranks, int ranks) {
   return mode == ReduceMode::tree ? virtual_ranks : ranks;
 }
@@ -37,12 +41,10 @@ void check_buckets(const std::vector<GradientBucket>& buckets, int64_t elements)
 
 }  // namespace
 
-int gradient_arenas(int64_t ranks, int leaves) {
-  if (ranks >= leaves) return 1;  // a leaf each at most
-  int most = 1;
-  for (int rank = 0; rank < int(ranks); ++rank)
-    most = std::max(most, LeafStack(leaves, leaves_of(rank, int(ranks), leaves)).arenas());
-  return most;
+int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
+  // With as many ranks as leaves, each has a leaf at most.
+  const int arenas = ranks >= leaves ? 1 : LeafStack(leaves, leaves_of(rank, int(ranks), leaves)).arenas();
+  return int64_t(sizeof(Progress)) + arenas * arena_stride(elements);
 }
 
 struct GradientReducer::State {
@@ -56,10 +58,9 @@ struct GradientReducer::State {
         sum(axis, leaves),
         next_leaf(stack.own().begin),
         missing(buckets.size()) {
-    const int64_t stride = (elements * 4 + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-    bytes = int64_t(sizeof(Progress)) + stack.arenas() * stride;
+    bytes = gradient_bytes(axis.rank(), axis.size(), leaves, elements);
     window = comm.allocate_shared(bytes);
-    arenas = {window.get(), sizeof(Progress), stride};
+    arenas = {window.get(), sizeof(Progress), arena_stride(elements)};
     for (const GradientBucket& bucket : buckets) labels.push_back(str("bucket '", bucket.name, "'"));
   }
 
@@ -122,6 +123,7 @@ void GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
     float* whole = arenas.at(local_rank(), 0) + range(bucket).begin;
     comm.vendor_all_reduce({whole, DType::f32, DeviceKind::cpu, Shape{range(bucket).size()}}, ReduceOp::sum);
   } else {
+    comm.record_collective("reduce_scatter", DType::f32, range(bucket).size() * int64_t(sizeof(float)));
     sum.run(comm, arenas, range(bucket), compute.threads());
   }
 }

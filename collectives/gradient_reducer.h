@@ -30,8 +30,9 @@ struct GradientBucket {
   std::string name;  // for messages: the variables in it
 };
 
-// The most arenas that a rank of `ranks` holds for `leaves` leaves: sums that wait for their sibling in the tree.
-int gradient_arenas(int64_t ranks, int leaves);
+// Bytes of shared memory that rank `rank` of `ranks` contributes for `leaves` leaves: an arena of `elements` f32 for
+// every sum that waits for its sibling in the tree, and a header.
+int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements);
 
 class GradientReducer {
  public:

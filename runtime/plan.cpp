@@ -5,113 +5,169 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+
+#include "kernels/device/check.h"
+#include "optimizers/nearest_name.h"
 
 namespace lockstep {
-namespace {
 
-nlohmann::json sizes_of(const Shape& shape) {
-  nlohmann::json sizes = nlohmann::json::array();
-  for (const int64_t size : shape.sizes()) sizes.push_back(size);
-  return sizes;
+std::string_view to_string(Copies copies) { return copies == Copies::per_node ? "per_node" : "per_rank"; }
+
+std::string_view to_string(ReduceMode mode) {
+  return mode == ReduceMode::tree ? "tree" : mode == ReduceMode::fast ? "fast" : "mpi";
 }
 
-nlohmann::json variable_json(const PlannedVariable& v) {
-  nlohmann::json reasons = nlohmann::json::array();
-  for (const Decision& d : v.decisions)
-    reasons.push_back({{"question", d.question}, {"answer", d.answer}, {"rule", d.rule}, {"reason", d.reason}});
-  nlohmann::json axes = nlohmann::json::array();
-  for (const std::string& axis : v.layout.axes) axes.push_back(axis.empty() ? nlohmann::json() : nlohmann::json(axis));
-  return {{"path", v.path},
-          {"role", to_string(v.role)},
-          {"shape", sizes_of(v.shape)},
-          {"dtype", to_string(v.dtype)},
-          {"layout", axes},
-          {"on_tape", v.on_tape},
-          {"in_gradient_sync", v.in_gradient_sync},
-          {"aggregation", to_string(v.aggregation)},
-          {"bucket", v.bucket},
-          {"offset", v.offset},
-          {"bytes_per_rank", v.bytes()},
-          {"reason", reasons}};
+ReduceMode parse_reduce(std::string_view name) {
+  for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi})
+    if (name == to_string(mode)) return mode;
+  fail(ErrorCode::usage, str("--reduce: expected tree, fast or mpi, got '", name, "'"));
 }
 
-nlohmann::json content_json(const Plan& plan) {
-  nlohmann::json json;
-  for (const MeshAxis& axis : plan.mesh) json["mesh"].push_back({{"axis", axis.name}, {"size", axis.size}});
-  json["optimizer"] = plan.optimizer;
-  json["reduce"] = plan.reduce;
-  json["virtual_ranks"] = plan.virtual_ranks;
-  for (const PlannedVariable& v : plan.variables) json["variables"].push_back(variable_json(v));
-  for (const PlannedBucket& b : plan.buckets) {
-    nlohmann::json paths = nlohmann::json::array();
-    for (const int32_t v : b.variables) paths.push_back(plan.variables[size_t(v)].path);
-    json["buckets"].push_back({{"begin", b.begin}, {"end", b.end}, {"variables", paths}});
-  }
-  for (const PlannedCollective& c : plan.collectives)
-    json["collectives"].push_back(
-        {{"kind", c.kind}, {"dtype", to_string(c.dtype)}, {"group", c.group}, {"bytes", c.bytes}, {"what", c.what}});
-  json["memory"] = {{"parameters_per_node", plan.memory.parameters},
-                    {"slots_per_node", plan.memory.slots},
-                    {"gradients_per_rank", plan.memory.gradients},
-                    {"scalars_per_rank", plan.memory.scalars}};
-  json["warnings"] = plan.warnings;
-  return json;
+std::string_view to_string(Section section) {
+  constexpr std::string_view names[] = {"trainable", "frozen", "slot", "local"};
+  return names[size_t(section)];
 }
 
-std::string pad(std::string text, size_t width) {
-  if (text.size() < width) text.append(width - text.size(), ' ');
-  return text + "  ";
+std::string_view to_string(Question question) {
+  constexpr std::string_view names[] = {"layout", "tape", "gradient sync", "aggregation", "residence"};
+  return names[size_t(question)];
 }
 
-}  // namespace
+std::string_view to_string(Residence residence) {
+  constexpr std::string_view names[] = {"each_rank", "one_per_node", "one_per_rank", "split"};
+  return names[size_t(residence)];
+}
+
+std::string_view to_string(Phase phase) { return phase == Phase::micro_batch ? "micro_batch" : "step"; }
+
+int64_t PlanSettings::ranks() const {
+  int64_t product = 1;
+  for (const MeshAxis& axis : mesh) product *= axis.size;
+  return product;
+}
+
+int64_t PlanSettings::size(std::string_view name) const {
+  for (const MeshAxis& axis : mesh)
+    if (axis.name == name) return axis.size;
+  fail(ErrorCode::plan, str("the mesh ", to_string(mesh), " has no axis '", name, "'"));
+}
+
+int64_t bytes_per_rank(const PlanSettings& settings, const PlannedVariable& variable) {
+  if (variable.residence != Residence::split) return variable.local_bytes();
+  return (variable.local_bytes() + settings.batch_ranks() - 1) / settings.batch_ranks();
+}
+
+int64_t Plan::parameter_bytes() const {
+  int64_t bytes = 0;
+  for (const PlannedBucket& bucket : buckets) bytes += bucket.elements() * size_of(bucket.dtype);
+  return bytes;
+}
 
 const PlannedVariable& Plan::at(std::string_view path) const {
   const auto found = std::find_if(variables.begin(), variables.end(), [&](const auto& v) { return v.path == path; });
   check(found != variables.end(), ErrorCode::plan, [&] {
-    std::string known;
-    for (const PlannedVariable& v : variables) known += (known.empty() ? "" : ", ") + v.path;
-    return str("no variable is called ", path, "; the plan has ", known);
+    std::vector<std::string_view> known;
+    for (const PlannedVariable& v : variables) known.push_back(v.path);
+    return str("no variable is called ", path, "; did you mean ", nearest_name(path, known), "? The plan has ",
+               known.size(), " variables");
   });
   return *found;
 }
 
+std::vector<PlannedCollective> Plan::sequence() const {
+  std::vector<PlannedCollective> all;
+  for (int64_t i = 0; i < settings.accumulation; ++i)
+    for (const PlannedCollective& collective : collectives)
+      if (collective.phase == Phase::micro_batch) all.push_back(collective);
+  for (const PlannedCollective& collective : collectives)
+    if (collective.phase == Phase::step) all.push_back(collective);
+  return all;
+}
+
+namespace {
+
+// Feeds values into a hash so that different contents give different streams: texts and lists carry their length.
+class ContentHash {
+ public:
+  ContentHash() { XXH3_64bits_reset(&state_); }
+  void number(int64_t value) { XXH3_64bits_update(&state_, &value, sizeof value); }
+  void text(std::string_view value) {
+    number(int64_t(value.size()));
+    XXH3_64bits_update(&state_, value.data(), value.size());
+  }
+  void layout(const Layout& layout) {
+    number(int64_t(layout.axes.size()));
+    for (const std::string& axis : layout.axes) text(axis);
+  }
+  uint64_t digest() const { return XXH3_64bits_digest(&state_); }
+
+ private:
+  XXH3_state_t state_;
+};
+
+void add(ContentHash& hash, const PlanSettings& settings) {
+  hash.number(int64_t(settings.mesh.size()));
+  for (const MeshAxis& axis : settings.mesh) hash.text(axis.name), hash.number(axis.size);
+  hash.text(settings.batch_axis);
+  hash.number(int64_t(settings.layout_rules.size()));
+  for (const LayoutRule& rule : settings.layout_rules) hash.text(rule.pattern), hash.layout(rule.layout);
+  hash.text(settings.optimizer);
+  for (const int64_t value :
+       {int64_t(settings.reduce), int64_t(settings.virtual_ranks), int64_t(settings.zero), settings.accumulation,
+        settings.bucket_bytes, int64_t(settings.copies), settings.ranks_per_node,
+        int64_t(settings.replicate_indivisible), settings.workload.batch, settings.workload.activation_bytes_per_sample,
+        settings.workload.model_parallel_bytes_per_sample})
+    hash.number(value);
+  hash.text(str(settings.workload.flops_per_sample));
+}
+
+void add(ContentHash& hash, const PlannedVariable& v) {
+  hash.text(v.path);
+  hash.number(v.shape.rank());
+  for (const int64_t size : v.shape.sizes()) hash.number(size);
+  hash.layout(v.layout);
+  for (const int64_t value : {int64_t(v.dtype), int64_t(v.role), int64_t(v.by_optimizer), int64_t(v.layout_given),
+                              int64_t(v.aggregation_given), int64_t(v.layout_rule), int64_t(v.parameter),
+                              int64_t(v.slot), int64_t(v.on_tape), int64_t(v.in_gradient_sync), int64_t(v.aggregation),
+                              int64_t(v.residence), int64_t(v.section), int64_t(v.bucket), v.offset, v.local_elements})
+    hash.number(value);
+  for (const std::string_view rule : v.rules) hash.text(rule);
+}
+
+void add(ContentHash& hash, const PlannedMemory& memory) {
+  for (const int64_t bytes : {memory.parameters, memory.slots, memory.gradients, memory.scalars, memory.gathered})
+    hash.number(bytes);
+}
+
+}  // namespace
+
+// Warnings are left out: they name files, whose places differ between machines.
 uint64_t Plan::hash() const {
-  const std::string content = content_json(*this).dump();
-  return XXH3_64bits(content.data(), content.size());
-}
-
-std::string Plan::to_json() const {
-  nlohmann::json json = content_json(*this);
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash()));
-  json["hash"] = text;
-  return json.dump(2);
-}
-
-std::string Plan::explain(std::string_view path) const {
-  const PlannedVariable& v = at(path);
-  std::string text =
-      str(v.path, "   ", to_string(v.dtype), " ", to_string(v.shape), "   role ", to_string(v.role), "\n");
-  for (const Decision& d : v.decisions)
-    text += "  " + pad(d.question, 14) + pad(d.answer, 22) + "rule " + d.rule + ": " + d.reason + "\n";
-  text += "  " + pad("cost", 14) +
-          str(v.bytes(), " B", v.section == Section::scalars ? " in each rank" : " per node",
-              v.in_gradient_sync ? str(", gradient of ", v.bytes(), " B summed every step")
-                                 : std::string(", nothing on the wire in a step"),
-              "\n");
-  return text;
-}
-
-std::string Plan::table() const {
-  std::string text = pad("variable", 34) + pad("role", 16) + pad("shape", 18) + pad("dtype", 5) + pad("layout", 14) +
-                     pad("tape", 4) + pad("sync", 4) + pad("aggregation", 18) + "bytes\n";
-  for (const PlannedVariable& v : variables)
-    text += pad(v.path, 34) + pad(std::string(to_string(v.role)), 16) + pad(to_string(v.shape), 18) +
-            pad(std::string(to_string(v.dtype)), 5) + pad(to_string(v.layout), 14) + pad(v.on_tape ? "yes" : "no", 4) +
-            pad(v.in_gradient_sync ? "yes" : "no", 4) + pad(std::string(to_string(v.aggregation)), 18) +
-            str(v.bytes()) + "\n";
-  return text;
+  ContentHash hash;
+  add(hash, settings);
+  hash.number(int64_t(variables.size()));
+  for (const PlannedVariable& variable : variables) add(hash, variable);
+  hash.number(int64_t(pending.size()));
+  for (const std::string& path : pending) hash.text(path);
+  hash.number(int64_t(buckets.size()));
+  for (const PlannedBucket& bucket : buckets) {
+    for (const int64_t value : {bucket.begin, bucket.end, int64_t(bucket.dtype), int64_t(bucket.split_by_batch),
+                                int64_t(bucket.variables.size())})
+      hash.number(value);
+    for (const int32_t variable : bucket.variables) hash.number(variable);
+  }
+  for (const int64_t value : {arena_elements, frozen_bytes, local_bytes, int64_t(slots), int64_t(master_slot),
+                              activation_bytes, int64_t(collectives.size()), int64_t(classes.size())})
+    hash.number(value);
+  for (const PlannedCollective& c : collectives) {
+    hash.text(c.kind), hash.text(c.group), hash.text(c.what);
+    for (const int64_t value : {int64_t(c.dtype), c.bytes, int64_t(c.phase)}) hash.number(value);
+  }
+  for (const RankClass& members : classes) {
+    for (const int64_t value : {members.ranks, members.first_rank, int64_t(members.node_copy)}) hash.number(value);
+    add(hash, members.memory);
+  }
+  return hash.digest();
 }
 
 }  // namespace lockstep

@@ -4,10 +4,16 @@
 #include <algorithm>
 #include <map>
 #include <tuple>
+#include <unordered_set>
 #include <utility>
+
+#include "kernels/device/check.h"
 
 namespace lockstep {
 namespace {
+
+// Plans from files can hold any numbers; sums over micro-batches of them need more than 63 bits.
+__extension__ using Wide = __int128;
 
 void demand(bool holds, const PlannedVariable& variable, std::string_view what) {
   check(holds, ErrorCode::plan, [&] {
@@ -16,83 +22,285 @@ void demand(bool holds, const PlannedVariable& variable, std::string_view what) 
   });
 }
 
-void check_scalar_state(const PlannedVariable& variable) {
-  demand(variable.shape.rank() == 0, variable, "must be a scalar");
-  demand(variable.section == Section::scalars, variable, "must be a replica in every rank");
-  demand(variable.aggregation == Aggregation::only_first_replica, variable,
-         "must have aggregation only_first_replica: summing or averaging would count ranks");
-  demand(variable.role != Role::counter || variable.dtype == DType::i64, variable, "must be i64 to stay exact");
+template <class Message>
+void demand(bool holds, Message&& message) {
+  check(holds, ErrorCode::plan, [&] { return "the plan breaks a rule: " + message(); });
 }
 
-void check_variable(const Plan& plan, const PlannedVariable& variable) {
-  const bool trainable = variable.role == Role::parameter;
-  if (variable.role == Role::counter || variable.role == Role::hyperparameter) check_scalar_state(variable);
-  demand(variable.layout.axes.size() == size_t(variable.shape.rank()), variable,
-         "must have a layout with one entry per dimension");
-  demand(variable.layout.is_replicated(), variable, "must be replicated on every axis");
-  demand(variable.on_tape == trainable, variable, trainable ? "must be on the tape" : "must be off the tape");
-  demand(variable.in_gradient_sync == trainable, variable,
-         trainable ? "must be in gradient sync" : "must be outside gradient sync");
-  demand(!variable.on_tape || is_floating(variable.dtype), variable, "must be floating to be differentiated");
-  int memberships = 0;
-  for (const PlannedBucket& bucket : plan.buckets)
+bool is_number_for_all(Role role) {
+  return role == Role::counter || role == Role::hyperparameter || role == Role::loss_scale;
+}
+
+bool right_aggregation(const PlannedVariable& v) {
+  const Aggregation a = v.aggregation;
+  switch (v.role) {
+    case Role::parameter:
+    case Role::frozen_parameter:
+    case Role::slot:
+      return a == Aggregation::none;
+    case Role::counter:
+    case Role::hyperparameter:
+    case Role::statistic_counter:
+    case Role::random_state:
+    case Role::data_cursor:
+      return a == Aggregation::only_first_replica;
+    case Role::loss_scale:
+      return a == Aggregation::max;
+    case Role::statistic:
+      return a == Aggregation::only_first_replica || a == Aggregation::mean;
+    case Role::metric:
+      return a == Aggregation::sum || a == Aggregation::max || (a == Aggregation::mean && is_floating(v.dtype));
+  }
+  return false;
+}
+
+bool right_dtype(const PlannedVariable& v) {
+  switch (v.role) {
+    case Role::parameter:
+      return v.dtype == DType::f32 || v.dtype == DType::bf16;
+    case Role::counter:
+    case Role::statistic_counter:
+    case Role::random_state:
+    case Role::data_cursor:
+      return v.dtype == DType::i64;
+    case Role::slot:
+      return v.dtype == DType::f32;
+    case Role::hyperparameter:
+      return v.dtype == DType::f64;
+    case Role::loss_scale:
+    case Role::statistic:
+      return is_floating(v.dtype);
+    default:
+      return true;
+  }
+}
+
+Section right_section(Role role) {
+  if (role == Role::parameter) return Section::trainable;
+  if (role == Role::frozen_parameter) return Section::frozen;
+  return role == Role::slot ? Section::slot : Section::local;
+}
+
+bool splits_by_batch(const Plan& plan, const PlannedVariable& v) {
+  return std::find(v.layout.axes.begin(), v.layout.axes.end(), plan.settings.batch_axis) != v.layout.axes.end();
+}
+
+Residence right_residence(const Plan& plan, const PlannedVariable& v) {
+  if (is_bookkeeping(v.role)) return Residence::each_rank;
+  const int splits_from = v.role == Role::slot ? 1 : v.role == Role::parameter ? 3 : 4;
+  if (plan.settings.zero >= splits_from && !splits_by_batch(plan, v)) return Residence::split;
+  return plan.settings.copies == Copies::per_node ? Residence::one_per_node : Residence::one_per_rank;
+}
+
+void check_layout(const Plan& plan, const PlannedVariable& v) {
+  demand(v.layout.axes.size() == size_t(v.shape.rank()), v, "must have a layout with one entry per dimension");
+  int64_t elements = v.shape.size();
+  for (int i = 0; i < v.shape.rank(); ++i) {
+    const std::string& name = v.layout.axes[size_t(i)];
+    if (name.empty()) continue;
+    const auto& mesh = plan.settings.mesh;
+    const auto axis = std::find_if(mesh.begin(), mesh.end(), [&](const MeshAxis& each) { return each.name == name; });
+    demand(axis != mesh.end(), v, str("must have axes of the mesh in its layout, not '", name, "'"));
+    demand(std::count(v.layout.axes.begin(), v.layout.axes.end(), name) == 1, v,
+           str("must not be split twice by the axis ", name));
+    demand(v.shape[i] % axis->size == 0, v, str("must have a dimension ", i, " that ", name, " divides"));
+    elements /= axis->size;
+  }
+  demand(v.local_elements == elements, v, str("must have ", elements, " elements in a rank, not ", v.local_elements));
+}
+
+void check_variable(const Plan& plan, const PlannedVariable& v, int memberships) {
+  demand(size_t(v.role) < size_t(kRoles), [&] { return v.path + " has no role"; });
+  const bool trainable = v.role == Role::parameter;
+  demand(right_dtype(v), v, v.role == Role::counter ? "must be i64 to stay exact" : "must have a dtype of its role");
+  demand(!is_number_for_all(v.role) || v.shape.rank() == 0, v, "must be a scalar");
+  check_layout(plan, v);
+  demand(v.on_tape == trainable, v, trainable ? "must be on the tape" : "must be off the tape");
+  demand(v.in_gradient_sync == trainable, v, trainable ? "must be in gradient sync" : "must be outside gradient sync");
+  demand(right_aggregation(v), v,
+         str("must not have aggregation ", to_string(v.aggregation),
+             v.role == Role::counter ? ": only_first_replica counts once, a sum or a mean counts ranks" : ""));
+  demand(v.section == right_section(v.role), v, "must lie in the section of its role");
+  demand(v.residence == right_residence(plan, v), v,
+         str("must have residence ", to_string(right_residence(plan, v)), ", not ", to_string(v.residence)));
+  demand(memberships == (trainable ? 1 : 0), v, trainable ? "must be in exactly one bucket" : "must be in no bucket");
+  demand(trainable == (v.bucket >= 0), v, trainable ? "must name its bucket" : "must name no bucket");
+  for (const std::string_view rule : v.rules) demand(!rule.empty(), v, "must have a rule for every decision");
+}
+
+std::vector<int> check_members(const Plan& plan) {
+  std::vector<int> memberships(plan.variables.size());
+  for (size_t b = 0; b < plan.buckets.size(); ++b) {
+    const PlannedBucket& bucket = plan.buckets[b];
     for (const int32_t member : bucket.variables) {
-      if (&plan.variables[size_t(member)] != &variable) continue;
-      ++memberships;
-      demand(variable.offset >= bucket.begin && variable.offset + variable.shape.size() <= bucket.end, variable,
+      demand(member >= 0 && size_t(member) < plan.variables.size(), [&] {
+        return str("bucket ", b, " has the member ", member, " of ", plan.variables.size(), " variables");
+      });
+      const PlannedVariable& v = plan.variables[size_t(member)];
+      ++memberships[size_t(member)];
+      demand(v.role == Role::parameter, v, "must be in no bucket");
+      demand(v.bucket == int32_t(b), v, str("must name bucket ", b, ", which it is a member of"));
+      demand(v.offset >= bucket.begin && v.offset <= bucket.end && v.local_elements <= bucket.end - v.offset, v,
              "must lie inside its bucket");
+      demand(v.dtype == bucket.dtype && splits_by_batch(plan, v) == bucket.split_by_batch, v,
+             "must have the dtype and the kind of split of its bucket");
     }
-  demand(memberships == (trainable ? 1 : 0), variable,
-         trainable ? "must be in exactly one bucket" : "must be in no bucket");
+  }
+  return memberships;
 }
 
-void check_slot(const Plan& plan, const PlannedVariable& slot) {
-  const auto parameter = std::find_if(plan.variables.begin(), plan.variables.end(), [&](const PlannedVariable& v) {
-    return v.role == Role::parameter && slot.path.starts_with(v.path + "/");
-  });
-  demand(parameter != plan.variables.end(), slot, "must belong to a trainable parameter");
-  demand(slot.offset == parameter->offset && slot.shape == parameter->shape && slot.layout == parameter->layout, slot,
-         "must have the place, shape and layout of its parameter");
+void check_slots(const Plan& plan) {
+  std::map<int32_t, std::vector<bool>> found;  // by parameter: slots that exist
+  for (const PlannedVariable& v : plan.variables) {
+    demand((v.role == Role::slot) == (v.parameter >= 0), v, "must name a parameter if and only if it is a slot");
+    if (v.role != Role::slot) continue;
+    demand(size_t(v.parameter) < plan.variables.size() && plan.variables[size_t(v.parameter)].role == Role::parameter,
+           v, "must belong to a trainable parameter");
+    demand(v.slot >= 0 && v.slot < plan.slots, v, str("must be one of the optimizer's ", plan.slots, " slots"));
+    const PlannedVariable& parameter = plan.variables[size_t(v.parameter)];
+    demand(v.offset == parameter.offset && v.shape == parameter.shape && v.layout == parameter.layout, v,
+           "must have the place, shape and layout of its parameter");
+    std::vector<bool>& slots = found.try_emplace(v.parameter, size_t(plan.slots)).first->second;
+    demand(!slots[size_t(v.slot)], v, "must be the only one of its kind for its parameter");
+    slots[size_t(v.slot)] = true;
+  }
+  for (size_t i = 0; i < plan.variables.size(); ++i) {
+    if (plan.variables[i].role != Role::parameter) continue;
+    for (int32_t s = 0; s < plan.slots; ++s) {
+      if (s == plan.master_slot && plan.variables[i].dtype == DType::f32) continue;
+      const auto slots = found.find(int32_t(i));
+      demand(slots != found.end() && slots->second[size_t(s)], plan.variables[i], str("must have slot ", s));
+    }
+  }
+}
+
+// In units of the section: elements of an arena, bytes elsewhere.
+int64_t extent(const PlannedVariable& v) {
+  return v.section == Section::trainable || v.section == Section::slot ? v.local_elements : v.local_bytes();
 }
 
 void check_overlaps(const Plan& plan) {
-  // Ranges by section and slot, then by offset.
-  std::map<std::pair<int, int32_t>, std::vector<const PlannedVariable*>> sections;
-  for (const PlannedVariable& variable : plan.variables)
-    if (variable.shape.size() > 0) sections[{int(variable.section), variable.slot}].push_back(&variable);
-  for (auto& [section, members] : sections) {
-    std::sort(members.begin(), members.end(), [](const auto* a, const auto* b) { return a->offset < b->offset; });
-    for (size_t i = 1; i < members.size(); ++i)
-      demand(members[i - 1]->offset + members[i - 1]->shape.size() <= members[i]->offset, *members[i],
-             str("must not overlap ", members[i - 1]->path));
+  std::vector<const PlannedVariable*> members;
+  for (const PlannedVariable& v : plan.variables) {
+    const int64_t end = v.section == Section::frozen  ? plan.frozen_bytes
+                        : v.section == Section::local ? plan.local_bytes
+                                                      : plan.arena_elements;
+    demand(v.offset >= 0 && v.local_elements >= 0 && extent(v) <= end && v.offset <= end - extent(v), v,
+           "must lie inside its section");
+    const bool in_bytes = v.section == Section::frozen || v.section == Section::local;
+    demand(!in_bytes || v.offset % 8 == 0, v, "must be aligned");
+    if (extent(v) > 0) members.push_back(&v);
+  }
+  const auto place = [](const PlannedVariable* v) { return std::tuple(v->section, v->slot, v->offset); };
+  std::sort(members.begin(), members.end(), [&](const auto* a, const auto* b) { return place(a) < place(b); });
+  for (size_t i = 1; i < members.size(); ++i) {
+    const PlannedVariable &before = *members[i - 1], &v = *members[i];
+    if (before.section != v.section || before.slot != v.slot) continue;
+    demand(before.offset + extent(before) <= v.offset, v, str("must not overlap ", before.path));
   }
 }
 
 void check_buckets(const Plan& plan) {
-  int64_t ranks = 1, end = 0;
-  for (const MeshAxis& axis : plan.mesh) ranks *= axis.size;
+  int64_t end = 0;
   for (const PlannedBucket& bucket : plan.buckets) {
-    check(bucket.begin == end && bucket.end > bucket.begin && (bucket.end - bucket.begin) % ranks == 0, ErrorCode::plan,
-          [&] {
-            return str("the plan breaks a rule: a bucket of elements ", bucket.begin, " to ", bucket.end,
-                       " must begin at ", end, " and be divisible by ", ranks, " ranks");
-          });
+    const int64_t parts = bucket.split_by_batch ? 1 : plan.settings.batch_ranks();
+    demand(bucket.begin == end && bucket.end >= bucket.begin && (bucket.end - bucket.begin) % parts == 0, [&] {
+      return str("a bucket of elements ", bucket.begin, " to ", bucket.end, " must begin at ", end,
+                 " and be divisible by ", parts, " ranks");
+    });
     end = bucket.end;
   }
-  check(end == plan.arena_elements, ErrorCode::plan, [&] {
-    return str("the plan breaks a rule: buckets cover ", end, " of ", plan.arena_elements, " elements of the arena");
+  demand(end == plan.arena_elements,
+         [&] { return str("buckets cover ", end, " of ", plan.arena_elements, " elements of the arena"); });
+}
+
+// Every gradient is summed over every part of the batch exactly once, and what is split is gathered before it is used.
+void check_collectives(const Plan& plan) {
+  const bool alone = plan.settings.batch_ranks() == 1;
+  Wide reduced = 0, expected = 0, gathered = 0, to_gather = 0;
+  for (const PlannedBucket& bucket : plan.buckets) {
+    const Wide whole = Wide(bucket.elements()) * (bucket.split_by_batch ? plan.settings.batch_ranks() : 1);
+    const bool in_use = plan.settings.zero >= 3 || bucket.split_by_batch;
+    const int64_t times = plan.settings.zero >= 2 || bucket.split_by_batch ? plan.settings.accumulation : 1;
+    expected += alone ? 0 : whole * 4 * times;
+    const int64_t gathers = in_use ? 2 * plan.settings.accumulation : plan.settings.zero >= 1 ? 1 : 0;
+    to_gather += alone ? 0 : whole * size_of(bucket.dtype) * gathers;
+  }
+  for (const PlannedCollective& c : plan.collectives) {
+    const int64_t times = c.phase == Phase::micro_batch ? plan.settings.accumulation : 1;
+    demand(c.bytes >= 0 && plan.settings.size(c.group) > 1,
+           [&] { return str("the collective '", c.what, "' has no ranks in group ", c.group); });
+    if (c.group != plan.settings.batch_axis) continue;
+    if (c.kind == "all_gather")
+      gathered += Wide(c.bytes) * times;
+    else if (c.dtype == DType::f32)
+      reduced += Wide(c.bytes) * times;
+  }
+  demand(reduced == expected, [&] {
+    return str("collectives sum ", int64_t(reduced), " B of gradients over the axis ", plan.settings.batch_axis,
+               " in a step; the ", plan.buckets.size(), " buckets have ", int64_t(expected), " B to sum, each once");
   });
+  demand(gathered == to_gather, [&] {
+    return str("collectives gather ", int64_t(gathered), " B of parameters in a step; ", int64_t(to_gather),
+               " B are split and must be");
+  });
+}
+
+void check_classes(const Plan& plan) {
+  const PlanSettings& s = plan.settings;
+  int64_t ranks = 0, parameters = plan.frozen_bytes, slots = 0;
+  for (const PlannedBucket& bucket : plan.buckets) {
+    const int64_t parts = bucket.split_by_batch ? 1 : s.batch_ranks();
+    parameters += bucket.elements() * size_of(bucket.dtype) / (s.zero >= 3 ? parts : 1);
+    slots += bucket.elements() * 4 * plan.slots / (s.zero >= 1 ? parts : 1);
+  }
+  demand(!plan.classes.empty(), [] { return std::string("it has no ranks"); });
+  for (const RankClass& members : plan.classes) {
+    const auto wrong = [&](std::string_view what, int64_t expected, int64_t got) {
+      demand(got == expected, [&] {
+        return str("the ", members.ranks, " ranks like rank ", members.first_rank, " hold ", got, " B of ", what,
+                   ", not ", expected);
+      });
+    };
+    demand(members.ranks > 0 && members.first_rank >= 0 && members.first_rank < s.ranks(),
+           [] { return std::string("a class of ranks has no rank"); });
+    wrong("parameters", members.node_copy ? parameters : 0, members.memory.parameters);
+    wrong("slots", members.node_copy ? slots : 0, members.memory.slots);
+    wrong("scalars", plan.local_bytes, members.memory.scalars);
+    if (s.copies == Copies::per_rank) demand(members.node_copy, [] { return std::string("a rank has no copy"); });
+    ranks += members.ranks;
+  }
+  demand(ranks == s.ranks(),
+         [&] { return str("its classes have ", ranks, " ranks, the mesh ", to_string(s.mesh), " has ", s.ranks()); });
+}
+
+void check_settings(const Plan& plan) {
+  const PlanSettings& s = plan.settings;
+  demand(s.zero >= 0 && s.zero <= 3 && (s.zero == 0 || s.copies == Copies::per_rank),
+         [&] { return str("ZeRO stage ", s.zero, " with copies ", to_string(s.copies)); });
+  demand(s.accumulation >= 1 && s.virtual_ranks >= 1 && s.ranks_per_node >= 0 && plan.slots >= 0,
+         [] { return std::string("its settings have counts below their least"); });
 }
 
 }  // namespace
 
 void check_plan(const Plan& plan) {
-  for (const PlannedVariable& variable : plan.variables) {
-    check_variable(plan, variable);
-    if (variable.role == Role::slot) check_slot(plan, variable);
+  check_settings(plan);
+  const std::vector<int> memberships = check_members(plan);
+  std::unordered_set<std::string_view> paths;
+  int counters = 0;
+  for (size_t i = 0; i < plan.variables.size(); ++i) {
+    const PlannedVariable& v = plan.variables[i];
+    check_variable(plan, v, memberships[i]);
+    demand(paths.insert(v.path).second, v, "must be the only variable of this path");
+    counters += v.role == Role::counter && v.by_optimizer;
   }
+  demand(counters == 1, [&] { return str("the optimizer has ", counters, " counters, not one"); });
+  check_slots(plan);
   check_overlaps(plan);
   check_buckets(plan);
+  check_collectives(plan);
+  check_classes(plan);
 }
 
 }  // namespace lockstep

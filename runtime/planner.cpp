@@ -2,211 +2,322 @@
 #include "runtime/planner.h"
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
+#include "optimizers/nearest_name.h"
+#include "runtime/bucket_layout.h"
 #include "runtime/plan_check.h"
+#include "runtime/plan_warnings.h"
 
 namespace lockstep {
 namespace {
 
-// Variables start on 128 bytes, so that vector loads are aligned and ranges of two ranks share no cache line.
-constexpr int64_t kAlignElements = 32;
+const RuleSet& rules_of(const PlannerInput& input) { return input.rules ? *input.rules : standard_rules(); }
 
-int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+Distribution distribution_of(const PlannerInput& input) {
+  if (input.distribution) return *input.distribution;
+  check(input.ranks >= 1 && input.ranks <= 10'000'000, ErrorCode::plan,
+        [&] { return str("expected 1 to 10000000 ranks, got ", input.ranks); });
+  return data_parallel({{"data", int(input.ranks)}});
+}
 
-// Each rule answers one question from role, dtype and shape. Rank 0 answers the layout and nothing else: a trainable
-// scalar is on the tape and reduced like any weight.
+PlanSettings read_settings(const PlannerInput& input, const Distribution& distribution) {
+  check(input.virtual_ranks >= 1, ErrorCode::plan,
+        [&] { return str("expected at least 1 virtual rank, got ", input.virtual_ranks); });
+  check(input.zero >= 0 && input.zero <= 3, ErrorCode::plan,
+        [&] { return str("ZeRO has the stages 0 to 3, got ", input.zero); });
+  check(input.accumulation >= 1, ErrorCode::plan,
+        [&] { return str("expected at least 1 micro-batch of a step, got ", input.accumulation); });
+  check(input.ranks_per_node >= 0, ErrorCode::plan,
+        [&] { return str("expected at least 1 rank on a node, got ", input.ranks_per_node); });
+  check(input.zero == 0 || input.copies == Copies::per_rank, ErrorCode::plan, [&] {
+    return str(
+        "ZeRO stage ", input.zero,
+        " splits what every rank would hold, but the ranks of a node share one copy already; plan for ranks with "
+        "memory of their own, or use stage 0");
+  });
+  return {.mesh = distribution.mesh,
+          .batch_axis = distribution.batch_axis,
+          .layout_rules = distribution.layouts.rules(),
+          .optimizer = std::string(input.optimizer.name()),
+          .reduce = input.reduce,
+          .virtual_ranks = input.virtual_ranks,
+          .zero = input.zero,
+          .accumulation = input.accumulation,
+          .bucket_bytes = input.bucket_bytes,
+          .copies = input.copies,
+          .ranks_per_node = input.ranks_per_node,
+          .replicate_indivisible = input.replicate_indivisible,
+          .workload = input.workload};
+}
 
-Decision decide_layout(const VariableDeclaration& variable, Layout& layout) {
-  if (variable.layout) {
-    check(variable.layout->axes.size() == size_t(variable.shape.rank()), ErrorCode::plan, [&] {
-      return str("variable ", variable.path, " of shape ", to_string(variable.shape), " was given the layout ",
-                 to_string(*variable.layout), "; a layout has one entry per dimension");
-    });
-    check(variable.layout->is_replicated(), ErrorCode::plan, [&] {
-      return str("variable ", variable.path, " was given the layout ", to_string(*variable.layout),
-                 "; this version trains replicated variables only: use ",
-                 to_string(Layout::replicated(variable.shape.rank())));
-    });
-    layout = *variable.layout;
-    return {"layout", to_string(layout), "L1", "the layout was given by hand and is kept"};
+Section section_of(Role role) {
+  switch (role) {
+    case Role::parameter:
+      return Section::trainable;
+    case Role::frozen_parameter:
+      return Section::frozen;
+    case Role::slot:
+      return Section::slot;
+    default:
+      return Section::local;
   }
-  layout = Layout::replicated(variable.shape.rank());
-  if (variable.shape.rank() == 0)
-    return {"layout", "[] replicated", "L2", "a scalar has no dimension to split: its layout is explicitly empty"};
-  return {"layout", to_string(layout) + " replicated", "L3",
-          "data parallelism splits the batch and keeps every variable whole"};
 }
 
-Decision decide_tape(Role role, bool& on_tape) {
-  on_tape = role == Role::parameter;
-  if (on_tape) return {"tape", "yes", "T1", "role parameter: the loss is differentiated with respect to it"};
-  return {"tape", "no", "T2", str("role ", to_string(role), ": only role parameter is differentiated")};
-}
-
-Decision decide_gradient_sync(Role role, bool& in_sync) {
-  in_sync = role == Role::parameter;
-  if (in_sync)
-    return {"gradient sync", "yes", "G1", "every trainable variable has its gradient summed over the data axis"};
-  return {"gradient sync", "no", "G2", str("role ", to_string(role), ": without a gradient there is nothing to sum")};
-}
-
-Decision decide_aggregation(Role role, Aggregation& aggregation) {
-  if (role == Role::counter || role == Role::hyperparameter) {
-    aggregation = Aggregation::only_first_replica;
-    return {"aggregation", "only_first_replica", "A1",
-            "every rank advances it alike: rank 0's value is broadcast at the start, later there is no traffic"};
-  }
-  aggregation = Aggregation::none;
-  return {"aggregation", "none", "A2", "equal on all ranks by construction: equal start, equal updates"};
-}
-
-Decision decide_residence(Section section) {
-  if (section == Section::scalars) return {"residence", "host, each rank", "R1", "eight bytes: a replica in each rank"};
-  return {"residence", "one copy per node", "R2", "ranks of a node share the memory; each updates its slice"};
-}
-
-PlannedVariable planned(const VariableDeclaration& variable, Section section) {
-  PlannedVariable result;
-  result.path = variable.path;
-  result.shape = variable.shape;
-  result.dtype = variable.dtype;
-  result.role = variable.role;
-  result.section = section;
-  result.offset = 0;
-  result.decisions.push_back(decide_layout(variable, result.layout));
-  result.decisions.push_back(decide_tape(variable.role, result.on_tape));
-  result.decisions.push_back(decide_gradient_sync(variable.role, result.in_gradient_sync));
-  result.decisions.push_back(decide_aggregation(variable.role, result.aggregation));
-  result.decisions.push_back(decide_residence(section));
-  return result;
-}
-
-void add_model_variables(const PlannerInput& input, Plan& plan) {
-  std::string frozen;
-  bool any_trainable = false;
-  for (const VariableDeclaration& variable : input.variables.declarations()) {
-    check(variable.dtype == DType::f32, ErrorCode::plan, [&] {
-      return str("variable ", variable.path, " has dtype ", to_string(variable.dtype),
-                 "; this version trains f32 models only");
-    });
-    plan.variables.push_back(planned(variable, variable.trainable() ? Section::trainable : Section::frozen));
-    any_trainable |= variable.trainable();
-    if (!variable.trainable()) frozen += (frozen.empty() ? "" : ", ") + variable.path;
-  }
-  check(any_trainable, ErrorCode::plan, [&] {
-    return str("nothing to train: the model has no variable of role parameter; ",
-               frozen.empty() ? std::string("it has no variables") : "frozen are " + frozen,
-               "; declare or unfreeze at least one");
+void check_layout(const PlanSettings& settings, const PlannedVariable& variable) {
+  const std::string problem = layout_problem(settings, variable.layout, variable.shape);
+  check(problem.empty(), ErrorCode::plan, [&] {
+    const LayoutRule* rule = variable.layout_given || variable.layout_rule < 0
+                                 ? nullptr
+                                 : &settings.layout_rules[size_t(variable.layout_rule)];
+    return str("variable ", variable.path, " of shape ", to_string(variable.shape), " cannot have the layout ",
+               to_string(variable.layout), variable.layout_given ? ", given by hand" : "",
+               rule ? str(", from the layout rule '", rule->pattern, "'",
+                          rule->where.empty() ? std::string() : " (" + rule->where + ")")
+                    : std::string(),
+               ": ", problem, "; change the layout, the mesh ", to_string(settings.mesh), " or the shape");
   });
 }
 
-// Gradients become final in about the reverse order of declaration, so buckets are filled in that order.
-void place_parameters(const PlannerInput& input, Plan& plan) {
-  int64_t offset = 0;
-  PlannedBucket bucket{0, 0, {}};
-  const auto close = [&] {
-    offset = round_up(offset, kAlignElements * input.ranks);
-    bucket.end = offset;
-    plan.buckets.push_back(std::exchange(bucket, {offset, offset, {}}));
-  };
-  for (size_t i = plan.variables.size(); i-- > 0;) {
-    PlannedVariable& variable = plan.variables[i];
-    if (!variable.in_gradient_sync) {
-      variable.offset = plan.frozen_elements;
-      plan.frozen_elements = round_up(plan.frozen_elements + variable.shape.size(), kAlignElements);
-      continue;
-    }
-    variable.offset = offset;
-    variable.bucket = int32_t(plan.buckets.size());
-    variable.decisions.push_back({"bucket", str(variable.bucket), "B1",
-                                  str("filled in reverse order of declaration up to ", input.bucket_bytes, " bytes")});
-    bucket.variables.push_back(int32_t(i));
-    offset = round_up(offset + variable.shape.size(), kAlignElements);
-    if ((offset - bucket.begin) * size_of(DType::f32) >= input.bucket_bytes) close();
+int64_t local_elements(const PlanSettings& settings, const PlannedVariable& variable) {
+  int64_t elements = variable.shape.size();
+  for (const std::string& axis : variable.layout.axes)
+    if (!axis.empty()) elements /= settings.size(axis);
+  return elements;
+}
+
+class PlanBuilder {
+ public:
+  PlanBuilder(const PlannerInput& input, const Distribution& distribution)
+      : input_(input), distribution_(distribution) {
+    plan_.settings = read_settings(input, distribution);
   }
-  if (!bucket.variables.empty()) close();
-  plan.arena_elements = offset;
+
+  Plan build() {
+    for (const VariableDeclaration& variable : input_.variables.declarations()) add_model_variable(variable);
+    check_optimized();
+    check_total();
+    place_parameters();
+    add_slots();
+    add_scalars();
+    place_others();
+    const StateSizes sizes{plan_.frozen_bytes, plan_.local_bytes, plan_.slots};
+    plan_.classes = rank_classes(plan_.settings, plan_.buckets, sizes);
+    plan_.activation_bytes = activation_bytes(plan_.settings);
+    add_collectives();
+    plan_.warnings = plan_warnings(plan_);
+    return std::move(plan_);
+  }
+
+ private:
+  void add_model_variable(const VariableDeclaration& declaration);
+  void check_optimized() const;
+  void check_total() const;
+  void place_parameters();
+  void add_slots();
+  void add_slot(int32_t parameter, int32_t slot, std::string_view name, DType dtype);
+  void add_scalar(std::string_view name, DType dtype, Role role);
+  void add_scalars();
+  void place_others();
+  void add_collectives();
+  void decide(PlannedVariable variable, const PlannedVariable* parameter);
+
+  const PlannerInput& input_;
+  const Distribution& distribution_;
+  Plan plan_;
+};
+
+void PlanBuilder::decide(PlannedVariable variable, const PlannedVariable* parameter) {
+  apply_rules(rules_of(input_), plan_.settings, parameter, variable);
+  check_layout(plan_.settings, variable);
+  variable.section = section_of(variable.role);
+  variable.local_elements = local_elements(plan_.settings, variable);
+  plan_.variables.push_back(std::move(variable));
 }
 
-void add_slots(const PlannerInput& input, Plan& plan) {
-  const auto slots = input.optimizer.slots();
-  const size_t model_variables = plan.variables.size();
-  for (size_t i = 0; i < model_variables; ++i) {
-    if (!plan.variables[i].in_gradient_sync) continue;
-    for (size_t s = 0; s < slots.size(); ++s) {
-      const PlannedVariable& parameter = plan.variables[i];
-      VariableDeclaration declaration{str(parameter.path, "/", input.optimizer.name(), "/", slots[s].name),
-                                      parameter.shape,
-                                      slots[s].dtype,
-                                      Role::slot,
-                                      Initializer::constant(slots[s].initial),
-                                      {}};
-      PlannedVariable slot = planned(declaration, Section::slot);
-      slot.layout = parameter.layout;
-      slot.decisions[0] = {"layout", to_string(slot.layout) + " replicated", "L4",
-                           str("a slot has the layout of its parameter ", parameter.path)};
-      slot.slot = int32_t(s);
-      slot.offset = parameter.offset;
-      plan.variables.push_back(std::move(slot));
+void PlanBuilder::add_model_variable(const VariableDeclaration& declaration) {
+  if (const Distribution* own = declaration.distribution.get())
+    check(own->mesh == distribution_.mesh && own->batch_axis == distribution_.batch_axis, ErrorCode::plan, [&] {
+      return str("variable ", declaration.path, " was declared in a scope with the mesh ", to_string(own->mesh),
+                 " (batch axis ", own->batch_axis, "), but the plan is for ", to_string(distribution_.mesh),
+                 " (batch axis ", distribution_.batch_axis, "); declare it in a scope of the same mesh, or in none");
+    });
+  // Rules are asked also where they cannot decide, so that two rules for one path are an error for every variable.
+  const int rule = distribution_.layouts.find(declaration.path);
+  if (declaration.shape_pending) {
+    plan_.pending.push_back(declaration.path);
+    return;
+  }
+  PlannedVariable variable;
+  variable.path = declaration.path;
+  variable.shape = declaration.shape;
+  variable.dtype = declaration.dtype;
+  variable.role = declaration.role;
+  variable.layout_rule = rule;
+  if (declaration.layout) variable.layout = *declaration.layout;
+  variable.layout_given = declaration.layout.has_value();
+  if (declaration.aggregation) variable.aggregation = *declaration.aggregation;
+  variable.aggregation_given = declaration.aggregation.has_value();
+  decide(std::move(variable), nullptr);
+}
+
+void PlanBuilder::check_optimized() const {
+  std::string frozen;
+  std::vector<std::string_view> trainable;
+  for (const VariableDeclaration& variable : input_.variables.declarations()) {
+    if (variable.trainable()) trainable.push_back(variable.path);
+    if (variable.role == Role::frozen_parameter) frozen += (frozen.empty() ? "" : ", ") + variable.path;
+  }
+  check(!trainable.empty(), ErrorCode::plan, [&] {
+    return str("nothing to train: the model has no variable of role parameter; ",
+               frozen.empty() ? std::string("it has no weights") : "frozen are " + frozen,
+               "; declare or unfreeze at least one");
+  });
+  if (!input_.optimized) return;
+  const auto& declared = input_.variables.declarations();
+  for (const std::string& path : *input_.optimized) {
+    if (std::find(trainable.begin(), trainable.end(), path) != trainable.end()) continue;
+    const auto known = std::find_if(declared.begin(), declared.end(), [&](const auto& d) { return d.path == path; });
+    if (known == declared.end())
+      fail(ErrorCode::plan, str("optimizer ", input_.optimizer.name(), " was given the unknown variable ", path,
+                                "; did you mean ", nearest_name(path, trainable), "?"));
+    fail(ErrorCode::plan, str("optimizer ", input_.optimizer.name(), " was given ", path, " of role ",
+                              to_string(known->role), ", which is not trained; unfreeze it or leave it out"));
+  }
+  const std::unordered_set<std::string_view> given(input_.optimized->begin(), input_.optimized->end());
+  for (const std::string_view path : trainable)
+    check(given.contains(path), ErrorCode::plan, [&] {
+      return str("variable ", path, " is trainable, but optimizer ", input_.optimizer.name(),
+                 " was not given it, so it would be differentiated and never change; freeze it or give it");
+    });
+}
+
+void PlanBuilder::check_total() const {
+  // With all slots, and gradients of several leaves, byte counts then fit 63 bits.
+  constexpr int64_t kMost = int64_t(1) << 48;
+  int64_t elements = 0;
+  for (const PlannedVariable& variable : plan_.variables) {
+    elements += variable.shape.size();
+    check(elements <= kMost, ErrorCode::plan, [&] {
+      return str("the model has more than ", kMost, " elements up to variable ", variable.path, " of shape ",
+                 to_string(variable.shape), "; check its shapes");
+    });
+  }
+}
+
+void PlanBuilder::place_parameters() {
+  std::vector<BucketItem> items;
+  std::vector<int32_t> index;  // of items in plan_.variables
+  for (size_t i = 0; i < plan_.variables.size(); ++i) {
+    const PlannedVariable& variable = plan_.variables[i];
+    if (!variable.in_gradient_sync) continue;
+    const auto& axes = variable.layout.axes;
+    const bool split = std::find(axes.begin(), axes.end(), plan_.settings.batch_axis) != axes.end();
+    items.push_back({variable.local_elements, variable.dtype, split});
+    index.push_back(int32_t(i));
+  }
+  BucketLayout layout = fill_buckets(plan_.settings, items);
+  for (size_t b = 0; b < layout.buckets.size(); ++b)
+    for (int32_t& member : layout.buckets[b].variables) {
+      PlannedVariable& variable = plan_.variables[size_t(index[size_t(member)])];
+      variable.bucket = int32_t(b);
+      variable.offset = layout.offsets[size_t(member)];
+      member = index[size_t(member)];
+    }
+  plan_.buckets = std::move(layout.buckets);
+  plan_.arena_elements = layout.arena_elements;
+}
+
+void PlanBuilder::add_slot(int32_t parameter, int32_t slot, std::string_view name, DType dtype) {
+  const PlannedVariable& of = plan_.variables[size_t(parameter)];
+  PlannedVariable variable;
+  variable.path = str(of.path, "/", plan_.settings.optimizer, "/", name);
+  variable.shape = of.shape;
+  variable.dtype = dtype;
+  variable.role = Role::slot;
+  variable.by_optimizer = true;
+  variable.parameter = parameter;
+  variable.slot = slot;
+  variable.offset = of.offset;
+  const PlannedVariable copy = of;  // decide() grows the vector
+  decide(std::move(variable), &copy);
+}
+
+void PlanBuilder::add_slots() {
+  const auto slots = input_.optimizer.slots();
+  const auto model_variables = int32_t(plan_.variables.size());
+  plan_.slots = int32_t(slots.size());
+  for (const PlannedVariable& variable : plan_.variables)
+    if (variable.in_gradient_sync && variable.dtype != DType::f32) plan_.master_slot = int32_t(slots.size());
+  if (plan_.master_slot >= 0) ++plan_.slots;
+  for (int32_t i = 0; i < model_variables; ++i) {
+    if (plan_.variables[size_t(i)].role != Role::parameter) continue;
+    for (size_t s = 0; s < slots.size(); ++s) add_slot(i, int32_t(s), slots[s].name, slots[s].dtype);
+    if (plan_.variables[size_t(i)].dtype != DType::f32) add_slot(i, plan_.master_slot, "master", DType::f32);
+  }
+}
+
+void PlanBuilder::add_scalar(std::string_view name, DType dtype, Role role) {
+  PlannedVariable variable;
+  variable.path = str(plan_.settings.optimizer, "/", name);
+  variable.dtype = dtype;
+  variable.role = role;
+  variable.by_optimizer = true;
+  variable.layout_rule = distribution_.layouts.find(variable.path);
+  decide(std::move(variable), nullptr);
+}
+
+void PlanBuilder::add_scalars() {
+  add_scalar("iteration", DType::i64, Role::counter);
+  add_scalar("learning_rate", DType::f64, Role::hyperparameter);
+  for (const ScalarState& scalar : input_.optimizer.scalars())
+    add_scalar(scalar.name, DType::f64, Role::hyperparameter);
+}
+
+void PlanBuilder::place_others() {
+  for (PlannedVariable& variable : plan_.variables) {
+    if (variable.section == Section::frozen) {
+      variable.offset = plan_.frozen_bytes;
+      plan_.frozen_bytes = next_frozen_offset(plan_.frozen_bytes, variable.local_bytes());
+    } else if (variable.section == Section::local) {
+      variable.offset = plan_.local_bytes;
+      plan_.local_bytes = next_local_offset(plan_.local_bytes, variable.local_bytes());
     }
   }
 }
 
-void add_scalars(const PlannerInput& input, Plan& plan) {
-  const std::string prefix = std::string(input.optimizer.name());
-  const auto add = [&](std::string_view name, DType dtype, Role role, int64_t cell) {
-    plan.variables.push_back(planned({str(prefix, "/", name), Shape{}, dtype, role, {}, {}}, Section::scalars));
-    plan.variables.back().offset = cell;
-  };
-  add("iteration", DType::i64, Role::counter, 0);
-  add("learning_rate", DType::f64, Role::hyperparameter, 1);
-}
-
-std::string_view reduce_name(ReduceMode mode) {
-  return mode == ReduceMode::tree ? "tree" : mode == ReduceMode::fast ? "fast" : "mpi";
-}
-
-int leaf_count(const PlannerInput& input) {
-  return input.reduce == ReduceMode::tree ? input.virtual_ranks : int(input.ranks);
-}
-
-void add_collectives(const PlannerInput& input, Plan& plan) {
-  const int64_t leaves = leaf_count(input);
-  plan.collectives.push_back(
-      {"all_reduce", DType::f64, "data", 2 * leaves * size_of(DType::f64), "loss and right answers of every leaf"});
-  for (size_t b = 0; b < plan.buckets.size(); ++b)
-    plan.collectives.push_back({input.reduce == ReduceMode::mpi ? "all_reduce" : "reduce_scatter", DType::f32, "data",
-                                (plan.buckets[b].end - plan.buckets[b].begin) * size_of(DType::f32),
-                                str("gradients of bucket ", b)});
+void PlanBuilder::add_collectives() {
+  for_each_collective(plan_.settings, plan_.buckets, [&](const CollectiveSize& c) {
+    plan_.collectives.push_back({std::string(to_string(c.kind)), c.dtype, c.axis->name, c.bytes, c.phase,
+                                 c.bucket < 0 ? std::string(c.what) : str(c.what, " of bucket ", c.bucket)});
+  });
 }
 
 }  // namespace
 
 Plan make_plan(const PlannerInput& input) {
-  check(input.ranks >= 1, ErrorCode::plan, [&] { return str("expected at least 1 rank, got ", input.ranks); });
-  check(input.virtual_ranks >= 1, ErrorCode::plan,
-        [&] { return str("expected at least 1 virtual rank, got ", input.virtual_ranks); });
-  Plan plan{};
-  plan.mesh = {{"data", int(input.ranks)}};
-  plan.optimizer = std::string(input.optimizer.name());
-  plan.reduce = std::string(reduce_name(input.reduce));
-  plan.virtual_ranks = input.virtual_ranks;
-  add_model_variables(input, plan);
-  place_parameters(input, plan);
-  add_slots(input, plan);
-  add_scalars(input, plan);
-  add_collectives(input, plan);
-
-  int64_t scalar_cells = 0;
-  for (const PlannedVariable& variable : plan.variables) scalar_cells += variable.section == Section::scalars;
-  const int64_t arena_bytes = plan.arena_elements * size_of(DType::f32);
-  plan.memory = {.parameters = arena_bytes + plan.frozen_elements * size_of(DType::f32),
-                 .slots = arena_bytes * int64_t(input.optimizer.slots().size()),
-                 .gradients = arena_bytes * gradient_arenas(input.ranks, leaf_count(input)),
-                 .scalars = scalar_cells * 8};
+  const Distribution distribution = distribution_of(input);
+  Plan plan = PlanBuilder(input, distribution).build();
   check_plan(plan);
   return plan;
+}
+
+void check_runnable(const Plan& plan) {
+  const auto cannot = [](const std::string& what) {
+    fail(ErrorCode::plan, str("this plan can be forecast but not run yet: ", what));
+  };
+  if (!plan.pending.empty()) cannot("the shape of " + plan.pending[0] + " is not known");
+  if (plan.settings.copies != Copies::per_node || plan.settings.zero != 0)
+    cannot("training runs on CPU ranks that share a node's copy, without ZeRO");
+  if (plan.settings.accumulation != 1) cannot("micro-batches are not accumulated yet");
+  for (const PlannedVariable& variable : plan.variables) {
+    if (!variable.layout.is_replicated())
+      cannot(str("variable ", variable.path, " has the layout ", to_string(variable.layout),
+                 "; only replicated variables are trained"));
+    if (variable.section != Section::local && variable.dtype != DType::f32)
+      cannot(str("variable ", variable.path, " has dtype ", to_string(variable.dtype), "; weights are trained in f32"));
+  }
 }
 
 }  // namespace lockstep

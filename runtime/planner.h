@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The planner for data parallelism: declarations, mesh and optimizer in, plan out. Pure: equal inputs, equal plans.
+// The planner: declarations, distribution and optimizer in, plan out. Pure: equal inputs, equal plans.
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "collectives/gradient_reducer.h"
 #include "optimizers/optimizer.h"
 #include "runtime/plan.h"
+#include "runtime/plan_rules.h"
 #include "runtime/variables.h"
 
 namespace lockstep {
@@ -17,13 +17,28 @@ namespace lockstep {
 struct PlannerInput {
   const VariableTable& variables;
   const Optimizer& optimizer;
-  int64_t ranks = 1;
+  int64_t ranks = 1;  // of the axis "data", where no distribution is given
   ReduceMode reduce = ReduceMode::tree;
   int virtual_ranks = 1;
   int64_t bucket_bytes = 4 << 20;  // a bucket closes when it holds this much
+  std::optional<Distribution> distribution = std::nullopt;
+  int zero = 0;
+  int64_t accumulation = 1;
+  Copies copies = Copies::per_node;
+  int64_t ranks_per_node = 0;
+  bool replicate_indivisible = false;
+  Workload workload = {};
+  // What the optimizer was given to update; absent: every trainable variable.
+  std::optional<std::vector<std::string>> optimized = std::nullopt;
+  const RuleSet* rules = nullptr;  // absent: standard_rules()
 };
 
-// Throws Error(plan) when nothing is trainable, naming the frozen variables.
+// Throws Error(plan) naming the variable, the rule and the numbers: nothing is trainable (with the frozen variables), a
+// layout that does not fit its variable, a variable of another mesh, an optimizer that was given unknown or frozen
+// variables or was not given trainable ones, settings that contradict each other.
 Plan make_plan(const PlannerInput& input);
+
+// Throws Error(plan) with what CPU ranks cannot train by this plan yet: it can be forecast, not run.
+void check_runnable(const Plan& plan);
 
 }  // namespace lockstep

@@ -60,8 +60,8 @@ TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const
       pool_(pool),
       seed_(seed),
       reducer_(communicator, reducer_buckets(variables.plan()), variables.plan().arena_elements, mode,
-               variables.plan().virtual_ranks),
-      leaves_(mode == ReduceMode::tree ? variables.plan().virtual_ranks : communicator.size()),
+               variables.plan().settings.virtual_ranks),
+      leaves_(mode == ReduceMode::tree ? variables.plan().settings.virtual_ranks : communicator.size()),
       results_(size_t(2 * leaves_)) {
   pool_.enter(Purpose::gradients, reducer_.shared_bytes());
 }
@@ -149,13 +149,15 @@ float TrainStep::exchange_results(const StepInput& input, StepReport& report) {
 
 void TrainStep::update() {
   const int64_t step = variables_.iteration() + 1;
+  const std::span<double> state = variables_.optimizer_state();
+  optimizer_.advance(step, variables_.learning_rate(), state);
   std::vector<View> slots(optimizer_.slots().size());
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
     const GradientReducer::Slice owned = reducer_.owned(bucket);
     if (owned.begin == owned.end) continue;
     for (size_t s = 0; s < slots.size(); ++s) slots[s] = variables_.slot(int32_t(s), owned.begin, owned.end);
     optimizer_.update(stream_, step, variables_.learning_rate(), &scalars_,
-                      variables_.parameters(owned.begin, owned.end), owned.sum, slots);
+                      variables_.parameters(owned.begin, owned.end), owned.sum, slots, state);
   }
   // Once per committed step: not per leaf, bucket or rank.
   variables_.iteration() = step;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/philox.h"
+#include "runtime/planner.h"
 
 namespace lockstep {
 namespace {
@@ -17,38 +18,53 @@ float uniform_at(uint64_t key, uint64_t path_hash, int64_t element) {
   return float(draw.v[element % 4] >> 8) * 0x1p-24f;
 }
 
-void fill_initial(const VariableDeclaration& variable, uint64_t seed, float* values) {
+template <class T>
+void fill_constant(const View& values, double constant) {
+  std::fill_n(data<T>(values), values.size(), T(constant));
+}
+
+void fill_initial(const VariableDeclaration& variable, uint64_t seed, const View& values) {
   const Initializer& initializer = variable.initializer;
-  const int64_t n = variable.shape.size();
   if (initializer.kind == Initializer::Kind::constant) {
-    std::fill_n(values, n, float(initializer.value));
-    return;
+    switch (variable.dtype) {
+      case DType::f32:
+        return fill_constant<float>(values, initializer.value);
+      case DType::bf16:
+        return fill_constant<bfloat16>(values, initializer.value);
+      case DType::f64:
+        return fill_constant<double>(values, initializer.value);
+      case DType::i32:
+        return fill_constant<int32_t>(values, initializer.value);
+      case DType::i64:
+        return fill_constant<int64_t>(values, initializer.value);
+    }
   }
   const uint64_t path_hash = XXH3_64bits(variable.path.data(), variable.path.size());
   const float bound = float(initializer.value);
-  for (int64_t i = 0; i < n; ++i) values[i] = (uniform_at(seed, path_hash, i) * 2 - 1) * bound;
+  float* out = data<float>(values);
+  for (int64_t i = 0; i < values.size(); ++i) out[i] = (uniform_at(seed, path_hash, i) * 2 - 1) * bound;
 }
 
 }  // namespace
 
 VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations, const Optimizer& optimizer,
                              Communicator& communicator, Pool& pool, uint64_t seed)
-    : plan_(plan), pool_(pool), holds_shared_copy_(communicator.place().local_rank == 0) {
-  shared_elements_ = plan.arena_elements * int64_t(1 + optimizer.slots().size()) + plan.frozen_elements;
-  const int64_t bytes = holds_shared_copy_ ? shared_elements_ * size_of(DType::f32) : 0;
-  shared_ = communicator.allocate_shared(bytes);
+    : plan_(plan),
+      pool_(pool),
+      holds_shared_copy_(communicator.place().local_rank == 0),
+      optimizer_scalars_(optimizer.scalars().size()) {
+  check_runnable(plan);
+  const int64_t shared_bytes = node_copy().parameters + node_copy().slots;
+  shared_ = communicator.allocate_shared(holds_shared_copy_ ? shared_bytes : 0);
   base_ = static_cast<float*>(shared_->segment(0));
-  scalars_.resize(size_t(plan.memory.scalars / 8));
-  if (holds_shared_copy_) {
-    pool_.enter(Purpose::parameters, plan.memory.parameters);
-    pool_.enter(Purpose::slots, plan.memory.slots);
-  }
-  pool_.enter(Purpose::scalars, plan.memory.scalars);
+  shared_elements_ = shared_bytes / size_of(DType::f32);
+  local_.resize(size_t(plan.local_bytes / 8));
+  pool_.enter(Purpose::parameters, memory().parameters);
+  pool_.enter(Purpose::slots, memory().slots);
+  pool_.enter(Purpose::scalars, memory().scalars);
 
-  for (const PlannedVariable& variable : plan.variables) {
-    if (variable.role == Role::counter) iteration_ = &variable;
-    if (variable.role == Role::hyperparameter) learning_rate_ = &variable;
-  }
+  iteration_ = &plan.at(str(optimizer.name(), "/iteration"));
+  learning_rate_ = &plan.at(str(optimizer.name(), "/learning_rate"));
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
     values_.push_back(Tensor::borrow(view(plan.variables[i])));
 
@@ -57,36 +73,61 @@ VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations
 }
 
 VariableStore::~VariableStore() {
-  if (holds_shared_copy_) {
-    pool_.enter(Purpose::parameters, -plan_.memory.parameters);
-    pool_.enter(Purpose::slots, -plan_.memory.slots);
-  }
-  pool_.enter(Purpose::scalars, -plan_.memory.scalars);
+  pool_.enter(Purpose::parameters, -memory().parameters);
+  pool_.enter(Purpose::slots, -memory().slots);
+  pool_.enter(Purpose::scalars, -memory().scalars);
 }
 
-float* VariableStore::section(Section section, int32_t slot) const {
-  if (section == Section::trainable) return base_;
-  if (section == Section::frozen) return base_ + plan_.arena_elements;
-  return base_ + plan_.arena_elements + plan_.frozen_elements + int64_t(slot) * plan_.arena_elements;
+// What this rank's ledger carries: the node's copy is entered by one rank of the node.
+PlannedMemory VariableStore::memory() const {
+  PlannedMemory memory = holds_shared_copy_ ? node_copy() : PlannedMemory{};
+  memory.scalars = plan_.local_bytes;
+  return memory;
+}
+
+PlannedMemory VariableStore::node_copy() const {
+  return {.parameters = plan_.parameter_bytes() + plan_.frozen_bytes,
+          .slots = plan_.arena_elements * size_of(DType::f32) * plan_.slots};
+}
+
+char* VariableStore::section(const PlannedVariable& variable) const {
+  const auto at = [&](int64_t element) { return reinterpret_cast<char*>(base_ + element); };
+  switch (variable.section) {
+    case Section::trainable:
+      return at(0);
+    case Section::frozen:
+      return at(plan_.arena_elements);
+    case Section::slot:
+      return at(plan_.arena_elements * (1 + variable.slot)) + plan_.frozen_bytes;
+    case Section::local:
+      return const_cast<char*>(reinterpret_cast<const char*>(local_.data()));
+  }
+  return nullptr;
 }
 
 View VariableStore::view(const PlannedVariable& variable) const {
-  if (variable.section == Section::scalars)
-    return {const_cast<int64_t*>(scalars_.data()) + variable.offset, variable.dtype, DeviceKind::cpu, variable.shape};
-  return {section(variable.section, variable.slot) + variable.offset, variable.dtype, DeviceKind::cpu, variable.shape};
+  const bool in_arena = variable.section == Section::trainable || variable.section == Section::slot;
+  char* at = section(variable) + variable.offset * (in_arena ? size_of(DType::f32) : 1);
+  return {at, variable.dtype, DeviceKind::cpu, variable.shape};
+}
+
+std::span<double> VariableStore::optimizer_state() {
+  // They follow the learning rate, eight bytes each.
+  return {static_cast<double*>(view(*learning_rate_).data) + 1, optimizer_scalars_};
 }
 
 View VariableStore::parameters(int64_t begin, int64_t end) const {
-  return {section(Section::trainable, 0) + begin, DType::f32, DeviceKind::cpu, Shape{end - begin}};
+  return {base_ + begin, DType::f32, DeviceKind::cpu, Shape{end - begin}};
 }
 
 View VariableStore::slot(int32_t slot, int64_t begin, int64_t end) const {
-  return {section(Section::slot, slot) + begin, DType::f32, DeviceKind::cpu, Shape{end - begin}};
+  float* arena = base_ + plan_.arena_elements * (1 + slot) + plan_.frozen_bytes / size_of(DType::f32);
+  return {arena + begin, DType::f32, DeviceKind::cpu, Shape{end - begin}};
 }
 
 void VariableStore::initialize(const VariableTable& declarations, const Optimizer& optimizer, uint64_t seed) {
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
-    fill_initial(declarations.declarations()[i], seed, data<float>(view(plan_.variables[i])));
+    fill_initial(declarations.declarations()[i], seed, view(plan_.variables[i]));
   for (const PlannedVariable& variable : plan_.variables) {
     if (variable.section != Section::slot) continue;
     const Slot& slot = optimizer.slots()[size_t(variable.slot)];
@@ -99,6 +140,7 @@ void VariableStore::initialize(const VariableTable& declarations, const Optimize
     }
   }
   learning_rate() = optimizer.learning_rate();
+  for (size_t i = 0; i < optimizer.scalars().size(); ++i) optimizer_state()[i] = optimizer.scalars()[i].initial;
 }
 
 void VariableStore::broadcast(Communicator& communicator) {
@@ -107,7 +149,7 @@ void VariableStore::broadcast(Communicator& communicator) {
   const std::unique_ptr<Communicator> leaders = communicator.split(holds_shared_copy_ ? 0 : 1, communicator.rank());
   if (holds_shared_copy_)
     leaders->broadcast(View{base_, DType::f32, DeviceKind::cpu, Shape{shared_elements_}}, 0, stream).wait(stream);
-  const View cells{scalars_.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(scalars_.size())}};
+  const View cells{local_.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(local_.size())}};
   communicator.broadcast(cells, 0, stream).wait(stream);
   communicator.barrier();
 }

@@ -19,8 +19,9 @@ namespace lockstep {
 
 class VariableStore {
  public:
-  // Collective. Allocates by the plan, computes first values on rank 0 and broadcasts them; `declarations` and
-  // `optimizer` are those that the plan was made from. `plan` and `pool` must outlive the store.
+  // Collective. Throws Error(plan) for a plan that cannot be run (check_runnable). Allocates by the plan, computes
+  // first values on rank 0 and broadcasts them; `declarations` and `optimizer` are those that the plan was made from.
+  // `plan` and `pool` must outlive the store.
   VariableStore(const Plan& plan, const VariableTable& declarations, const Optimizer& optimizer,
                 Communicator& communicator, Pool& pool, uint64_t seed);
   VariableStore(const VariableStore&) = delete;
@@ -42,11 +43,15 @@ class VariableStore {
   double learning_rate() const { return *static_cast<const double*>(view(*learning_rate_).data); }
   int64_t& iteration() { return *static_cast<int64_t*>(view(*iteration_).data); }
   double& learning_rate() { return *static_cast<double*>(view(*learning_rate_).data); }
+  // Values of Optimizer::scalars(), in their order.
+  std::span<double> optimizer_state();
 
  private:
   void initialize(const VariableTable& declarations, const Optimizer& optimizer, uint64_t seed);
   void broadcast(Communicator& communicator);
-  float* section(Section section, int32_t slot) const;
+  char* section(const PlannedVariable& variable) const;
+  PlannedMemory memory() const;
+  PlannedMemory node_copy() const;
 
   const Plan& plan_;
   Pool& pool_;
@@ -54,10 +59,11 @@ class VariableStore {
   std::unique_ptr<SharedWindow> shared_;
   float* base_ = nullptr;  // trainable, frozen, then one arena per slot
   int64_t shared_elements_ = 0;
-  std::vector<int64_t> scalars_;  // 8-byte cells
+  std::vector<int64_t> local_;  // the local section, in 8-byte cells
   std::vector<Tensor> values_;
   const PlannedVariable* iteration_ = nullptr;
   const PlannedVariable* learning_rate_ = nullptr;
+  size_t optimizer_scalars_;
 };
 
 }  // namespace lockstep

@@ -3,6 +3,8 @@
 
 #include <charconv>
 
+#include "runtime/plan_json.h"
+#include "runtime/plan_text.h"
 #include "tools/command_line.h"
 #include "tools/known_name.h"
 #include "tools/training_run.h"
@@ -41,11 +43,11 @@ void run_explain(const ExplainOptions& options, Communicator& communicator) {
   if (!options.path.empty()) check_path(run.plan, options.path);
   if (communicator.rank() != 0) return;
   if (options.json)
-    fmt::print("{}\n", run.plan.to_json());
+    fmt::print("{}\n", plan_to_json(run.plan));
   else if (options.path.empty())
-    fmt::print("{}", run.plan.table());
+    fmt::print("{}", plan_table(run.plan));
   else
-    fmt::print("{}", run.plan.explain(options.path));
+    fmt::print("{}", explain(run.plan, options.path));
 }
 
 }  // namespace

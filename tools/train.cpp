@@ -100,7 +100,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   agree(communicator, options, planned, description, dataset);
 
   const int threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place());
-  const DeviceMesh mesh(communicator, planned.plan.mesh);
+  const DeviceMesh mesh(communicator, planned.plan.settings.mesh);
   TrainingRun run(std::move(planned), mesh.axis("data"), threads, uint64_t(options.seed));
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, description);

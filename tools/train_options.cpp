@@ -6,6 +6,7 @@
 
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
+#include "runtime/plan.h"
 
 namespace lockstep {
 namespace {
@@ -39,13 +40,6 @@ void check_outputs(const TrainOptions& options) {
 }
 
 }  // namespace
-
-ReduceMode parse_reduce(const std::string& name) {
-  if (name == "tree") return ReduceMode::tree;
-  if (name == "fast") return ReduceMode::fast;
-  if (name == "mpi") return ReduceMode::mpi;
-  fail(ErrorCode::usage, str("--reduce: expected tree, fast or mpi, got '", name, "'"));
-}
 
 void check_device_option(const std::string& device) {
   check(device == "cpu" || device == "cuda", ErrorCode::usage,

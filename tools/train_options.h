@@ -43,8 +43,6 @@ struct TrainOptions {
   std::string ledger, metrics, save;
 };
 
-ReduceMode parse_reduce(const std::string& name);
-
 // Throws Error(device) where `device` is not cpu: names what was looked for.
 void check_device_option(const std::string& device);
 

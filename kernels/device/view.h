@@ -27,7 +27,8 @@ class Shape {
     for (size_t i = 0; i < sizes.size(); ++i) {
       check(sizes[i] >= 0, ErrorCode::plan, [&] { return str("dimension ", i, " has negative size ", sizes[i]); });
       sizes_[i] = sizes[i];
-      size_ *= sizes[i];
+      check(!__builtin_mul_overflow(size_, sizes[i], &size_), ErrorCode::plan,
+            "a shape has more elements than 63 bits can count; check its dimensions");
     }
   }
 

@@ -265,10 +265,14 @@ TEST(Communicator, RecordsTheCollectivesItIsAskedTo) {
     comm.record_trace(false);
     comm.broadcast(view(values), 0, stream).wait(stream);
     const auto trace = comm.trace();
+    if (comm.size() == 1) {
+      EXPECT_TRUE(trace.empty());
+      return;
+    }
     const size_t n = trace.size();
     ASSERT_GE(n, 2u);
-    EXPECT_EQ(trace[n - 2], (CollectiveRecord{"all_reduce", DType::f32, 24}));
-    EXPECT_EQ(trace[n - 1], (CollectiveRecord{"broadcast", DType::f32, 24}));
+    EXPECT_EQ(trace[n - 2], (CollectiveRecord{"all_reduce", DType::f32, "ranks", 24}));
+    EXPECT_EQ(trace[n - 1], (CollectiveRecord{"broadcast", DType::f32, "ranks", 24}));
   });
 }
 

@@ -268,9 +268,9 @@ TEST(Ledger, SeesAChangeOfASingleBitInEverySection) {
   const std::string before = ledger_line(0, 1.0f, store, 7);
   for (const PlannedVariable& variable : plan.variables) {
     auto* bytes = static_cast<unsigned char*>(store.view(variable).data);
-    bytes[variable.bytes() - 1] ^= 1;
+    bytes[variable.local_bytes() - 1] ^= 1;
     EXPECT_NE(ledger_line(0, 1.0f, store, 7), before) << variable.path;
-    bytes[variable.bytes() - 1] ^= 1;
+    bytes[variable.local_bytes() - 1] ^= 1;
   }
   EXPECT_EQ(ledger_line(0, 1.0f, store, 7), before);
   EXPECT_NE(ledger_line(0, 1.0f, store, 8), before);
@@ -291,9 +291,9 @@ TEST(VariableStore, EntersTheBytesOfThePlanIntoTheLedger) {
   Pool pool({});
   {
     const VariableStore store(plan, variables, *optimizer, *serial, pool, 1);
-    EXPECT_EQ(pool.live(Purpose::parameters).now, plan.memory.parameters);
-    EXPECT_EQ(pool.live(Purpose::slots).now, plan.memory.slots);
-    EXPECT_EQ(pool.live(Purpose::scalars).now, plan.memory.scalars);
+    EXPECT_EQ(pool.live(Purpose::parameters).now, plan.memory().parameters);
+    EXPECT_EQ(pool.live(Purpose::slots).now, plan.memory().slots);
+    EXPECT_EQ(pool.live(Purpose::scalars).now, plan.memory().scalars);
   }
   EXPECT_EQ(pool.live_total(), 0);
 }

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/bucket_layout.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kGradientBytes = size_of(DType::f32);
+// One bucket is in use while the next is on its way.
+constexpr int64_t kBucketsInFlight = 2;
+
+struct OpenBucket {
+  PlannedBucket bucket;
+  int64_t elements = 0;
+};
+
+int64_t padded(const PlanSettings& settings, const OpenBucket& open) {
+  return round_up(open.elements, open.bucket.split_by_batch ? kArenaGrain : kArenaGrain * settings.batch_ranks());
+}
+
+const MeshAxis& find_axis(const PlanSettings& settings, std::string_view name) {
+  return *std::find_if(settings.mesh.begin(), settings.mesh.end(),
+                       [&](const MeshAxis& axis) { return axis.name == name; });
+}
+
+// The part of a bucket that one rank of the batch axis keeps where buckets are split among them.
+int64_t part(const PlanSettings& settings, const PlannedBucket& bucket, bool split) {
+  return bucket.elements() / (split && !bucket.split_by_batch ? settings.batch_ranks() : 1);
+}
+
+int64_t whole(const PlanSettings& settings, const PlannedBucket& bucket) {
+  return bucket.elements() * (bucket.split_by_batch ? settings.batch_ranks() : 1);
+}
+
+}  // namespace
+
+BucketLayout fill_buckets(const PlanSettings& settings, std::span<const BucketItem> items) {
+  BucketLayout layout;
+  layout.offsets.resize(items.size());
+  std::vector<OpenBucket> open;  // one per dtype and kind of split
+  const auto close = [&](OpenBucket& full) {
+    full.bucket.begin = layout.arena_elements;
+    layout.arena_elements += padded(settings, full);
+    full.bucket.end = layout.arena_elements;
+    for (const int32_t item : full.bucket.variables) layout.offsets[size_t(item)] += full.bucket.begin;
+    layout.buckets.push_back(std::move(full.bucket));
+  };
+  for (size_t i = items.size(); i-- > 0;) {
+    const BucketItem& item = items[i];
+    auto found = std::find_if(open.begin(), open.end(), [&](const OpenBucket& each) {
+      return each.bucket.dtype == item.dtype && each.bucket.split_by_batch == item.split_by_batch;
+    });
+    if (found == open.end()) {
+      open.push_back({{.dtype = item.dtype, .split_by_batch = item.split_by_batch, .variables = {}}, 0});
+      found = open.end() - 1;
+    }
+    found->bucket.variables.push_back(int32_t(i));
+    layout.offsets[i] = found->elements;
+    found->elements = round_up(found->elements + item.elements, kArenaGrain);
+    if (padded(settings, *found) * kGradientBytes < settings.bucket_bytes) continue;
+    close(*found);
+    open.erase(found);
+  }
+  for (OpenBucket& rest : open) close(rest);
+  return layout;
+}
+
+PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
+                        const StateSizes& sizes) {
+  PlannedMemory memory;
+  int64_t arena = 0, widest_gradients = 0, widest_gathered = 0;
+  for (const PlannedBucket& bucket : buckets) {
+    const int64_t element = size_of(bucket.dtype);
+    const bool gathered = settings.zero >= 3 || bucket.split_by_batch;
+    memory.parameters += part(settings, bucket, settings.zero >= 3) * element;
+    memory.slots += part(settings, bucket, settings.zero >= 1) * kGradientBytes * sizes.slots;
+    memory.gradients += part(settings, bucket, settings.zero >= 2) * kGradientBytes;
+    if (settings.zero >= 2 || bucket.split_by_batch)
+      widest_gradients = std::max(widest_gradients, whole(settings, bucket) * kGradientBytes);
+    if (gathered) widest_gathered = std::max(widest_gathered, whole(settings, bucket) * element);
+    arena += bucket.elements();
+  }
+  memory.gradients += std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gradients;
+  memory.gathered = std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gathered;
+  memory.parameters += sizes.frozen_bytes;
+  memory.scalars = sizes.local_bytes;
+  return memory;
+}
+
+std::vector<RankClass> rank_classes(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
+                                    const StateSizes& sizes) {
+  const PlannedMemory whole_copy = memory_of(settings, buckets, sizes);
+  if (settings.copies == Copies::per_rank) return {{settings.ranks(), 0, true, whole_copy}};
+
+  int64_t stride = 1, elements = 0;
+  for (size_t i = settings.mesh.size(); i-- > 0 && settings.mesh[i].name != settings.batch_axis;)
+    stride *= settings.mesh[i].size;
+  for (const PlannedBucket& bucket : buckets) elements += bucket.elements();
+  const int64_t batch_ranks = settings.batch_ranks(), ranks = settings.ranks();
+  // Where there are as many ranks as leaves, all hold one arena.
+  std::vector<int64_t> gradients(size_t(batch_ranks < settings.leaves() ? batch_ranks : 1));
+  for (size_t i = 0; i < gradients.size(); ++i)
+    gradients[i] = gradient_bytes(int(i), batch_ranks, settings.leaves(), elements);
+
+  const auto node = [&](int64_t rank) { return settings.ranks_per_node == 0 ? 0 : rank / settings.ranks_per_node; };
+  std::map<std::pair<bool, int64_t>, RankClass> classes;
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    const int64_t coordinate = rank / stride % batch_ranks;
+    const bool first_of_node = coordinate == 0 || node(rank) != node(rank - stride);
+    const int64_t bytes = gradients[gradients.size() == 1 ? 0 : size_t(coordinate)];
+    RankClass& members = classes[{first_of_node, bytes}];
+    if (members.ranks++ == 0) {
+      members.first_rank = rank;
+      members.node_copy = first_of_node;
+      members.memory = whole_copy;
+      members.memory.gradients = bytes;
+      if (!first_of_node) members.memory.parameters = members.memory.slots = members.memory.gathered = 0;
+    }
+  }
+  std::vector<RankClass> result;
+  for (auto& [key, members] : classes) result.push_back(members);
+  std::stable_sort(result.begin(), result.end(),
+                   [](const RankClass& a, const RankClass& b) { return a.memory.total() > b.memory.total(); });
+  return result;
+}
+
+int64_t activation_bytes(const PlanSettings& settings) {
+  const Workload& work = settings.workload;
+  const int64_t parts = settings.batch_ranks() * settings.accumulation;
+  const int64_t samples = (work.batch + parts - 1) / parts;
+  return samples * work.activation_bytes_per_sample / (settings.ranks() / settings.batch_ranks());
+}
+
+std::string_view to_string(CollectiveKind kind) {
+  switch (kind) {
+    case CollectiveKind::all_reduce:
+      return "all_reduce";
+    case CollectiveKind::reduce_scatter:
+      return "reduce_scatter";
+    case CollectiveKind::all_gather:
+      return "all_gather";
+  }
+  return "?";
+}
+
+namespace {
+
+// Gathers parameters that are split, runs the micro-batch, and scatters the gradients that are not kept whole.
+void visit_micro_batch(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets, const MeshAxis& batch,
+                       const std::function<void(const CollectiveSize&)>& visit) {
+  const auto bytes = [&](size_t b, DType dtype) { return whole(settings, buckets[b]) * size_of(dtype); };
+  const auto gather = [&](size_t b, std::string_view what) {
+    if (settings.zero >= 3 || buckets[b].split_by_batch)
+      visit({CollectiveKind::all_gather, buckets[b].dtype, &batch, bytes(b, buckets[b].dtype), Phase::micro_batch,
+             int32_t(b), what});
+  };
+  if (batch.size > 1)
+    for (size_t b = buckets.size(); b-- > 0;) gather(b, "parameters for the forward pass");
+  const int64_t parts = settings.batch_ranks() * settings.accumulation;
+  const int64_t samples = (settings.workload.batch + parts - 1) / parts;
+  if (settings.workload.model_parallel_bytes_per_sample > 0)
+    for (const MeshAxis& axis : settings.mesh)
+      if (axis.name != settings.batch_axis && axis.size > 1)
+        visit({CollectiveKind::all_reduce, DType::bf16, &axis,
+               samples * settings.workload.model_parallel_bytes_per_sample, Phase::micro_batch, -1,
+               "activations of split layers"});
+  if (batch.size == 1) return;
+  for (size_t b = 0; b < buckets.size(); ++b) {
+    gather(b, "parameters for the backward pass");
+    if (settings.zero >= 2 || buckets[b].split_by_batch)
+      visit({CollectiveKind::reduce_scatter, DType::f32, &batch, bytes(b, DType::f32), Phase::micro_batch, int32_t(b),
+             "gradients"});
+  }
+}
+
+}  // namespace
+
+void for_each_collective(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
+                         const std::function<void(const CollectiveSize&)>& visit) {
+  const MeshAxis& batch = find_axis(settings, settings.batch_axis);
+  visit_micro_batch(settings, buckets, batch, visit);
+  if (batch.size == 1) return;  // one rank has nobody to ask
+  visit({CollectiveKind::all_reduce, DType::f64, &batch, 2 * settings.leaves() * size_of(DType::f64), Phase::step, -1,
+         "loss and right answers of every leaf"});
+  // On CPU ranks every rank sums its slice of the arenas that all can read; others receive the sum or their part.
+  const bool scatters =
+      settings.zero >= 1 || (settings.copies == Copies::per_node && settings.reduce != ReduceMode::mpi);
+  const auto each = [&](CollectiveKind kind, bool parameters, std::string_view what) {
+    for (size_t b = 0; b < buckets.size(); ++b) {
+      if (buckets[b].split_by_batch) continue;
+      const DType dtype = parameters ? buckets[b].dtype : DType::f32;
+      visit({kind, dtype, &batch, buckets[b].elements() * size_of(dtype), Phase::step, int32_t(b), what});
+    }
+  };
+  if (settings.zero <= 1)
+    each(scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce, false, "gradients");
+  if (settings.zero == 1 || settings.zero == 2) each(CollectiveKind::all_gather, true, "updated parameters");
+}
+
+}  // namespace lockstep
