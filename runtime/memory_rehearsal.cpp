@@ -9,13 +9,11 @@
 namespace lockstep {
 namespace {
 
-// Where a declaration may leave its shape open, a rehearsal cannot go on without it.
-template <class Declaration>
-const Shape& declared_shape(const Declaration& variable) {
-  if constexpr (requires { variable.shape_pending; })
-    check(!variable.shape_pending, ErrorCode::plan, [&] {
-      return str("variable ", variable.path, " has no shape yet, so its memory cannot be forecast; tell it first");
-    });
+const Shape& declared_shape(const VariableDeclaration& variable) {
+  check(!variable.shape_pending, ErrorCode::plan, [&] {
+    return str("variable ", variable.path, " has no shape yet, so its memory cannot be forecast; ",
+               "tell it with VariableTable::set_shape first");
+  });
   return variable.shape;
 }
 

@@ -2,6 +2,7 @@
 // The forecast of a leaf's memory against a training step that really runs: no byte may differ.
 #include "runtime/memory_rehearsal.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -280,6 +281,18 @@ TEST(MemoryRehearsal, EndsTheProgramWhenAModelReadsANumber) {
     return results;
   };
   EXPECT_DEATH(rehearse_leaf(model.variables, reads, {model.sample, 3}, 1), "");
+}
+
+TEST(MemoryRehearsal, NamesTheVariableThatHasNoShapeYet) {
+  VariableTable variables;
+  variables.declare(
+      {"open", {}, DType::f32, Role::parameter, Initializer::constant(0), {}, {}, /*shape_pending=*/true});
+  const Forward forward = [](Context&, const LeafInput&) { return SampleResults{}; };
+  EXPECT_THAT(
+      [&] {
+        rehearse_leaf(variables, forward, {Shape{4}, 2}, 1);
+      },
+      testing::ThrowsMessage<Error>(testing::HasSubstr("variable open has no shape yet")));
 }
 
 TEST(MemoryRehearsal, PassesOnWhatTheModelComplainsAbout) {
