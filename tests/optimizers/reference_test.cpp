@@ -165,10 +165,9 @@ using Formula = std::function<double(double w, double a, double g, double t)>;
 
 // Random gradients and rates over 100 steps; both start at w.
 template <class Rule>
-void expect_agreement(const std::string& what, Rule rule, const Formula& formula) {
+void expect_agreement(const std::string& what, Rule rule, const Formula& formula, double w = 0.75) {
   std::mt19937 random(7);
   std::normal_distribution<double> gradients;
-  double w = 0.75;
   Element<Rule> element(rule, w);
   for (int t = 1; t <= 100; ++t) {
     const double a = 0.01 * (1 + random() % 4), g = random() % 5 == 0 ? 0 : gradients(random);
@@ -282,14 +281,18 @@ TEST(RulesInDouble, NadamAgreesWithKerasAndPyTorchsFormulas) {
 }
 
 TEST(RulesInDouble, FtrlAgreesWithKerasFormula) {
-  double n = 0.1, z = 0;
   const Ftrl rule{.hyperparameters = {.l1 = 0.3, .l2 = 0.2, .l2_shrinkage = 0.1, .beta = 0.5}, .power = {}};
-  expect_agreement("ftrl", rule, [&](double w, double a, double g, double) {
-    const double l2 = 0.2 + 0.5 / (2 * a), total = n + g * g;
-    z += g + 2 * 0.1 * w - (std::sqrt(total) - std::sqrt(n)) / a * w;
-    n = total;
-    return (std::clamp(z, -0.3, 0.3) - z) / (std::sqrt(total) / a + 2 * l2);
-  });
+  // From either side: the linear term meets both ends of its clip.
+  for (const double start : {0.75, -0.75}) {
+    double n = 0.1, z = 0;
+    const Formula formula = [&](double w, double a, double g, double) {
+      const double l2 = 0.2 + 0.5 / (2 * a), total = n + g * g;
+      z += g + 2 * 0.1 * w - (std::sqrt(total) - std::sqrt(n)) / a * w;
+      n = total;
+      return (std::clamp(z, -0.3, 0.3) - z) / (std::sqrt(total) / a + 2 * l2);
+    };
+    expect_agreement("ftrl", rule, formula, start);
+  }
 }
 
 TEST(RulesInDouble, LionAgreesWithItsFormula) {
