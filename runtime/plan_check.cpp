@@ -7,25 +7,10 @@
 #include <unordered_set>
 #include <utility>
 
-#include "kernels/device/check.h"
+#include "runtime/plan_check_costs.h"
 
 namespace lockstep {
 namespace {
-
-// Plans from files can hold any numbers; sums over micro-batches of them need more than 63 bits.
-__extension__ using Wide = __int128;
-
-void demand(bool holds, const PlannedVariable& variable, std::string_view what) {
-  check(holds, ErrorCode::plan, [&] {
-    return str("the plan breaks a rule: ", variable.path, " (", to_string(variable.role), ", ",
-               to_string(variable.dtype), " ", to_string(variable.shape), ") ", what);
-  });
-}
-
-template <class Message>
-void demand(bool holds, Message&& message) {
-  check(holds, ErrorCode::plan, [&] { return "the plan breaks a rule: " + message(); });
-}
 
 bool is_number_for_all(Role role) {
   return role == Role::counter || role == Role::hyperparameter || role == Role::loss_scale;
@@ -132,6 +117,7 @@ std::vector<int> check_members(const Plan& plan) {
   std::vector<int> memberships(plan.variables.size());
   for (size_t b = 0; b < plan.buckets.size(); ++b) {
     const PlannedBucket& bucket = plan.buckets[b];
+    int64_t free = bucket.begin;
     for (const int32_t member : bucket.variables) {
       demand(member >= 0 && size_t(member) < plan.variables.size(), [&] {
         return str("bucket ", b, " has the member ", member, " of ", plan.variables.size(), " variables");
@@ -142,6 +128,8 @@ std::vector<int> check_members(const Plan& plan) {
       demand(v.bucket == int32_t(b), v, str("must name bucket ", b, ", which it is a member of"));
       demand(v.offset >= bucket.begin && v.offset <= bucket.end && v.local_elements <= bucket.end - v.offset, v,
              "must lie inside its bucket");
+      demand(v.offset >= free, v, "must lie behind the members of its bucket before it");
+      free = v.offset + v.local_elements;
       demand(v.dtype == bucket.dtype && splits_by_batch(plan, v) == bucket.split_by_batch, v,
              "must have the dtype and the kind of split of its bucket");
     }
@@ -214,66 +202,6 @@ void check_buckets(const Plan& plan) {
          [&] { return str("buckets cover ", end, " of ", plan.arena_elements, " elements of the arena"); });
 }
 
-// Every gradient is summed over every part of the batch exactly once, and what is split is gathered before it is used.
-void check_collectives(const Plan& plan) {
-  const bool alone = plan.settings.batch_ranks() == 1;
-  Wide reduced = 0, expected = 0, gathered = 0, to_gather = 0;
-  for (const PlannedBucket& bucket : plan.buckets) {
-    const Wide whole = Wide(bucket.elements()) * (bucket.split_by_batch ? plan.settings.batch_ranks() : 1);
-    const bool in_use = plan.settings.zero >= 3 || bucket.split_by_batch;
-    const int64_t times = plan.settings.zero >= 2 || bucket.split_by_batch ? plan.settings.accumulation : 1;
-    expected += alone ? 0 : whole * 4 * times;
-    const int64_t gathers = in_use ? 2 * plan.settings.accumulation : plan.settings.zero >= 1 ? 1 : 0;
-    to_gather += alone ? 0 : whole * size_of(bucket.dtype) * gathers;
-  }
-  for (const PlannedCollective& c : plan.collectives) {
-    const int64_t times = c.phase == Phase::micro_batch ? plan.settings.accumulation : 1;
-    demand(c.bytes >= 0 && plan.settings.size(c.group) > 1,
-           [&] { return str("the collective '", c.what, "' has no ranks in group ", c.group); });
-    if (c.group != plan.settings.batch_axis) continue;
-    if (c.kind == "all_gather")
-      gathered += Wide(c.bytes) * times;
-    else if (c.dtype == DType::f32)
-      reduced += Wide(c.bytes) * times;
-  }
-  demand(reduced == expected, [&] {
-    return str("collectives sum ", int64_t(reduced), " B of gradients over the axis ", plan.settings.batch_axis,
-               " in a step; the ", plan.buckets.size(), " buckets have ", int64_t(expected), " B to sum, each once");
-  });
-  demand(gathered == to_gather, [&] {
-    return str("collectives gather ", int64_t(gathered), " B of parameters in a step; ", int64_t(to_gather),
-               " B are split and must be");
-  });
-}
-
-void check_classes(const Plan& plan) {
-  const PlanSettings& s = plan.settings;
-  int64_t ranks = 0, parameters = plan.frozen_bytes, slots = 0;
-  for (const PlannedBucket& bucket : plan.buckets) {
-    const int64_t parts = bucket.split_by_batch ? 1 : s.batch_ranks();
-    parameters += bucket.elements() * size_of(bucket.dtype) / (s.zero >= 3 ? parts : 1);
-    slots += bucket.elements() * 4 * plan.slots / (s.zero >= 1 ? parts : 1);
-  }
-  demand(!plan.classes.empty(), [] { return std::string("it has no ranks"); });
-  for (const RankClass& members : plan.classes) {
-    const auto wrong = [&](std::string_view what, int64_t expected, int64_t got) {
-      demand(got == expected, [&] {
-        return str("the ", members.ranks, " ranks like rank ", members.first_rank, " hold ", got, " B of ", what,
-                   ", not ", expected);
-      });
-    };
-    demand(members.ranks > 0 && members.first_rank >= 0 && members.first_rank < s.ranks(),
-           [] { return std::string("a class of ranks has no rank"); });
-    wrong("parameters", members.node_copy ? parameters : 0, members.memory.parameters);
-    wrong("slots", members.node_copy ? slots : 0, members.memory.slots);
-    wrong("scalars", plan.local_bytes, members.memory.scalars);
-    if (s.copies == Copies::per_rank) demand(members.node_copy, [] { return std::string("a rank has no copy"); });
-    ranks += members.ranks;
-  }
-  demand(ranks == s.ranks(),
-         [&] { return str("its classes have ", ranks, " ranks, the mesh ", to_string(s.mesh), " has ", s.ranks()); });
-}
-
 void check_settings(const Plan& plan) {
   const PlanSettings& s = plan.settings;
   demand(s.zero >= 0 && s.zero <= 3 && (s.zero == 0 || s.copies == Copies::per_rank),
@@ -288,14 +216,19 @@ void check_plan(const Plan& plan) {
   check_settings(plan);
   const std::vector<int> memberships = check_members(plan);
   std::unordered_set<std::string_view> paths;
-  int counters = 0;
+  int counters = 0, learning_rates = 0;
+  bool trains = false;
   for (size_t i = 0; i < plan.variables.size(); ++i) {
     const PlannedVariable& v = plan.variables[i];
     check_variable(plan, v, memberships[i]);
     demand(paths.insert(v.path).second, v, "must be the only variable of this path");
     counters += v.role == Role::counter && v.by_optimizer;
+    learning_rates += v.by_optimizer && v.path == plan.settings.optimizer + "/learning_rate";
+    trains |= v.role == Role::parameter;
   }
+  demand(trains, [] { return std::string("it has no variable of role parameter, so nothing is trained"); });
   demand(counters == 1, [&] { return str("the optimizer has ", counters, " counters, not one"); });
+  demand(learning_rates == 1, [&] { return str("the optimizer has ", learning_rates, " learning rates, not one"); });
   check_slots(plan);
   check_overlaps(plan);
   check_buckets(plan);

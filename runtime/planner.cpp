@@ -143,6 +143,10 @@ void PlanBuilder::add_model_variable(const VariableDeclaration& declaration) {
                  " (batch axis ", own->batch_axis, "), but the plan is for ", to_string(distribution_.mesh),
                  " (batch axis ", distribution_.batch_axis, "); declare it in a scope of the same mesh, or in none");
     });
+  check(declaration.role != Role::slot, ErrorCode::plan, [&] {
+    return str("variable ", declaration.path, " of the model has role slot; slots are state of the optimizer, which ",
+               "declares its own: use role statistic or frozen_parameter");
+  });
   // Rules are asked also where they cannot decide, so that two rules for one path are an error for every variable.
   const int rule = distribution_.layouts.find(declaration.path);
   if (declaration.shape_pending) {

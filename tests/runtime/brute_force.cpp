@@ -169,6 +169,8 @@ void expect_decisions(const PlannerInput& input, const Plan& plan, const World& 
               [&] { return str("I5: ", v.path, " has aggregation ", to_string(v.aggregation)); });
   expect_that(v.residence == expected_residence(input, world, v),
               [&] { return str("I12: ", v.path, " has residence ", to_string(v.residence)); });
+  expect_that(!(declaration && declaration->layout) || v.rules[size_t(Question::layout)] == "L1",
+              [&] { return str("I2: the layout of ", v.path, " is not the one given by hand"); });
   for (const std::string_view rule : v.rules)
     expect_that(!rule.empty(), [&] { return str("I1: ", v.path, " was decided without a rule"); });
 }
