@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "kernels/device/check.h"
 #include "tests/optimizers/every_rule.h"
@@ -71,6 +72,26 @@ TEST(OptimizerUpdate, GivesTheSameBitsWhereverRangesAreCut) {
       cut_once.update_range(*rule, stream, 3, 0.01, kScaled, cut, n);
       expect_same_bits(cut_once, one_by_one, str(variant.text(), " cut at ", cut));
     }
+  }
+}
+
+TEST(OptimizerUpdate, AThousandStepsOnThreeUnevenShardsGiveTheBitsOfOne) {
+  constexpr int64_t n = 83;
+  Stream stream = Stream::cpu();
+  for (const Variant& variant : every_variant()) {
+    const auto rule = variant.make();
+    FlatVariables whole(*rule, values_of_all_sizes(n, 1)), sharded = whole;
+    std::mt19937 random(5);
+    for (int64_t step = 1; step <= 1000; ++step) {
+      for (float& g : whole.grad) g = float(random()) * 0x1p-31f - 1;
+      sharded.grad = whole.grad;
+      rule->advance(step, 0.01, whole.scalars);
+      rule->advance(step, 0.01, sharded.scalars);
+      whole.update_range(*rule, stream, step, 0.01, kScaled, 0, n);
+      for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{71, n}, {0, 13}, {13, 71}})
+        sharded.update_range(*rule, stream, step, 0.01, kScaled, begin, end);
+    }
+    expect_same_bits(sharded, whole, variant.text());
   }
 }
 
