@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mutants of planner_mutants_test.cpp: rules broken, and finished plans changed.
+// The mutants of planner_mutants_test.cpp and museum_test.cpp: rules broken, and finished plans changed.
 #pragma once
 
 #include <vector>
@@ -7,6 +7,8 @@
 #include "tests/runtime/mutants.h"
 
 namespace lockstep {
+
+std::vector<Mutant> all_mutants();
 
 std::vector<Mutant> five_tempting_fixes();
 std::vector<Mutant> aggregation_mutants();

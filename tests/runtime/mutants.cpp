@@ -5,6 +5,7 @@
 
 #include "runtime/plan_check.h"
 #include "tests/runtime/brute_force.h"
+#include "tests/runtime/mutant_tables.h"
 
 namespace lockstep {
 namespace {
@@ -133,6 +134,15 @@ PlannedCollective& collective(Plan& plan, std::string_view what) {
 
 void erase_collective(Plan& plan, std::string_view what) {
   plan.collectives.erase(plan.collectives.begin() + (&collective(plan, what) - plan.collectives.data()));
+}
+
+std::vector<Mutant> all_mutants() {
+  std::vector<Mutant> all;
+  for (const auto& table :
+       {five_tempting_fixes(), aggregation_mutants(), tape_mutants(), layout_mutants(), residence_mutants(),
+        state_mutants(), bucket_mutants(), place_mutants(), collective_mutants(), memory_mutants()})
+    all.insert(all.end(), table.begin(), table.end());
+  return all;
 }
 
 }  // namespace lockstep

@@ -76,6 +76,19 @@ std::vector<Mutant> state_mutants() {
           "a weight froze while it was planned", cpu_ranks,
           [](Plan& p) { variable(p, "one").role = Role::frozen_parameter; }, "must be in no bucket"),
       changed(
+          "a moment is promoted to f64", cpu_ranks,
+          [](Plan& p) { variable(p, "dense/bias/nadam/momentum").dtype = DType::f64; },
+          "must have a dtype of its role"),
+      changed(
+          "a model with nothing to train is planned", cpu_ranks,
+          [](Plan& p) {
+            std::erase_if(p.variables,
+                          [](const PlannedVariable& v) { return v.role == Role::parameter || v.role == Role::slot; });
+            p.buckets.clear();
+            p.arena_elements = 0;
+          },
+          "nothing is trained"),
+      changed(
           "a slot of a bf16 weight is rounded to bf16", zero_1,
           [](Plan& p) { variable(p, "half/nadam/momentum").dtype = DType::bf16; }, "must have a dtype of its role"),
       changed(

@@ -13,15 +13,6 @@
 namespace lockstep {
 namespace {
 
-std::vector<Mutant> all_mutants() {
-  std::vector<Mutant> all;
-  for (const auto& table :
-       {five_tempting_fixes(), aggregation_mutants(), tape_mutants(), layout_mutants(), residence_mutants(),
-        state_mutants(), bucket_mutants(), place_mutants(), collective_mutants(), memory_mutants()})
-    all.insert(all.end(), table.begin(), table.end());
-  return all;
-}
-
 TEST(PlannerMutants, NoneOfTheSubjectsIsBrokenToBeginWith) {
   for (int machine = 0; machine < kMachines; ++machine) {
     const Subject subject{Machine(machine)};
