@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ftrl (McMahan et al. 2013): follow the regularised leader, with L1, L2 and shrinkage. A parameter is a function of
-// its accumulators alone: its initial value counts for the first gradient only.
+// its accumulators alone: its initial value counts in the first step only.
 #pragma once
 
 #include <array>

@@ -111,7 +111,8 @@ TEST(OptimizerFactory, SlotsStartWhereTheOptimizerSays) {
     EXPECT_EQ(make_optimizer(name, {{"initial_accumulator_value", 0.5}})->slots()[0].initial, 0.5f) << name;
   }
   for (const std::string_view name : optimizer_names()) {
-    for (const Slot& slot : make_optimizer(name)->slots()) {
+    const auto optimizer = make_optimizer(name);
+    for (const Slot& slot : optimizer->slots()) {
       EXPECT_EQ(slot.starts_as_parameter, name == "schedule_free_adamw" && slot.name == "momentum") << name;
       if (slot.name != "accumulator") {
         EXPECT_EQ(slot.initial, 0) << name;

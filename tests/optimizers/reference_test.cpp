@@ -163,14 +163,16 @@ TEST(RulesInDouble, MeetTheFloat64NumbersOfTheVectors) {
 // A formula as its source writes it: one element's state, stepped with rate, gradient and step number.
 using Formula = std::function<double(double w, double a, double g, double t)>;
 
-// Random gradients and rates over 100 steps; both start at w.
+// Random gradients, and rates unless one is given, over 100 steps; both start at w.
 template <class Rule>
-void expect_agreement(const std::string& what, Rule rule, const Formula& formula, double w = 0.75) {
+void expect_agreement(const std::string& what, Rule rule, const Formula& formula, double w = 0.75,
+                      double constant_rate = 0) {
   std::mt19937 random(7);
   std::normal_distribution<double> gradients;
   Element<Rule> element(rule, w);
   for (int t = 1; t <= 100; ++t) {
-    const double a = 0.01 * (1 + random() % 4), g = random() % 5 == 0 ? 0 : gradients(random);
+    const double a = constant_rate > 0 ? constant_rate : 0.01 * (1 + random() % 4);
+    const double g = random() % 5 == 0 ? 0 : gradients(random);
     w = formula(w, a, g, t);
     element.step(a, 0, g);
     ASSERT_NEAR(element.param(), w, kTolerance) << what << " step " << t;
@@ -293,6 +295,19 @@ TEST(RulesInDouble, FtrlAgreesWithKerasFormula) {
     };
     expect_agreement("ftrl", rule, formula, start);
   }
+}
+
+TEST(RulesInDouble, FtrlFromAnEmptyAccumulatorIsAdagrad) {
+  Ftrl rule;
+  rule.slots[0].initial = 0;
+  double sum = 0;
+  expect_agreement(
+      "ftrl", rule,
+      [&](double w, double, double g, double) {
+        sum += g * g;
+        return sum > 0 ? w - 0.02 * g / std::sqrt(sum) : w;
+      },
+      0.75, 0.02);
 }
 
 TEST(RulesInDouble, LionAgreesWithItsFormula) {
