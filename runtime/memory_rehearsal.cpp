@@ -30,7 +30,8 @@ struct RehearsedVariables {
 
   void watch(Tape& tape, const VariableTable& variables) {
     for (size_t v = 0; v < values.size(); ++v)
-      if (variables.declarations()[v].trainable()) tape.watch(values[v], int32_t(v), gradients[v]);
+      if (const VariableDeclaration& variable = variables.declarations()[v]; variable.trainable())
+        tape.watch(values[v], int32_t(v), gradients[v], variable.path);
   }
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/tape.h"
 
+#include <algorithm>
+
 #include "kernels/pointwise.h"
 #include "runtime/context.h"
 
@@ -38,7 +40,8 @@ void Tape::clear() {
   node_inputs_.clear();
   slots_.clear();
   arena_.reset();
-  last_off_tape_ = {};
+  names_.clear();
+  last_off_tape_ = last_on_tape_ = {};
   ++generation_;
 }
 
@@ -49,13 +52,14 @@ void Tape::add_slot(Tensor& tensor, int32_t variable, void* destination) {
   slot.variable = variable;
 }
 
-void Tape::watch(Tensor& tensor, int32_t variable, const View& destination) {
+void Tape::watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name) {
   check(is_floating(tensor.dtype()), ErrorCode::tape, [&] {
-    return str("variable ", variable, " has dtype ", to_string(tensor.dtype()),
+    return str("variable ", name, " has dtype ", to_string(tensor.dtype()),
                "; only floating variables can be differentiated: give it a role other than parameter");
   });
   check_same_size("watch", destination, View(tensor));
   add_slot(tensor, variable, destination.data);
+  names_.push_back(name);
 }
 
 void Tape::add_node(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output, void* closure,
@@ -139,13 +143,21 @@ Tensor Tape::gradient(const Tensor& tensor) const {
 }
 
 void Tape::fail_nothing_to_differentiate() const {
-  const std::string last =
-      last_off_tape_.op.empty()
-          ? std::string("no op was recorded")
-          : str("last op off the tape: ", last_off_tape_.op, " at ", last_off_tape_.where.file_name(), ":",
-                last_off_tape_.where.line(), ", whose inputs are all constants or frozen variables");
-  fail(ErrorCode::tape, str("nothing to differentiate: the loss reaches no trainable variable; ", last,
-                            "; compute the loss from at least one variable of role parameter"));
+  const auto shown = [](const OpPlace& place) {
+    return str(place.op, " at ", place.where.file_name(), ":", place.where.line());
+  };
+  std::string text = "nothing to differentiate: the loss reaches no trainable variable";
+  constexpr size_t kShown = 4;
+  for (size_t i = 0; i < std::min(names_.size(), kShown); ++i) text += str(i == 0 ? " (such as " : ", ", names_[i]);
+  if (!names_.empty()) text += ")";
+  if (!last_off_tape_.op.empty())
+    text +=
+        str("; last op off the tape: ", shown(last_off_tape_), ", whose inputs are all constants or frozen variables");
+  if (!last_on_tape_.op.empty())
+    text += str("; last op on the tape: ", shown(last_on_tape_),
+                ", whose result or what came of it left the tape, so return what ops have made");
+  if (last_off_tape_.op.empty() && last_on_tape_.op.empty()) text += "; no op was recorded";
+  fail(ErrorCode::tape, text + "; compute the loss from at least one variable of role parameter");
 }
 
 }  // namespace lockstep

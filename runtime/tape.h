@@ -61,8 +61,9 @@ class Tape {
   // Forgets the pass; memory of records is kept.
   void clear();
 
-  // Puts a variable on the tape: its gradient goes to `destination` and is announced under `variable`.
-  void watch(Tensor& tensor, int32_t variable, const View& destination);
+  // Puts a variable on the tape: its gradient goes to `destination` and is announced under `variable`. `name`, for
+  // messages, must stay until clear().
+  void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?");
 
   bool on_tape(TapePosition position) const { return position.slot >= 0 && position.generation == generation_; }
 
@@ -75,6 +76,7 @@ class Tape {
       last_off_tape_ = {op, where};
       return;
     }
+    last_on_tape_ = {op, where};
     using Closure = std::decay_t<Backward>;
     static_assert(alignof(Closure) <= 16);
     void* closure = new (arena_.take(sizeof(Closure))) Closure(std::forward<Backward>(backward));
@@ -143,7 +145,8 @@ class Tape {
   std::vector<int32_t> node_inputs_;
   std::vector<TensorSlot> slots_;
   std::vector<int32_t> unused_;
-  OpPlace last_off_tape_;
+  std::vector<std::string_view> names_;  // of the watched variables
+  OpPlace last_off_tape_, last_on_tape_;
   uint32_t generation_ = 1;
   bool keep_ = false;
 };

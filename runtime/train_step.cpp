@@ -124,7 +124,7 @@ void TrainStep::watch_variables(const View& arena) {
     if (!variable.on_tape) continue;
     View destination = slice(arena, variable.offset, variable.offset + variable.shape.size());
     destination.shape = variable.shape;
-    tape_.watch(values[v], int32_t(v), destination);
+    tape_.watch(values[v], int32_t(v), destination, variable.path);
   }
 }
 
