@@ -5,11 +5,14 @@
 #include <charconv>
 
 #include "kernels/device/check.h"
+#include "kernels/device/view.h"
 
 namespace lockstep {
 namespace {
 
 constexpr int64_t kMostRanks = 10'000'000;
+constexpr size_t kMostAxes = 16;
+constexpr size_t kLongestName = 64;
 
 std::string axis_names(const std::vector<MeshAxis>& mesh) {
   std::string names;
@@ -27,11 +30,30 @@ std::string choose_batch_axis(const std::vector<MeshAxis>& mesh, std::string giv
   return given;
 }
 
+// Names stand in meshes like data=8,model=4 and in layouts, where - is no axis.
+void check_names(const std::vector<MeshAxis>& mesh) {
+  check(mesh.size() <= kMostAxes, ErrorCode::plan,
+        [&] { return str("a mesh has at most ", kMostAxes, " axes, got ", mesh.size()); });
+  for (size_t i = 0; i < mesh.size(); ++i) {
+    const std::string& name = mesh[i].name;
+    const bool plain = std::all_of(name.begin(), name.end(), [](char c) { return uint8_t(c) > 0x20 && c != 0x7f; });
+    check(plain && name.size() <= kLongestName && name != "-" && name.find_first_of(",=") == name.npos, ErrorCode::plan,
+          [&] {
+            return str("axis ", i, " of the mesh needs a name of at most ", kLongestName,
+                       " characters without spaces, commas and equals signs, and other than '-'");
+          });
+  }
+}
+
 void check_rule(const LayoutRule& rule, const Distribution& distribution) {
   const auto what = [&] {
     return str("layout rule '", rule.pattern, "' ", rule.where.empty() ? std::string() : "(" + rule.where + ") ",
                "with layout ", to_string(rule.layout));
   };
+  check(rule.layout.axes.size() <= size_t(kMaxRank), ErrorCode::plan, [&] {
+    return str("layout rule '", rule.pattern, "' has a layout of ", rule.layout.axes.size(),
+               " dimensions; variables have at most ", kMaxRank);
+  });
   for (size_t i = 0; i < rule.layout.axes.size(); ++i) {
     const std::string& axis = rule.layout.axes[i];
     if (axis.empty()) continue;
@@ -69,6 +91,7 @@ Distribution data_parallel(std::vector<MeshAxis> mesh, std::string batch_axis) {
 }
 
 Distribution model_parallel(std::vector<MeshAxis> mesh, LayoutMap layouts, std::string batch_axis) {
+  check_names(mesh);
   int64_t product = 1;
   for (const MeshAxis& axis : mesh) {
     check(axis.size < 1 || product <= kMostRanks / axis.size, ErrorCode::plan,

@@ -5,38 +5,98 @@
 #include <re2/set.h>
 
 #include <algorithm>
+#include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "kernels/device/check.h"
 
 namespace lockstep {
 namespace {
 
-constexpr size_t kLongestPattern = 4096;
-constexpr int64_t kMatcherMemory = 8 << 20;  // bytes; RE2 refuses patterns that need more
+constexpr size_t kLongestPattern = 1000;  // characters
+// RE2 takes, at worst, time in proportion to the text times the instructions that can be active at one place of it:
+// all those of patterns with a repetition; of others only those at that place.
+constexpr int kMostInstructions = 500;                 // of a pattern with a repetition
+constexpr int kMostRepeatingInstructions = 8000;       // of all of these together
+constexpr int64_t kMostPlainInstructions = 1'000'000;  // of all others together
+constexpr int64_t kPatternMemory = 1 << 20;            // bytes for one pattern; RE2 refuses those that need more
+constexpr int64_t kBytesPerInstruction = 256;          // of memory to match all patterns at once
+constexpr size_t kMostNamed = 8;                       // rules in a message
 
-RE2::Options options() {
+RE2::Options options(int64_t memory) {
   RE2::Options options;
   options.set_log_errors(false);
-  options.set_max_mem(kMatcherMemory);
+  options.set_max_mem(memory);
   return options;
 }
+
+bool is_control(char c) { return uint8_t(c) < 0x20 || c == 0x7f; }
 
 std::string quoted(const LayoutRule& rule) {
   return str("'", rule.pattern, "'", rule.where.empty() ? std::string() : " (" + rule.where + ")");
 }
 
-// Long patterns are shown by their beginning.
+// Long patterns are shown by their beginning, without characters that move the cursor of a terminal.
 std::string shown(std::string_view pattern) {
-  return pattern.size() <= 80 ? std::string(pattern) : std::string(pattern.substr(0, 80)) + "...";
+  std::string visible(pattern.substr(0, 80));
+  std::replace_if(visible.begin(), visible.end(), is_control, '?');
+  return pattern.size() <= 80 ? visible : visible + "...";
 }
+
+// Whether the pattern can match nothing but itself.
+bool is_literal(std::string_view pattern) { return pattern.find_first_of("\\.+*?()|[]{}^$") == pattern.npos; }
+bool has_repetition(std::string_view pattern) { return pattern.find_first_of("*+?{") != pattern.npos; }
 
 }  // namespace
 
 struct LayoutMap::Patterns {
   std::unordered_map<std::string, int> exact;
-  std::unique_ptr<RE2::Set> set;  // all patterns at once, built when a path is first looked up
+  std::vector<int> regular;  // rules that are more than a path
+  int64_t repeating_instructions = 0, plain_instructions = 0;
+  std::mutex building;            // ranks as threads may ask at once
+  std::unique_ptr<RE2::Set> set;  // of the regular ones, built when a path is first looked up
+
+  void add_regular(int rule, std::string_view pattern, const std::string& at);
+  const RE2::Set& matcher(const std::vector<LayoutRule>& rules);
 };
+
+void LayoutMap::Patterns::add_regular(int rule, std::string_view pattern, const std::string& at) {
+  const RE2 compiled({pattern.data(), pattern.size()}, options(kPatternMemory));
+  check(compiled.ok(), ErrorCode::plan, [&] {
+    return str(at, "'", shown(pattern), "' is no regular expression: ", shown(compiled.error()),
+               "; patterns have RE2's syntax and match whole paths");
+  });
+  const int instructions = compiled.ProgramSize();
+  const bool repeats = has_repetition(pattern);
+  check(!repeats || instructions <= kMostInstructions, ErrorCode::plan, [&] {
+    return str(at, "'", shown(pattern), "' would make matching slow: it takes ", instructions,
+               " instructions, at most ", kMostInstructions, " are allowed; use shorter repetitions");
+  });
+  (repeats ? repeating_instructions : plain_instructions) += instructions;
+  check(repeating_instructions <= kMostRepeatingInstructions && plain_instructions <= kMostPlainInstructions,
+        ErrorCode::plan, [&] {
+          return str(at, "the layout rules up to '", shown(pattern), "' would make matching slow together: they take ",
+                     repeats ? repeating_instructions : plain_instructions, " instructions, at most ",
+                     repeats ? kMostRepeatingInstructions : kMostPlainInstructions,
+                     " are allowed; use fewer and simpler patterns");
+        });
+  regular.push_back(rule);
+  set.reset();
+}
+
+const RE2::Set& LayoutMap::Patterns::matcher(const std::vector<LayoutRule>& rules) {
+  const std::lock_guard lock(building);
+  if (set) return *set;
+  const int64_t instructions = repeating_instructions + plain_instructions;
+  auto all =
+      std::make_unique<RE2::Set>(options(8 * kPatternMemory + kBytesPerInstruction * instructions), RE2::ANCHOR_BOTH);
+  for (const int rule : regular) all->Add(rules[size_t(rule)].pattern, nullptr);
+  check(all->Compile(), ErrorCode::plan,
+        [&] { return str("the ", rules.size(), " layout rules need too much memory together; simplify them"); });
+  set = std::move(all);
+  return *set;
+}
 
 LayoutMap::LayoutMap() : patterns_(std::make_unique<Patterns>()) {}
 LayoutMap::~LayoutMap() = default;
@@ -59,18 +119,16 @@ void LayoutMap::add(std::string pattern, Layout layout, std::string where) {
     return str(at(), "the pattern '", shown(pattern), "' has ", pattern.size(), " characters; at most ",
                kLongestPattern, " are allowed");
   });
+  check(std::none_of(pattern.begin(), pattern.end(), is_control), ErrorCode::plan, [&] {
+    return str(at(), "the pattern '", shown(pattern), "' has a control character; write \\t and the like as escapes");
+  });
   const auto known = patterns_->exact.find(pattern);
   check(known == patterns_->exact.end(), ErrorCode::plan, [&] {
     return str(at(), "there are two layout rules for '", shown(pattern), "'; keep one (the first is ",
                quoted(rules_[size_t(known->second)]), ")");
   });
-  const RE2 compiled(pattern, options());
-  check(compiled.ok(), ErrorCode::plan, [&] {
-    return str(at(), "'", shown(pattern), "' is no regular expression: ", compiled.error(),
-               "; patterns have RE2's syntax and match whole paths");
-  });
+  if (!is_literal(pattern)) patterns_->add_regular(int(rules_.size()), pattern, at());
   patterns_->exact.emplace(pattern, int(rules_.size()));
-  patterns_->set.reset();
   rules_.push_back({std::move(pattern), std::move(layout), std::move(where)});
 }
 
@@ -78,25 +136,20 @@ int LayoutMap::find(std::string_view path) const {
   if (rules_.empty()) return -1;
   if (const auto exact = patterns_->exact.find(std::string(path)); exact != patterns_->exact.end())
     return exact->second;
-  if (!patterns_->set) {
-    RE2::Options set_options = options();
-    set_options.set_max_mem(kMatcherMemory * int64_t(1 + rules_.size() / 64));
-    auto set = std::make_unique<RE2::Set>(set_options, RE2::ANCHOR_BOTH);
-    for (const LayoutRule& rule : rules_) set->Add(rule.pattern, nullptr);
-    check(set->Compile(), ErrorCode::plan,
-          [&] { return str("the ", rules_.size(), " layout rules need too much memory together; simplify them"); });
-    patterns_->set = std::move(set);
-  }
+  if (patterns_->regular.empty()) return -1;
   std::vector<int> matches;
   RE2::Set::ErrorInfo error{};
-  patterns_->set->Match({path.data(), path.size()}, &matches, &error);
+  patterns_->matcher(rules_).Match({path.data(), path.size()}, &matches, &error);
   check(error.kind == RE2::Set::kNoError, ErrorCode::plan,
         [&] { return str("matching '", path, "' against the layout rules needs too much memory; simplify them"); });
   if (matches.empty()) return -1;
+  for (int& match : matches) match = patterns_->regular[size_t(match)];
   std::sort(matches.begin(), matches.end());
   check(matches.size() == 1, ErrorCode::plan, [&] {
     std::string text = str("variable ", path, " matches ", matches.size(), " layout rules:");
-    for (const int match : matches) text += (match == matches[0] ? " " : ", ") + quoted(rules_[size_t(match)]);
+    const size_t named = std::min(matches.size(), kMostNamed);
+    for (size_t i = 0; i < named; ++i) text += (i ? ", " : " ") + quoted(rules_[size_t(matches[i])]);
+    if (named < matches.size()) text += str(" and ", matches.size() - named, " more");
     return text + "; make all but one narrower, or add a rule that is exactly the path";
   });
   return matches[0];

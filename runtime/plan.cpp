@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "kernels/device/check.h"
 #include "optimizers/nearest_name.h"
@@ -118,7 +119,7 @@ void add(ContentHash& hash, const PlanSettings& settings) {
         int64_t(settings.replicate_indivisible), settings.workload.batch, settings.workload.activation_bytes_per_sample,
         settings.workload.model_parallel_bytes_per_sample})
     hash.number(value);
-  hash.text(str(settings.workload.flops_per_sample));
+  hash.number(std::bit_cast<int64_t>(settings.workload.flops_per_sample));
 }
 
 void add(ContentHash& hash, const PlannedVariable& v) {

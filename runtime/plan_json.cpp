@@ -3,24 +3,25 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <limits>
-#include <nlohmann/json.hpp>
 
-#include "kernels/device/check.h"
+#include "runtime/bucket_layout.h"
+#include "runtime/json_reader.h"
 #include "runtime/plan_check.h"
+#include "runtime/plan_warnings.h"
 
 namespace lockstep {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr int kFormat = 1;
-constexpr int64_t kMostElements = int64_t(1) << 50;  // and bytes: what adds up to more is no plan
+constexpr size_t kLongestText = size_t(256) << 20;  // bytes
+// What adds up to more is no plan, and products with element sizes, slots and leaves fit 63 bits.
+constexpr int64_t kMostElements = int64_t(1) << 48;
+constexpr int64_t kMostBytes = int64_t(1) << 61;
+constexpr int64_t kMostSlots = 64;
+constexpr int64_t kMostLeaves = 1'000'000;
+constexpr int32_t kMostIndex = std::numeric_limits<int32_t>::max();
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64};
 constexpr Section kSections[] = {Section::trainable, Section::frozen, Section::slot, Section::local};
-constexpr Residence kResidences[] = {Residence::each_rank, Residence::one_per_node, Residence::one_per_rank,
-                                     Residence::split};
-constexpr Phase kPhases[] = {Phase::micro_batch, Phase::step};
 constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
 constexpr ReduceMode kModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
 
@@ -93,234 +94,13 @@ Json memory_json(const PlannedMemory& m) {
           {"scalars", m.scalars},       {"gathered", m.gathered}, {"total", m.total()}};
 }
 
-// Reads one object: typed access, and messages that say where it is.
-class Reader {
- public:
-  Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
-    if (!json.is_object()) wrong("an object", json);
-  }
-
-  Json::const_reference at(const char* key) const {
-    const auto found = json_.find(key);
-    check(found != json_.end(), ErrorCode::data,
-          [&] { return str(where_, " has no '", key, "'; write the plan anew with lockstep plan --json"); });
-    return *found;
-  }
-  std::string text(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_string()) wrong("a text", value, key);
-    return value.get<std::string>();
-  }
-  bool flag(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_boolean()) wrong("true or false", value, key);
-    return value.get<bool>();
-  }
-  double real(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_number()) wrong("a number", value, key);
-    return value.get<double>();
-  }
-  int64_t number(const char* key, int64_t least, int64_t most = kMostElements) const {
-    const Json& value = at(key);
-    const bool too_large =
-        value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max());
-    if (!value.is_number_integer() || too_large || value.get<int64_t>() < least || value.get<int64_t>() > most)
-      wrong(str("a whole number from ", least, " to ", most), value, key);
-    return value.get<int64_t>();
-  }
-  int32_t index(const char* key) const { return int32_t(number(key, -1, std::numeric_limits<int32_t>::max())); }
-  template <class Enum, size_t N>
-  Enum name(const char* key, const Enum (&values)[N]) const {
-    const std::string given = text(key);
-    std::string known;
-    for (const Enum value : values) {
-      if (to_string(value) == given) return value;
-      known += str(known.empty() ? "" : ", ", to_string(value));
-    }
-    wrong("one of " + known, at(key), key);
-  }
-  // Calls `read` with a Reader for each object of a list.
-  template <class Read>
-  void each(const char* key, Read&& read) const {
-    const Json& list = this->list(key);
-    for (size_t i = 0; i < list.size(); ++i) read(Reader(list[i], str(where_, ".", key, "[", i, "]")));
-  }
-  const Json& list(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_array()) wrong("a list", value, key);
-    return value;
-  }
-  const std::string& where() const { return where_; }
-
-  [[noreturn]] void wrong(const std::string& expected, const Json& got, const char* key = nullptr) const {
-    std::string shown =
-        got.is_structured() ? std::string(got.type_name()) : got.dump(-1, ' ', true, Json::error_handler_t::replace);
-    if (shown.size() > 60) shown = shown.substr(0, 60) + "...";
-    fail(ErrorCode::data, str(where_, key ? "." : "", key ? key : "", ": expected ", expected, ", got ", shown));
-  }
-
- private:
-  const Json& json_;
-  std::string where_;
-};
-
-Layout read_layout(const Reader& reader) {
-  Layout layout;
-  for (const Json& axis : reader.list("layout")) {
-    if (!axis.is_null() && !axis.is_string()) reader.wrong("the name of an axis or null", axis, "layout");
-    layout.axes.push_back(axis.is_null() ? std::string() : axis.get<std::string>());
-  }
-  return layout;
-}
-
-Shape read_shape(const Reader& reader) {
-  std::vector<int64_t> sizes;
-  int64_t elements = 1;
-  for (const Json& size : reader.list("shape")) {
-    if (!size.is_number_integer() || size.get<int64_t>() < 0 || size.get<int64_t>() > (int64_t(1) << 48))
-      reader.wrong("a size from 0 to 2^48", size, "shape");
-    sizes.push_back(size.get<int64_t>());
-    if (sizes.size() > size_t(kMaxRank) || __builtin_mul_overflow(elements, sizes.back(), &elements) ||
-        elements > (int64_t(1) << 48))
-      reader.wrong(str("at most ", kMaxRank, " dimensions and 2^48 elements"), reader.at("shape"), "shape");
-  }
-  return Shape(std::span<const int64_t>(sizes));
-}
-
-PlanSettings read_settings(const Reader& root) {
-  PlanSettings s;
-  root.each("mesh", [&](const Reader& axis) {
-    s.mesh.push_back({axis.text("axis"), int(axis.number("size", 1, 10'000'000))});
-  });
-  const Reader settings(root.at("settings"), root.where() + ".settings");
-  LayoutMap rules;
-  settings.each("layout_rules",
-                [&](const Reader& rule) { rules.add(rule.text("pattern"), read_layout(rule), rule.text("where")); });
-  // The same checks as for a mesh and rules that a user gives.
-  const Distribution distribution = model_parallel(s.mesh, rules, settings.text("batch_axis"));
-  s.batch_axis = distribution.batch_axis;
-  s.layout_rules = distribution.layouts.rules();
-  s.optimizer = settings.text("optimizer");
-  s.reduce = settings.name("reduce", kModes);
-  s.virtual_ranks = int(settings.number("virtual_ranks", 1, 10'000'000));
-  s.zero = int(settings.number("zero", 0, 3));
-  s.accumulation = settings.number("accumulation", 1, 1'000'000);
-  s.bucket_bytes = settings.number("bucket_bytes", 0);
-  s.copies = settings.name("copies", kCopies);
-  s.ranks_per_node = settings.number("ranks_per_node", 0);
-  s.replicate_indivisible = settings.flag("replicate_indivisible");
-  s.workload = {settings.number("batch", 0), settings.number("activation_bytes_per_sample", 0),
-                settings.number("model_parallel_bytes_per_sample", 0), settings.real("flops_per_sample")};
-  return s;
-}
-
-// The rule of this version with that id: plans hold ids that live as long as the program.
-std::string_view read_rule(const Reader& reason, Question question) {
-  const std::string id = reason.text("rule");
-  for (const Rule& rule : standard_rules())
-    if (rule.id == id && rule.question == question) return rule.id;
-  fail(ErrorCode::data, str(reason.where(), ": this version has no rule '", id, "' for ", to_string(question),
-                            "; write the plan anew with lockstep plan --json"));
-}
-
-PlannedVariable read_variable(const Reader& r, size_t layout_rules) {
-  PlannedVariable v;
-  v.path = r.text("path");
-  v.shape = read_shape(r);
-  v.dtype = r.name("dtype", kDTypes);
-  v.role = parse_role(r.text("role"));
-  v.by_optimizer = r.flag("by_optimizer");
-  v.layout = read_layout(r);
-  v.layout_given = r.flag("layout_given");
-  v.layout_rule = r.index("layout_rule");
-  if (v.layout_rule >= int64_t(layout_rules))
-    r.wrong("the number of a layout rule", r.at("layout_rule"), "layout_rule");
-  v.on_tape = r.flag("on_tape");
-  v.in_gradient_sync = r.flag("in_gradient_sync");
-  v.aggregation = parse_aggregation(r.text("aggregation"));
-  v.aggregation_given = r.flag("aggregation_given");
-  v.residence = r.name("residence", kResidences);
-  v.parameter = r.index("parameter");
-  v.slot = r.index("slot");
-  v.section = r.name("section", kSections);
-  v.bucket = r.index("bucket");
-  v.offset = r.number("offset", 0);
-  v.local_elements = r.number("local_elements", 0);
-  const Json& reasons = r.list("reason");
-  if (reasons.size() != size_t(kQuestions)) r.wrong(str(kQuestions, " reasons"), reasons, "reason");
-  for (int q = 0; q < kQuestions; ++q)
-    v.rules[size_t(q)] = read_rule(Reader(reasons[size_t(q)], str(r.where(), ".reason[", q, "]")), Question(q));
-  return v;
-}
-
-PlannedBucket read_bucket(const Reader& r) {
-  PlannedBucket bucket{.begin = r.number("begin", 0),
-                       .end = r.number("end", 0),
-                       .dtype = r.name("dtype", kDTypes),
-                       .split_by_batch = r.flag("split_by_batch"),
-                       .variables = {}};
-  for (const Json& member : r.list("variables")) {
-    if (!member.is_number_integer() || member.get<int64_t>() < 0 || member.get<int64_t>() > (1 << 30))
-      r.wrong("the number of a variable", member, "variables");
-    bucket.variables.push_back(member.get<int32_t>());
-  }
-  return bucket;
-}
-
-RankClass read_class(const Reader& r) {
-  const Reader memory(r.at("memory"), r.where() + ".memory");
-  return {.ranks = r.number("ranks", 1),
-          .first_rank = r.number("first_rank", 0),
-          .node_copy = r.flag("node_copy"),
-          .memory = {.parameters = memory.number("parameters", 0),
-                     .slots = memory.number("slots", 0),
-                     .gradients = memory.number("gradients", 0),
-                     .scalars = memory.number("scalars", 0),
-                     .gathered = memory.number("gathered", 0)}};
-}
-
 std::string hash_text(const Plan& plan) {
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(plan.hash()));
   return text;
 }
 
-std::vector<std::string> read_texts(const Reader& reader, const char* key) {
-  std::vector<std::string> texts;
-  for (const Json& text : reader.list(key)) {
-    if (!text.is_string()) reader.wrong("a text", text, key);
-    texts.push_back(text.get<std::string>());
-  }
-  return texts;
-}
-
-Plan read_plan(const Reader& root) {
-  Plan plan;
-  root.number("format", kFormat, kFormat);
-  plan.settings = read_settings(root);
-  root.each("variables",
-            [&](const Reader& r) { plan.variables.push_back(read_variable(r, plan.settings.layout_rules.size())); });
-  plan.pending = read_texts(root, "pending");
-  root.each("buckets", [&](const Reader& r) { plan.buckets.push_back(read_bucket(r)); });
-  root.each("collectives", [&](const Reader& r) {
-    plan.collectives.push_back({r.text("kind"), r.name("dtype", kDTypes), r.text("group"), r.number("bytes", 0),
-                                r.name("phase", kPhases), r.text("what")});
-  });
-  root.each("classes", [&](const Reader& r) { plan.classes.push_back(read_class(r)); });
-  plan.arena_elements = root.number("arena_elements", 0);
-  plan.frozen_bytes = root.number("frozen_bytes", 0);
-  plan.local_bytes = root.number("local_bytes", 0);
-  plan.slots = int32_t(root.number("slots", 0, 1000));
-  plan.master_slot = root.index("master_slot");
-  plan.activation_bytes = root.number("activation_bytes", 0);
-  plan.warnings = read_texts(root, "warnings");
-  return plan;
-}
-
-}  // namespace
-
-std::string plan_to_json(const Plan& plan) {
+Json json_of(const Plan& plan) {
   Json json;
   json["format"] = kFormat;
   json["hash"] = hash_text(plan);
@@ -359,22 +139,182 @@ std::string plan_to_json(const Plan& plan) {
   json["master_slot"] = plan.master_slot;
   json["activation_bytes"] = plan.activation_bytes;
   json["warnings"] = plan.warnings;
-  return json.dump(2, ' ', false, Json::error_handler_t::replace);
+  return json;
 }
 
-Plan plan_from_json(std::string_view text, const std::string& where) {
-  Json json;
-  try {
-    json = Json::parse(text);
-  } catch (const Json::exception& error) {
-    fail(ErrorCode::data, str(where, " is no JSON: ", error.what(), "; write the plan anew with lockstep plan --json"));
+Layout read_layout(const JsonReader& reader) {
+  Layout layout;
+  for (const Json& axis : reader.list("layout")) {
+    if (!axis.is_null() && !axis.is_string()) reader.wrong("the name of an axis or null", axis, "layout");
+    layout.axes.push_back(axis.is_null() ? std::string() : axis.get<std::string>());
   }
-  const Reader root(json, where);
-  Plan plan = read_plan(root);
+  return layout;
+}
+
+Shape read_shape(const JsonReader& reader) {
+  std::vector<int64_t> sizes;
+  int64_t elements = 1;
+  reader.each_number("shape", 0, kMostElements, [&](int64_t size) {
+    sizes.push_back(size);
+    if (sizes.size() > size_t(kMaxRank) || __builtin_mul_overflow(elements, size, &elements) ||
+        elements > kMostElements)
+      reader.wrong(str("at most ", kMaxRank, " dimensions and 2^48 elements"), reader.at("shape"), "shape");
+  });
+  return Shape(std::span<const int64_t>(sizes));
+}
+
+Workload read_workload(const JsonReader& settings) {
+  Workload work;
+  work.batch = settings.number("batch", 0, kMostElements);
+  const int64_t most = kMostBytes / std::max<int64_t>(1, work.batch);  // so that the product is one, too
+  work.activation_bytes_per_sample = settings.number("activation_bytes_per_sample", 0, most);
+  work.model_parallel_bytes_per_sample = settings.number("model_parallel_bytes_per_sample", 0, most);
+  work.flops_per_sample = settings.real("flops_per_sample");
+  return work;
+}
+
+Distribution read_distribution(const JsonReader& root, const JsonReader& settings) {
+  std::vector<MeshAxis> mesh;
+  root.each("mesh", [&](const JsonReader& axis) {
+    mesh.push_back({axis.text("axis"), int(axis.number("size", 1, std::numeric_limits<int>::max()))});
+  });
+  LayoutMap rules;
+  settings.each("layout_rules", [&](const JsonReader& rule) {
+    rules.add(rule.text("pattern"), read_layout(rule), rule.text("where"));
+  });
+  // The same checks as for a mesh and rules that a user gives.
+  return model_parallel(std::move(mesh), std::move(rules), settings.text("batch_axis"));
+}
+
+PlanSettings read_settings(const JsonReader& settings, const Distribution& distribution) {
+  return {.mesh = distribution.mesh,
+          .batch_axis = distribution.batch_axis,
+          .layout_rules = distribution.layouts.rules(),
+          .optimizer = settings.text("optimizer"),
+          .reduce = settings.name("reduce", kModes),
+          .virtual_ranks = int(settings.number("virtual_ranks", 1, kMostLeaves)),
+          .zero = int(settings.number("zero", 0, 3)),
+          .accumulation = settings.number("accumulation", 1, 1'000'000),
+          .bucket_bytes = settings.number("bucket_bytes", 0, std::numeric_limits<int64_t>::max()),
+          .copies = settings.name("copies", kCopies),
+          .ranks_per_node = settings.number("ranks_per_node", 0, std::numeric_limits<int64_t>::max()),
+          .replicate_indivisible = settings.flag("replicate_indivisible"),
+          .workload = read_workload(settings)};
+}
+
+// What was declared, and where it lies; decisions follow from that.
+PlannedVariable read_variable(const JsonReader& r, const Plan& plan, const Distribution& distribution) {
+  PlannedVariable v;
+  v.path = r.text("path");
+  v.shape = read_shape(r);
+  v.dtype = r.name("dtype", kDTypes);
+  v.role = parse_role(r.text("role"));
+  v.by_optimizer = r.flag("by_optimizer");
+  v.layout_given = r.flag("layout_given");
+  if (v.layout_given) v.layout = read_layout(r);
+  v.aggregation_given = r.flag("aggregation_given");
+  if (v.aggregation_given) v.aggregation = parse_aggregation(r.text("aggregation"));
+  v.section = r.name("section", kSections);
+  v.bucket = int32_t(r.number("bucket", -1, kMostIndex));
+  v.offset = r.number("offset", 0, kMostElements * size_of(DType::f64));
+  v.slot = int32_t(r.number("slot", -1, kMostSlots));
+  v.parameter = int32_t(r.number("parameter", -1, kMostIndex));
+  const bool is_slot = v.role == Role::slot;
+  const auto before = int64_t(plan.variables.size());
+  if (is_slot != (v.parameter >= 0) || v.parameter >= before ||
+      (is_slot && plan.variables[size_t(v.parameter)].role != Role::parameter))
+    r.wrong(is_slot ? "the number of a trainable parameter before this slot" : "-1, as this is no slot",
+            r.at("parameter"), "parameter");
+  v.layout_rule = is_slot ? -1 : distribution.layouts.find(v.path);
+  return v;
+}
+
+// Decides as the planner does.
+void decide(const Plan& plan, PlannedVariable& v, const std::string& where) {
+  apply_rules(standard_rules(), plan.settings, v.parameter < 0 ? nullptr : &plan.variables[size_t(v.parameter)], v);
+  const std::string problem = layout_problem(plan.settings, v.layout, v.shape);
+  check(problem.empty(), ErrorCode::plan, [&] {
+    return str(where, ": variable ", v.path, " of shape ", to_string(v.shape), " cannot have the layout ",
+               to_string(v.layout), ": ", problem);
+  });
+  v.local_elements = v.shape.size();
+  for (const std::string& axis : v.layout.axes)
+    if (!axis.empty()) v.local_elements /= plan.settings.size(axis);
+}
+
+PlannedBucket read_bucket(const JsonReader& r, const PlanSettings& settings) {
+  PlannedBucket bucket;
+  bucket.split_by_batch = r.flag("split_by_batch");
+  // Of buckets that are gathered the whole is bounded, not the part.
+  const int64_t most = kMostElements / std::max<int64_t>(settings.leaves(), settings.batch_ranks());
+  bucket.begin = r.number("begin", 0, most);
+  bucket.end = r.number("end", bucket.begin, most);
+  bucket.dtype = r.name("dtype", kDTypes);
+  r.each_number("variables", 0, kMostIndex, [&](int64_t member) { bucket.variables.push_back(int32_t(member)); });
+  return bucket;
+}
+
+// Reads what the planner was given and how memory is laid out. The rest follows, and is computed as the planner does.
+Plan read_plan(const JsonReader& root) {
+  Plan plan;
+  root.number("format", kFormat, kFormat);
+  const JsonReader settings(root.at("settings"), root.where() + ".settings");
+  const Distribution distribution = read_distribution(root, settings);
+  plan.settings = read_settings(settings, distribution);
+  root.each("variables", [&](const JsonReader& r) {
+    PlannedVariable variable = read_variable(r, plan, distribution);
+    decide(plan, variable, r.where());
+    plan.variables.push_back(std::move(variable));
+  });
+  for (const Json& path : root.list("pending")) {
+    if (!path.is_string()) root.wrong("the path of a variable", path, "pending");
+    plan.pending.push_back(path.get<std::string>());
+  }
+  root.each("buckets", [&](const JsonReader& r) { plan.buckets.push_back(read_bucket(r, plan.settings)); });
+  plan.arena_elements = root.number("arena_elements", 0, kMostElements);
+  plan.frozen_bytes = root.number("frozen_bytes", 0, kMostElements * size_of(DType::f64));
+  plan.local_bytes = root.number("local_bytes", 0, kMostElements * size_of(DType::f64));
+  plan.slots = int32_t(root.number("slots", 0, kMostSlots));
+  plan.master_slot = int32_t(root.number("master_slot", -1, kMostSlots));
+  plan.classes = rank_classes(plan.settings, plan.buckets, {plan.frozen_bytes, plan.local_bytes, plan.slots});
+  plan.activation_bytes = activation_bytes(plan.settings);
+  for_each_collective(plan.settings, plan.buckets, [&](const CollectiveSize& c) {
+    plan.collectives.push_back({std::string(to_string(c.kind)), c.dtype, c.axis->name, c.bytes, c.phase,
+                                c.bucket < 0 ? std::string(c.what) : str(c.what, " of bucket ", c.bucket)});
+  });
   check_plan(plan);
-  check(root.text("hash") == hash_text(plan), ErrorCode::data, [&] {
-    return str(where, ": the hash is ", root.text("hash"), ", but the content has ", hash_text(plan),
-               "; the file was changed by hand or by another version: write the plan anew");
+  plan.warnings = plan_warnings(plan);
+  return plan;
+}
+
+// Adds the file to messages of those who know only the plan.
+Plan read_plan(const JsonReader& root, const std::string& where) {
+  try {
+    return read_plan(root);
+  } catch (const Error& error) {
+    if (std::string_view(error.what()).starts_with(where)) throw;
+    fail(error.code(), str(where, ": ", error.what()));
+  }
+}
+
+}  // namespace
+
+std::string plan_to_json(const Plan& plan) { return json_of(plan).dump(2, ' ', false, Json::error_handler_t::replace); }
+
+Plan plan_from_json(std::string_view text, const std::string& where) {
+  check(text.size() <= kLongestText, ErrorCode::data, [&] {
+    return str(where, " has ", text.size(), " bytes; a plan has at most ", kLongestText, ": is this the right file?");
+  });
+  const Json json = parse_json(text, where);
+  const JsonReader root(json, where);
+  Plan plan = read_plan(root, where);
+  Json written = json_of(plan);
+  const std::string hash = root.text("hash");
+  written["hash"] = hash;  // compared last: where the content differs, that says more
+  const std::string difference = first_difference(written, json, where);
+  check(difference.empty() && hash == hash_text(plan), ErrorCode::data, [&] {
+    return str(difference.empty() ? str(where, ".hash: expected ", hash_text(plan), ", got ", shown(hash)) : difference,
+               "; the file was changed by hand or by another version: write the plan anew with lockstep plan --json");
   });
   return plan;
 }

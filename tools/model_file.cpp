@@ -19,8 +19,8 @@
 namespace lockstep {
 namespace {
 
-constexpr int64_t kLargestFile = 16 << 20;  // bytes
-constexpr int kMostDotsInALine = 64;        // each dot of a key is a nested table, which toml++ does not limit
+constexpr int64_t kLargestFile = 4 << 20;  // bytes
+constexpr int kMostDotsInALine = 64;       // each dot of a key is a nested table, which toml++ does not limit
 constexpr int64_t kMostVariables = 1'000'000;
 constexpr size_t kLongestPath = 200;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
