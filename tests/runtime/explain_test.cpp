@@ -16,10 +16,11 @@ namespace {
 
 using testing::HasSubstr;
 
-bool is_rule_for(std::string_view id, Question question) {
-  const RuleSet& rules = standard_rules();
-  return std::any_of(rules.begin(), rules.end(),
-                     [&](const Rule& rule) { return rule.id == id && rule.question == question; });
+// The rule that decided, or null where there is no such rule for the question.
+const Rule* decider(const PlannedVariable& v, Question question) {
+  for (const Rule& rule : standard_rules())
+    if (rule.id == v.rules[size_t(question)] && rule.question == question) return &rule;
+  return nullptr;
 }
 
 TEST(Explain, HasARuleForEveryQuestionAboutEveryVariableOfTheShippedModels) {
@@ -32,8 +33,10 @@ TEST(Explain, HasARuleForEveryQuestionAboutEveryVariableOfTheShippedModels) {
       for (const PlannedVariable& v : plan.variables) {
         const std::string text = explain(plan, v.path);
         for (int q = 0; q < kQuestions; ++q) {
-          EXPECT_TRUE(is_rule_for(v.rules[size_t(q)], Question(q))) << v.path << ": '" << v.rules[size_t(q)] << "'";
-          EXPECT_THAT(text, HasSubstr(str("rule ", v.rules[size_t(q)], ": ")));
+          const Rule* rule = decider(v, Question(q));
+          ASSERT_NE(rule, nullptr) << v.path << ": '" << v.rules[size_t(q)] << "'";
+          const RuleCase rule_case{plan.settings, v, v.parameter < 0 ? nullptr : &plan.variables[size_t(v.parameter)]};
+          EXPECT_THAT(text, HasSubstr(str("rule ", rule->id, ": ", rule->reason(rule_case), "\n")));
         }
         ++variables;
       }
