@@ -14,7 +14,13 @@ bool inside(LeafRange part, LeafRange whole) { return part.begin >= whole.begin 
 Range shifted(Range range, int64_t by) { return {range.begin + by, range.end + by}; }
 }  // namespace
 
-LeafStack::LeafStack(int leaves, LeafRange own) : own_(own) {
+int leaf_arenas(int leaves, LeafRange own) {
+  int most = 1;
+  for (int leaf = own.begin; leaf < own.end; ++leaf) most = std::max(most, sums_held(leaves, {own.begin, leaf}) + 1);
+  return most;
+}
+
+LeafStack::LeafStack(int leaves, LeafRange own) : own_(own), arenas_(leaf_arenas(leaves, own)) {
   for (int leaf = own.begin; leaf < own.end; ++leaf) {
     const LeafRange done{own.begin, leaf}, now{own.begin, leaf + 1}, alone{leaf, leaf + 1};
     std::vector<LeafRange> before = maximal_subtrees(leaves, {&done, 1});
@@ -30,8 +36,6 @@ LeafStack::LeafStack(int leaves, LeafRange own) : own_(own) {
     }
   }
 }
-
-int LeafStack::arenas() const { return levels_.empty() ? 1 : *std::ranges::max_element(levels_) + 1; }
 
 void LeafStack::merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const {
   if (leaf + 1 == own_.end) return;

@@ -23,11 +23,14 @@ struct Arenas {
 
 // The sums a rank keeps while it computes leaf after leaf: before leaf i it holds the maximal subtrees of the leaves it
 // has done, one in each of its first arenas, and leaf i goes into the next arena.
+// Arenas that a rank with the leaves `own` needs for this; at least one.
+int leaf_arenas(int leaves, LeafRange own);
+
 class LeafStack {
  public:
   LeafStack(int leaves, LeafRange own);
   LeafRange own() const { return own_; }
-  int arenas() const;  // at least one
+  int arenas() const { return arenas_; }
   int arena_of(int leaf) const { return levels_[size_t(leaf - own_.begin)]; }
   // Adds a finished leaf to the sums below it, as far as subtrees are complete. The last leaf stays by itself: it is
   // added when the ranks sum.
@@ -37,6 +40,7 @@ class LeafStack {
 
  private:
   LeafRange own_;
+  int arenas_;
   std::vector<int> levels_;      // by own leaf: sums on the stack before it
   std::vector<TreeSum> merges_;  // by own leaf but the last
   std::vector<int> targets_;     // by own leaf but the last: the arena of the merged sum

@@ -43,7 +43,7 @@ void check_buckets(const std::vector<GradientBucket>& buckets, int64_t elements)
 
 int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
   // With as many ranks as leaves, each has a leaf at most.
-  const int arenas = ranks >= leaves ? 1 : LeafStack(leaves, leaves_of(rank, int(ranks), leaves)).arenas();
+  const int arenas = ranks >= leaves ? 1 : leaf_arenas(leaves, leaves_of(rank, int(ranks), leaves));
   return int64_t(sizeof(Progress)) + arenas * arena_stride(elements);
 }
 

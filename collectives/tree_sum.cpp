@@ -15,21 +15,22 @@ namespace {
 constexpr int64_t kBlock = 1024;
 constexpr int kMaxDepth = 16;
 
-bool owns(std::span<const LeafRange> owned, LeafRange subtree) {
+int common_leaves(std::span<const LeafRange> owned, LeafRange subtree) {
   int leaves = 0;
   for (const LeafRange& range : owned)
     leaves += std::max(0, std::min(range.end, subtree.end) - std::max(range.begin, subtree.begin));
-  return leaves == subtree.size();
+  return leaves;
 }
 
-void collect(std::span<const LeafRange> owned, LeafRange subtree, std::vector<LeafRange>& found) {
-  if (owns(owned, subtree)) {
-    found.push_back(subtree);
-  } else if (subtree.size() > 1) {
-    const int middle = subtree.begin + left_leaves(subtree.size());
-    collect(owned, {subtree.begin, middle}, found);
-    collect(owned, {middle, subtree.end}, found);
-  }
+// Visits the largest subtrees of `subtree` whose leaves are all owned, ascending.
+template <class Visit>
+void for_each_owned(std::span<const LeafRange> owned, LeafRange subtree, const Visit& visit) {
+  const int common = common_leaves(owned, subtree);
+  if (common == 0) return;
+  if (common == subtree.size()) return visit(subtree);
+  const int middle = subtree.begin + left_leaves(subtree.size());
+  for_each_owned(owned, {subtree.begin, middle}, visit);
+  for_each_owned(owned, {middle, subtree.end}, visit);
 }
 
 void add(float* out, const float* a, const float* b, int64_t n) {
@@ -48,8 +49,14 @@ int left_leaves(int leaves) { return int(std::bit_ceil(unsigned(leaves)) / 2); }
 
 std::vector<LeafRange> maximal_subtrees(int leaves, std::span<const LeafRange> owned) {
   std::vector<LeafRange> found;
-  collect(owned, {0, leaves}, found);
+  for_each_owned(owned, {0, leaves}, [&](LeafRange subtree) { found.push_back(subtree); });
   return found;
+}
+
+int sums_held(int leaves, LeafRange owned) {
+  int count = 0;
+  for_each_owned({&owned, 1}, {0, leaves}, [&](LeafRange) { ++count; });
+  return count;
 }
 
 TreeSum::TreeSum(LeafRange whole, std::span<const LeafRange> inputs) : inputs_(inputs.size()) {

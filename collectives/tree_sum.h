@@ -27,6 +27,9 @@ int left_leaves(int leaves);
 // The largest subtrees whose leaves all lie in `owned` (disjoint ranges in any order), ascending.
 std::vector<LeafRange> maximal_subtrees(int leaves, std::span<const LeafRange> owned);
 
+// How many those are for one range.
+int sums_held(int leaves, LeafRange owned);
+
 // The additions that turn the sums of some subtrees into the sum of the subtree they make up.
 class TreeSum {
  public:

@@ -90,34 +90,63 @@ PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedB
   return memory;
 }
 
+namespace {
+
+// Where the ranks of one node share a copy: what tells a rank from the others.
+class NodeRanks {
+ public:
+  NodeRanks(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets)
+      : batch_ranks_(settings.batch_ranks()), ranks_per_node_(settings.ranks_per_node) {
+    for (size_t i = settings.mesh.size(); i-- > 0 && settings.mesh[i].name != settings.batch_axis;)
+      stride_ *= settings.mesh[i].size;
+    int64_t elements = 0;
+    for (const PlannedBucket& bucket : buckets) elements += bucket.elements();
+    // Where there are as many ranks as leaves, all hold one arena.
+    gradients_.resize(size_t(batch_ranks_ < settings.leaves() ? batch_ranks_ : 1));
+    for (size_t i = 0; i < gradients_.size(); ++i)
+      gradients_[i] = gradient_bytes(int(i), batch_ranks_, settings.leaves(), elements);
+  }
+
+  // The first rank of its group on its node.
+  bool holds_copy(int64_t rank) const {
+    return rank / stride_ % batch_ranks_ == 0 || node(rank) != node(rank - stride_);
+  }
+  int64_t gradients(int64_t rank) const {
+    return gradients_[gradients_.size() == 1 ? 0 : size_t(rank / stride_ % batch_ranks_)];
+  }
+  PlannedMemory memory(PlannedMemory whole, int64_t rank) const {
+    whole.gradients = gradients(rank);
+    if (!holds_copy(rank)) whole.parameters = whole.slots = whole.gathered = 0;
+    return whole;
+  }
+
+ private:
+  int64_t node(int64_t rank) const { return ranks_per_node_ == 0 ? 0 : rank / ranks_per_node_; }
+  int64_t batch_ranks_, ranks_per_node_, stride_ = 1;
+  std::vector<int64_t> gradients_;  // by coordinate on the batch axis, or one for all
+};
+
+}  // namespace
+
+PlannedMemory memory_of_rank(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
+                             const StateSizes& sizes, int64_t rank) {
+  const PlannedMemory whole = memory_of(settings, buckets, sizes);
+  return settings.copies == Copies::per_rank ? whole : NodeRanks(settings, buckets).memory(whole, rank);
+}
+
 std::vector<RankClass> rank_classes(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
                                     const StateSizes& sizes) {
-  const PlannedMemory whole_copy = memory_of(settings, buckets, sizes);
-  if (settings.copies == Copies::per_rank) return {{settings.ranks(), 0, true, whole_copy}};
-
-  int64_t stride = 1, elements = 0;
-  for (size_t i = settings.mesh.size(); i-- > 0 && settings.mesh[i].name != settings.batch_axis;)
-    stride *= settings.mesh[i].size;
-  for (const PlannedBucket& bucket : buckets) elements += bucket.elements();
-  const int64_t batch_ranks = settings.batch_ranks(), ranks = settings.ranks();
-  // Where there are as many ranks as leaves, all hold one arena.
-  std::vector<int64_t> gradients(size_t(batch_ranks < settings.leaves() ? batch_ranks : 1));
-  for (size_t i = 0; i < gradients.size(); ++i)
-    gradients[i] = gradient_bytes(int(i), batch_ranks, settings.leaves(), elements);
-
-  const auto node = [&](int64_t rank) { return settings.ranks_per_node == 0 ? 0 : rank / settings.ranks_per_node; };
+  const PlannedMemory whole = memory_of(settings, buckets, sizes);
+  const int64_t ranks = settings.ranks();
+  if (settings.copies == Copies::per_rank) return {{ranks, 0, true, whole}};
+  const NodeRanks nodes(settings, buckets);
   std::map<std::pair<bool, int64_t>, RankClass> classes;
   for (int64_t rank = 0; rank < ranks; ++rank) {
-    const int64_t coordinate = rank / stride % batch_ranks;
-    const bool first_of_node = coordinate == 0 || node(rank) != node(rank - stride);
-    const int64_t bytes = gradients[gradients.size() == 1 ? 0 : size_t(coordinate)];
-    RankClass& members = classes[{first_of_node, bytes}];
+    RankClass& members = classes[{nodes.holds_copy(rank), nodes.gradients(rank)}];
     if (members.ranks++ == 0) {
       members.first_rank = rank;
-      members.node_copy = first_of_node;
-      members.memory = whole_copy;
-      members.memory.gradients = bytes;
-      if (!first_of_node) members.memory.parameters = members.memory.slots = members.memory.gathered = 0;
+      members.node_copy = nodes.holds_copy(rank);
+      members.memory = nodes.memory(whole, rank);
     }
   }
   std::vector<RankClass> result;

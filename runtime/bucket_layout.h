@@ -47,6 +47,10 @@ struct StateSizes {
 PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
                         const StateSizes& sizes);
 
+// What one rank holds.
+PlannedMemory memory_of_rank(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
+                             const StateSizes& sizes, int64_t rank);
+
 // The classes of ranks, most bytes first.
 std::vector<RankClass> rank_classes(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
                                     const StateSizes& sizes);

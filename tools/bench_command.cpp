@@ -7,6 +7,7 @@
 #include "tools/command_line.h"
 #include "tools/kernel_bench.h"
 #include "tools/op_bench.h"
+#include "tools/plan_bench.h"
 #include "tools/tape_bench.h"
 #include "tools/train_bench.h"
 #include "tools/training_run.h"
@@ -66,8 +67,10 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
     if (communicator.rank() == 0) print(options, rows);
     return;
   }
-  if (communicator.rank() != 0) return;  // tape and kernels concern one rank
-  print(options, options.what == "tape" ? bench_tape() : kernel_rows(options));
+  if (communicator.rank() != 0) return;  // tape, planner and kernels concern one rank
+  print(options, options.what == "tape"   ? bench_tape()
+                 : options.what == "plan" ? bench_planning()
+                                          : kernel_rows(options));
 }
 
 CLI::App& add_kind(CLI::App& bench, const std::string& name, const std::string& help,
@@ -90,6 +93,7 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   CLI::App& bench = *app.add_subcommand("bench", "Measure, each figure beside its roof of the same run");
   bench.require_subcommand(1);
   add_kind(bench, "tape", "What the tape adds to an op", options, chosen);
+  add_kind(bench, "plan", "What planning costs, for up to 100,000 ranks", options, chosen);
   add_kind(bench, "kernels", "Ops, memory and optimizers", options, chosen)
       .add_option("--elements", options->elements, "parameters of the optimizer rows")
       ->capture_default_str();

@@ -20,9 +20,13 @@ void add_train_command(CLI::App& app, Command& chosen);
 void add_eval_command(CLI::App& app, Command& chosen);
 void add_bench_command(CLI::App& app, Command& chosen);
 void add_explain_command(CLI::App& app, Command& chosen);
+void add_plan_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 
-// Options of train and explain that decide the plan.
+// Options of train, plan and explain that decide the plan.
 void add_plan_options(CLI::App& command, PlanOptions& options);
+// And those of plan and explain, which plan for ranks that need not exist.
+struct PlanningOptions;
+void add_planning_options(CLI::App& command, PlanningOptions& options);
 
 }  // namespace lockstep

@@ -1,35 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "runtime/plan_json.h"
 #include "runtime/plan_text.h"
 #include "tools/command_line.h"
 #include "tools/known_name.h"
-#include "tools/training_run.h"
+#include "tools/planning.h"
 
 namespace lockstep {
 namespace {
 
 struct ExplainOptions {
-  PlanOptions plan;
-  std::string path;  // empty: all variables
-  std::string mesh = "data=2";
+  PlanningOptions planning;
+  std::string path;     // empty: all variables
+  std::string why_not;  // an answer or a rule
   bool json = false;
 };
-
-// "data=8" -> 8
-int64_t data_ranks(const std::string& mesh) {
-  const std::string axis = "data=";
-  int64_t ranks = 0;
-  const char* end = mesh.data() + mesh.size();
-  const bool known = mesh.starts_with(axis);
-  const auto parsed = known ? std::from_chars(mesh.data() + axis.size(), end, ranks) : std::from_chars_result{};
-  check(known && parsed.ec == std::errc() && parsed.ptr == end && ranks >= 1 && ranks <= 1'000'000, ErrorCode::usage,
-        [&] { return str("--mesh: expected data=N with N from 1 to 1000000, got '", mesh, "'"); });
-  return ranks;
-}
 
 void check_path(const Plan& plan, const std::string& path) {
   std::vector<std::string_view> known;
@@ -38,16 +24,16 @@ void check_path(const Plan& plan, const std::string& path) {
 }
 
 void run_explain(const ExplainOptions& options, Communicator& communicator) {
-  check_plan_options(options.plan);
-  const PlannedRun run = plan_run(options.plan, ModelSettings{}, data_ranks(options.mesh));
-  if (!options.path.empty()) check_path(run.plan, options.path);
-  if (communicator.rank() != 0) return;
-  if (options.json)
-    fmt::print("{}\n", plan_to_json(run.plan));
-  else if (options.path.empty())
-    fmt::print("{}", plan_table(run.plan));
-  else
-    fmt::print("{}", explain(run.plan, options.path));
+  check(options.why_not.empty() || !options.path.empty(), ErrorCode::usage,
+        "--why-not asks about one variable: lockstep explain adam/iteration --why-not sharded");
+  const Planning planning(options.planning);
+  const Plan plan = planning.plan();
+  if (!options.path.empty()) check_path(plan, options.path);
+  const std::string text = options.json               ? plan_to_json(plan) + "\n"
+                           : options.path.empty()     ? plan_table(plan)
+                           : !options.why_not.empty() ? explain_why_not(plan, options.path, options.why_not)
+                                                      : explain(plan, options.path);
+  if (communicator.rank() == 0) fmt::print("{}", text);
 }
 
 }  // namespace
@@ -57,9 +43,9 @@ void add_explain_command(CLI::App& app, Command& chosen) {
   CLI::App& command = *app.add_subcommand(
       "explain", "Say what the planner decided for a variable, and by which rule; without a path, list all variables");
   command.add_option("path", options->path, "such as adam/iteration or dense_1/weight");
-  command.add_option("--mesh", options->mesh, "ranks to plan for")->capture_default_str();
+  command.add_option("--why-not", options->why_not, "an answer that it did not get: sharded, sum, on-tape, ...");
   command.add_flag("--json", options->json, "print the whole plan as JSON");
-  add_plan_options(command, options->plan);
+  add_planning_options(command, options->planning);
   command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_explain(*options, c); }; });
 }
 

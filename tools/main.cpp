@@ -48,6 +48,7 @@ int run_program(int argc, char** argv, Communicator& communicator) {
   Command chosen;
   add_train_command(app, chosen);
   add_eval_command(app, chosen);
+  add_plan_command(app, chosen);
   add_explain_command(app, chosen);
   add_bench_command(app, chosen);
   add_doctor_command(app, chosen);

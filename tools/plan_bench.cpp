@@ -47,7 +47,7 @@ std::vector<BenchmarkRow> bench_planning() {
   const auto plan_on = [&](int ranks, Copies copies) {
     return make_plan({.variables = variables,
                       .optimizer = *adam,
-                      .virtual_ranks = ranks,
+                      .virtual_ranks = ranks / 4,
                       .bucket_bytes = 64 << 20,
                       .distribution = model_parallel({{"data", ranks / 4}, {"model", 4}}, rules()),
                       .zero = copies == Copies::per_rank ? 1 : 0,

@@ -203,6 +203,12 @@ void Verification::time_communication() {
   }
   if (ranks_.rank() != 0) return;
   const double measured = median(plan_seconds);
+  if (median(large_seconds) <= median(small_seconds)) {
+    fmt::print("  no times: {} took {:.1f} us and {} took {:.1f} us, so something else uses the machine\n",
+               readable_bytes(small * 4), median(small_seconds) * 1e6, readable_bytes(large * 4),
+               median(large_seconds) * 1e6);
+    return;
+  }
   // A round is an all-reduce of losses, of next to no bytes, and one bucket: three times the latency of a bucket.
   LinkCost link = fit_link(CollectiveKind::reduce_scatter, batch_.size(), small * 4, median(small_seconds), large * 4,
                            median(large_seconds));

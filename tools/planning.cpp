@@ -15,10 +15,19 @@ constexpr int64_t kMostRanks = 10'000'000;
 
 bool is_file(const std::string& model) { return model.ends_with(".toml") || model.find('/') != std::string::npos; }
 
-std::vector<MeshAxis> read_mesh(const PlanningOptions& options) {
+// Without a mesh all ranks are on the batch axis; the other axes that layout rules name have one rank.
+std::vector<MeshAxis> default_mesh(int64_t ranks, const LayoutMap& layouts) {
+  std::vector<MeshAxis> mesh = {{"data", int(ranks)}};
+  for (const LayoutRule& rule : layouts.rules())
+    for (const std::string& axis : rule.layout.axes)
+      if (!axis.empty() && std::ranges::find(mesh, axis, &MeshAxis::name) == mesh.end()) mesh.push_back({axis, 1});
+  return mesh;
+}
+
+std::vector<MeshAxis> read_mesh(const PlanningOptions& options, const LayoutMap& layouts) {
   check(options.ranks >= 0 && options.ranks <= kMostRanks, ErrorCode::usage,
         [&] { return str("--ranks: expected 1 to ", kMostRanks, ", got ", options.ranks); });
-  if (options.mesh.empty()) return {{"data", int(options.ranks > 0 ? options.ranks : 2)}};
+  if (options.mesh.empty()) return default_mesh(options.ranks > 0 ? options.ranks : 2, layouts);
   std::vector<MeshAxis> mesh = parse_mesh(options.mesh);
   int64_t product = 1;
   for (const MeshAxis& axis : mesh) product *= axis.size;
@@ -72,7 +81,7 @@ Planning::Planning(const PlanningOptions& options) : options_(options) {
   read_model(options);
   for (const std::string& path : options.plan.freeze) variables_.freeze(path);
   optimizer_ = make_optimizer(options.plan.optimizer, options.plan.hyperparameters);
-  distribution_ = model_parallel(read_mesh(options), layouts_);
+  distribution_ = model_parallel(read_mesh(options, layouts_), layouts_);
   const bool own_memory = options.device == "cuda" ||
                           (options.device.empty() && (options.zero.value_or(0) > 0 || !model_ || !layouts_.empty()));
   copies_ = own_memory ? Copies::per_rank : Copies::per_node;

@@ -95,7 +95,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
                                  .width = dataset.train.width,
                                  .classes = kClasses,
                                  .dropout = float(options.plan.dropout)},
-                                communicator.size());
+                                communicator.size(), ranks_per_node(communicator));
   const std::string description = run_description(options, *planned.optimizer, planned.virtual_ranks);
   agree(communicator, options, planned, description, dataset);
 

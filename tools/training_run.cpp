@@ -10,7 +10,7 @@
 
 namespace lockstep {
 
-PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks) {
+PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks, int64_t ranks_per_node) {
   Model model = make_model(options.model, settings);
   std::vector<std::string_view> variables;
   for (const VariableDeclaration& variable : model.variables.declarations()) variables.push_back(variable.path);
@@ -24,8 +24,14 @@ PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, i
                          .ranks = ranks,
                          .reduce = reduce,
                          .virtual_ranks = virtual_ranks,
-                         .bucket_bytes = std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024))});
+                         .bucket_bytes = std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024)),
+                         .ranks_per_node = ranks_per_node});
   return {std::move(model), std::move(optimizer), reduce, virtual_ranks, std::move(plan)};
+}
+
+int64_t ranks_per_node(const Communicator& communicator) {
+  if (communicator.place().nodes == 1) return 0;
+  return std::ranges::count(communicator.node_of(), 0);
 }
 
 int default_threads(const Place& place) {

@@ -21,7 +21,12 @@ struct PlannedRun {
   int virtual_ranks;
   Plan plan;
 };
-PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks);
+// `ranks_per_node`: 0 where all ranks are on one node.
+PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks,
+                    int64_t ranks_per_node = 0);
+
+// For plan_run: the ranks of the first node where there are several nodes, otherwise 0.
+int64_t ranks_per_node(const Communicator& communicator);
 
 // The cores this rank may use, divided among the ranks that may use the same ones.
 int default_threads(const Place& place);

@@ -39,7 +39,6 @@ test_usage() {
   expect_error 2 "*--device: expected cpu or cuda, got 'foo'" "${bad[@]}" --device foo
   # Where there are GPUs, this version does not compute on them.
   expect_error 1 '*--device cuda: *; use --device cpu' "${bad[@]}" --device cuda
-  expect_error 2 "*--mesh: expected data=N with N from 1 *, got 'data=0'" "$lockstep" explain --mesh data=0
   expect_error 2 "*unknown variable 'adam/iteratoin'; did you mean 'adam/iteration'?*" "$lockstep" explain adam/iteratoin
 }
 
