@@ -184,7 +184,7 @@ Workload read_workload(const Table& table) {
 template <class Parse>
 auto parse_name(const Table& table, std::string_view key, const toml::node& value, Parse&& parse) {
   const auto name = value.value_exact<std::string>();
-  if (!name || shown(*name).size() != name->size() + 2) table.wrong_value(key, "the name of one", value);
+  if (!name || shown(*name) != "'" + *name + "'") table.wrong_value(key, "the name of one", value);
   try {
     return parse(*name);
   } catch (const Error& error) {

@@ -330,6 +330,16 @@ TEST(ShippedModels, PlanWithoutWarnings) {
   EXPECT_EQ(plan.at("adamw/iteration").layout, Layout{});
 }
 
+TEST(ShippedModels, AreReadAsTheDocumentationShowsThem) {
+  const std::string page = read_file(LOCKSTEP_SOURCE_DIR "/docs/model-files.md");
+  const std::string_view fence = "```toml\n";
+  const size_t begin = page.find(fence) + fence.size();
+  const DescribedModel model =
+      read_model_text(std::string_view(page).substr(begin, page.find("```", begin) - begin), "m");
+  EXPECT_EQ(model.variables.declarations().size(), 51u);
+  EXPECT_EQ(model.layouts.rules().size(), 2u);
+}
+
 TEST(ShippedModels, ShowWhatTheFormatCan) {
   const DescribedModel model = read_model_file(LOCKSTEP_SOURCE_DIR "/tools/models/small-classifier.toml");
   const auto adam = make_optimizer("adam");
