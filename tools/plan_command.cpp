@@ -64,8 +64,7 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
   if (options.json)
     fmt::print("{}\n", plan_to_json(plan));
   else
-    fmt::print("{}{}", planning.searches() ? planning.report() + "\n" : std::string(),
-               plan_report(planning.name(), plan, planning.profile()));
+    fmt::print("{}{}", planning.searches() ? planning.report() + "\n" : std::string(), plan_report(planning, plan));
 }
 
 }  // namespace

@@ -75,7 +75,7 @@ std::string collectives(const Plan& plan, const MachineProfile& profile) {
          });
 }
 
-std::string memory(const Plan& plan) {
+std::string memory(const Planning& planning, const Plan& plan) {
   std::string text =
       fmt::format("\nmemory per rank, in bytes\n  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {}\n", "ranks",
                   "parameters", "slots", "gradients", "scalars", "gathered", "total", "");
@@ -87,9 +87,13 @@ std::string memory(const Plan& plan) {
     text += fmt::format("  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {} ({})\n", c.ranks, m.parameters,
                         m.slots, m.gradients, m.scalars, m.gathered, m.total(), kind, readable_bytes(m.total()));
   }
-  if (plan.activation_bytes > 0)
-    text += fmt::format("  and {} B of activations for a micro-batch, by the model's figure per sample\n",
-                        plan.activation_bytes);
+  if (planning.leaf())
+    text += fmt::format(
+        "  while a leaf of {} samples runs, at the peak: activations {} B, scratch of kernels {} B (rehearsed)\n",
+        planning.leaf()->samples, planning.leaf()->memory.activations, planning.leaf()->memory.scratch);
+  else if (plan.activation_bytes > 0)
+    text += fmt::format("  while a micro-batch runs, by the model file's figure per sample: {} B of activations ({})\n",
+                        plan.activation_bytes, readable_bytes(plan.activation_bytes));
   return text;
 }
 
@@ -109,9 +113,10 @@ std::string time(const Plan& plan, const MachineProfile& profile) {
 
 }  // namespace
 
-std::string plan_report(const std::string& model, const Plan& plan, const MachineProfile& profile) {
-  std::string text = head(model, plan) + "\n" + plan_table(plan) + buckets(plan) + collectives(plan, profile) +
-                     memory(plan) + time(plan, profile);
+std::string plan_report(const Planning& planning, const Plan& plan) {
+  const MachineProfile& profile = planning.profile();
+  std::string text = head(planning.name(), plan) + "\n" + plan_table(plan) + buckets(plan) +
+                     collectives(plan, profile) + memory(planning, plan) + time(plan, profile);
   if (!plan.warnings.empty()) text += "\nwarnings\n";
   for (const std::string& warning : plan.warnings) text += "  " + warning + "\n";
   return text;

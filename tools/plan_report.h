@@ -4,12 +4,12 @@
 
 #include <string>
 
-#include "runtime/forecast.h"
-#include "runtime/plan.h"
+#include "tools/planning.h"
 
 namespace lockstep {
 
-// Variables, buckets, collectives, memory by class of ranks, time by `profile`, warnings.
-std::string plan_report(const std::string& model, const Plan& plan, const MachineProfile& profile);
+// Variables, buckets, collectives, memory by class of ranks, time by the profile, warnings of a plan that was made by
+// `planning`.
+std::string plan_report(const Planning& planning, const Plan& plan);
 
 }  // namespace lockstep

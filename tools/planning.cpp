@@ -110,6 +110,16 @@ void Planning::read_model(const PlanningOptions& options) {
 
 void Planning::read_workload(const PlanningOptions& options) {
   if (options.batch > 0) workload_.batch = options.batch;
+  if (!model_) return;
+  const int64_t parts = std::max<int64_t>(input().virtual_ranks, distribution_.size(distribution_.batch_axis)) *
+                        options.accumulation.value_or(1);
+  const int64_t samples = std::max<int64_t>(1, workload_.batch / parts);
+  const ModelSettings settings;
+  leaf_ = {samples,
+           rehearse_leaf(
+               variables_, [&](Context& context, const LeafInput& leaf) { return model_->forward(context, leaf); },
+               {{settings.height, settings.width, 1}, samples}, 1)};
+  workload_.activation_bytes_per_sample = (leaf_->memory.activations + samples - 1) / samples;
 }
 
 PlannerInput Planning::input() const {

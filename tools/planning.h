@@ -8,6 +8,7 @@
 #include <string>
 
 #include "runtime/forecast.h"
+#include "runtime/memory_rehearsal.h"
 #include "runtime/plan_search.h"
 #include "tools/models.h"
 #include "tools/train_options.h"
@@ -44,6 +45,12 @@ class Planning {
   const MachineProfile& profile() const { return profile_; }
   // Null for models from files, which cannot be run.
   const Model* model() const { return model_ ? &*model_ : nullptr; }
+  // What a leaf of the batch needs while it runs, rehearsed; of a model from a file nothing is known but its figures.
+  struct Leaf {
+    int64_t samples = 0;
+    TransientMemory memory;
+  };
+  const std::optional<Leaf>& leaf() const { return leaf_; }
   PlannerInput input() const;
   std::unique_ptr<Optimizer> optimizer() const;  // one more like the one that is planned for
   // The plan asked for, or the best one under the memory limit.
@@ -61,6 +68,7 @@ class Planning {
   std::optional<Model> model_;
   VariableTable variables_;
   Workload workload_;
+  std::optional<Leaf> leaf_;
   LayoutMap layouts_;
   std::unique_ptr<Optimizer> optimizer_;
   Distribution distribution_;
