@@ -247,7 +247,7 @@ TEST(RulesFile, RefusesWhatIsNoRule) {
       {"[layout]\n'(?=a)' = []", "plan: r.toml:2: '(?=a)' is no regular expression"},
       {"[layout]\n'a{1000}{1000}' = []", "plan: r.toml:2: 'a{1000}{1000}' is no regular expression"},
       {"[layout]\n'a' = []\n\"a\" = []", "data: r.toml:3: no TOML"},
-      {"[layout]\n'" + std::string(1'000'000, 'a') + "' = []", "has 1000000 characters; at most 4096"},
+      {"[layout]\n'" + std::string(1'000'000, 'a') + "' = []", "has 1000000 characters; at most 1000"},
   };
   for (const auto& [text, message] : cases) EXPECT_THAT(rules_refusal(text), HasSubstr(message)) << text.substr(0, 100);
 }
