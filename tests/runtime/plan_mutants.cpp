@@ -260,10 +260,10 @@ std::vector<Mutant> collective_mutants() {
           "nothing needs a collective that the plan has: reduce_scatter of f32, 512 B, each step"),
       changed(
           "a bucket is summed with every micro-batch instead of once", zero_1,
-          [](Plan& p) { collective(p, "gradients of bucket 0").phase = Phase::micro_batch; }, "comes after the step's"),
+          [](Plan& p) { collective(p, "gradients of bucket 0").phase = Phase::micro_batch; }, "micro"),
       changed(
           "gradients that are not kept are summed only in the last micro-batch", zero_2,
-          [](Plan& p) { collective(p, "gradients of bucket 0").phase = Phase::step; }, "comes after the step's"),
+          [](Plan& p) { collective(p, "gradients of bucket 0").phase = Phase::step; }, "micro"),
       changed(
           "a sum leaves out the end of a bucket", cpu_ranks,
           [](Plan& p) { collective(p, "gradients of bucket 0").bytes -= 128; },
@@ -311,7 +311,7 @@ std::vector<Mutant> collective_mutants() {
       changed(
           "the loss is summed over the ranks instead of the leaves", cpu_ranks,
           [](Plan& p) { collective(p, "loss").bytes /= 2; },
-          "nothing needs a collective that the plan has: all_reduce of f64, 64 B, each step"),
+          "nothing needs a collective that the plan has: all_reduce of f64"),
       changed(
           "statistics are broadcast with every micro-batch, as DDP's buffers", zero_1,
           [](Plan& p) {
