@@ -50,8 +50,10 @@ std::vector<Hyperparameter> OptionReader::finish() const {
     if (std::ranges::find(read_, name, &Hyperparameter::name) != read_.end()) continue;
     std::vector<std::string_view> known;
     for (const Hyperparameter& parameter : read_) known.push_back(parameter.name);
-    fail(ErrorCode::usage,
-         str(owner_, " has no hyper-parameter '", name, "'; did you mean '", nearest_name(name, known), "'?"));
+    std::string list;
+    for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
+    fail(ErrorCode::usage, str(owner_, " has no hyper-parameter '", name, "'; did you mean '",
+                               nearest_name(name, known), "'? Known are: ", list));
   }
   return read_;
 }

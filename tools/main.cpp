@@ -50,6 +50,7 @@ int run_program(int argc, char** argv, Communicator& communicator) {
   add_eval_command(app, chosen);
   add_plan_command(app, chosen);
   add_explain_command(app, chosen);
+  add_plot_command(app, chosen);
   add_bench_command(app, chosen);
   add_doctor_command(app, chosen);
   std::string command;

@@ -96,7 +96,9 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
                                  .classes = kClasses,
                                  .dropout = float(options.plan.dropout)},
                                 communicator.size(), ranks_per_node(communicator));
-  const std::string description = run_description(options, *planned.optimizer, planned.virtual_ranks);
+  std::optional<Schedule> schedule;
+  if (options.schedule) schedule = make_schedule(*options.schedule, planned.optimizer->learning_rate());
+  const std::string description = run_description(options, *planned.optimizer, schedule, planned.virtual_ranks);
   agree(communicator, options, planned, description, dataset);
 
   const int threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place());
@@ -105,9 +107,10 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, description);
   if (first)
-    fmt::print("training {} with {} on {} ranks x {} threads, {} parameters, reduce {}, {} virtual ranks\n",
+    fmt::print("training {} with {} on {} ranks x {} threads, {} parameters, reduce {}, {} virtual ranks{}\n",
                options.plan.model, options.plan.optimizer, communicator.size(), threads,
-               run.model().variables.parameter_count(), options.plan.reduce, run.virtual_ranks());
+               run.model().variables.parameter_count(), options.plan.reduce, run.virtual_ranks(),
+               schedule ? ", schedule " + schedule->text() : "");
 
   const int64_t per_epoch = steps_per_epoch(dataset.train.count, options.batch);
   const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;
@@ -124,6 +127,8 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
     const Batch& batch = loader.next();
     leaves.clear();
     for (const LeafBatch& leaf : batch.leaves) leaves.push_back(leaf_input(leaf, dataset.train));
+    // Every rank computes the rate of its own replica, from the counter: a step that was skipped is tried at its rate.
+    if (schedule) run.variables().learning_rate() = schedule->at(run.variables().iteration());
     const StepReport report = run.step().run({batch.step, batch.global_count, leaves});
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (outputs) outputs->write(report, batch, run.variables(), seconds);

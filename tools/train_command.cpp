@@ -50,6 +50,14 @@ void add_plan_options(CLI::App& command, PlanOptions& options) {
   add_hyperparameter(command, options, "--epsilon", "epsilon", "of adam and adamw");
   add_hyperparameter(command, options, "--weight-decay", "weight_decay", "decoupled, with every optimizer");
   command
+      .add_option_function<std::vector<std::string>>(
+          "--optimizer-option",
+          [&options](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) set_hyperparameter(options, "--optimizer-option", text);
+          },
+          "NAME=VALUE: any hyper-parameter of the optimizer, such as rho=0.95 (repeatable; docs/optimizers.md)")
+      ->allow_extra_args(false);
+  command
       .add_option("--virtual-ranks", options.virtual_ranks,
                   "leaves that the batch is cut into: with the same number, every number of ranks gives the same bits "
                   "(0: as many as ranks)")
@@ -72,6 +80,8 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--data", options->data, "folder of the four IDX files")->capture_default_str();
   command.add_option("--epochs", options->epochs, "passes over the training images")->capture_default_str();
   command.add_option("--steps", options->steps, "steps, instead of epochs");
+  command.add_option("--schedule", options->schedule,
+                     "of the learning rate, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)");
   command.add_option("--batch", options->batch, "global batch, over all ranks")->capture_default_str();
   command.add_option("--seed", options->seed, "of first values, shuffling and dropout")->capture_default_str();
   command.add_option("--threads", options->threads, "per rank (0: the cores it may use)")->capture_default_str();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/train_options.h"
 
+#include <charconv>
 #include <limits>
 #include <utility>
 
@@ -84,7 +85,24 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check_device_option(options.device);
 }
 
-std::string run_description(const TrainOptions& options, const Optimizer& optimizer, int64_t virtual_ranks) {
+void set_hyperparameter(PlanOptions& options, const std::string& option, const std::string& text) {
+  const size_t sign = text.find('=');
+  const char* end = text.data() + text.size();
+  double value = 0;
+  const bool named = sign != std::string::npos && sign > 0;
+  const auto [read, error] = std::from_chars(named ? text.data() + sign + 1 : end, end, value);
+  check(error == std::errc() && read == end, ErrorCode::usage,
+        [&] { return str(option, ": expected NAME=VALUE with a number, such as beta_1=0.95, got '", text, "'"); });
+  const std::string name = text.substr(0, sign);
+  const auto [given, is_new] = options.hyperparameters.emplace(name, value);
+  check(is_new, ErrorCode::usage, [&] {
+    return str(option, " ", text, ": ", name, " is ", given->second,
+               " by another option already; leave one of them out");
+  });
+}
+
+std::string run_description(const TrainOptions& options, const Optimizer& optimizer,
+                            const std::optional<Schedule>& schedule, int64_t virtual_ranks) {
   std::string text = str("model=", options.plan.model, " optimizer=", optimizer.name());
   for (const Hyperparameter& h : optimizer.hyperparameters()) {
     char value[32];
@@ -94,6 +112,7 @@ std::string run_description(const TrainOptions& options, const Optimizer& optimi
   text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
               " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
   for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);
+  if (schedule) text += str(" schedule=", schedule->text());
   return text;
 }
 

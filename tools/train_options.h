@@ -11,6 +11,7 @@
 
 #include "collectives/gradient_reducer.h"
 #include "optimizers/optimizer.h"
+#include "optimizers/schedule.h"
 #include "tools/dataset.h"
 
 namespace lockstep {
@@ -39,7 +40,8 @@ struct TrainOptions {
   int64_t threads = 0;  // 0: the cores this rank may use
   int64_t ranks = 0;    // above 0: as many ranks as threads of this process
   double timeout_seconds = 60;
-  std::string progress = "auto";  // auto | terminal | plain
+  std::optional<std::string> schedule = std::nullopt;  // text of the learning rate's; without it the rate is constant
+  std::string progress = "auto";                       // auto | terminal | plain
   std::string ledger, metrics, save;
 };
 
@@ -55,8 +57,13 @@ void check_plan_options(const PlanOptions& options);
 // Throws Error(usage) for what cannot be meant with this number of ranks.
 void check_train_options(const TrainOptions& options, int ranks);
 
+// Adds "NAME=VALUE", as given with `option`, to the hyper-parameters. Error(usage) for what is not such a text or names
+// one that has a value already.
+void set_hyperparameter(PlanOptions& options, const std::string& option, const std::string& text);
+
 // The run in words, for ledger and agreement: everything that decides the numbers, and nothing that does not (ranks,
 // threads, devices, buckets, files).
-std::string run_description(const TrainOptions& options, const Optimizer& optimizer, int64_t virtual_ranks);
+std::string run_description(const TrainOptions& options, const Optimizer& optimizer,
+                            const std::optional<Schedule>& schedule, int64_t virtual_ranks);
 
 }  // namespace lockstep

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// A curve as an SVG picture: axes with round ticks, a title, one line. Nothing but text is needed to write it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+struct PlotPoint {
+  double x, y;
+};
+
+struct Plot {
+  std::string title, x_label, y_label;
+  std::vector<PlotPoint> points;  // in the order in which the line joins them
+};
+
+// A whole SVG document. The y axis begins at zero where nothing is below it. Throws Error(numbers) for points that are
+// not finite (or above 1e300), and where there is none.
+std::string svg_plot(const Plot& plot);
+
+// Neighbouring multiples of 1, 2 or 5 times a power of ten, with at most `most` (from 2) gaps between them: the first
+// is not above `lowest`, the last not below `highest`, but for rounding. Needs lowest < highest.
+std::vector<double> round_ticks(double lowest, double highest, int most);
+
+}  // namespace lockstep
