@@ -86,27 +86,37 @@ float* BucketSum::result(const Arenas& arenas) const {
   return arenas.at(place_.nodes == 1 ? place_.local_rank : 0, 0);
 }
 
-void BucketSum::run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const {
-  if (place_.nodes == 1) {
-    const Range slice = owned(bucket);
-    add_up(partials_[0], arenas, slice, result(arenas) + slice.begin, threads);
-  } else if (place_.local_rank < lanes_) {
-    const Range lane = part_of(bucket.size(), place_.local_rank, lanes_, kGrain);
-    run_across_nodes(comm, arenas, shifted(lane, bucket.begin), threads);
-  }
+// With several nodes, what the ranks of one local rank, one on each node, do together.
+Range BucketSum::lane(Range bucket) const {
+  if (place_.local_rank >= lanes_) return {bucket.begin, bucket.begin};
+  return shifted(part_of(bucket.size(), place_.local_rank, lanes_, kGrain), bucket.begin);
 }
 
-void BucketSum::add_up(const Partial& partial, const Arenas& arenas, Range elements, float* out, int threads) const {
+Range BucketSum::part_of_node(Range lane, int node) const {
+  return shifted(part_of(lane.size(), node, place_.nodes, kGrain), lane.begin);
+}
+
+Range BucketSum::summed(Range bucket) const {
+  return place_.nodes == 1 ? owned(bucket) : part_of_node(lane(bucket), place_.node);
+}
+
+bool BucketSum::run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const {
+  if (place_.nodes > 1) return place_.local_rank >= lanes_ || run_across_nodes(comm, arenas, lane(bucket), threads);
+  const Range slice = owned(bucket);
+  return partials_[0].sum.run_and_look(result(arenas) + slice.begin, inputs_of(partials_[0], arenas, slice),
+                                       slice.size(), threads);
+}
+
+std::vector<const float*> BucketSum::inputs_of(const Partial& partial, const Arenas& arenas, Range elements) const {
   std::vector<const float*> inputs;
   for (const Held& held : partial.held) inputs.push_back(arenas.at(held.local_rank, held.arena) + elements.begin);
-  partial.sum.run(out, inputs, elements.size(), threads);
+  return inputs;
 }
 
 // The slice is cut into one part per node. Every node sends the sums of its subtrees to the node of each part, which
 // finishes the tree there and hands the result to all.
-void BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const {
-  const auto part = [&](int node) { return shifted(part_of(slice.size(), node, place_.nodes, kGrain), slice.begin); };
-  const Range mine = part(place_.node);
+bool BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const {
+  const Range mine = part_of_node(slice, place_.node);
   float* sums = result(arenas);
   std::vector<Outgoing> sends, sums_out;
   std::vector<Incoming> receives, sums_in;
@@ -114,11 +124,12 @@ void BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range
   std::vector<const float*> inputs;
   for (int node = 0; node < place_.nodes; ++node) {
     const auto& [subtrees, peer] = nodes_[size_t(node)];
-    const Range theirs = part(node);
+    const Range theirs = part_of_node(slice, node);
     std::vector<float>& out = letters_out[size_t(node)];
     out.resize(partials_.size() * size_t(theirs.size()));
     for (size_t k = 0; k < partials_.size(); ++k)
-      add_up(partials_[k], arenas, theirs, out.data() + int64_t(k) * theirs.size(), threads);
+      partials_[k].sum.run(out.data() + int64_t(k) * theirs.size(), inputs_of(partials_[k], arenas, theirs),
+                           theirs.size(), threads);
     std::vector<float>& in = node == place_.node ? out : letters_in[size_t(node)];
     in.resize(subtrees.size() * size_t(mine.size()));
     for (size_t k = 0; k < subtrees.size(); ++k) inputs.push_back(in.data() + int64_t(k) * mine.size());
@@ -129,8 +140,9 @@ void BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range
     sums_in.push_back({peer, sums + theirs.begin, theirs.size() * int64_t(sizeof(float))});
   }
   comm.exchange(sends, receives);
-  across_[0].run(sums + mine.begin, inputs, mine.size(), threads);
+  const bool finite = across_[0].run_and_look(sums + mine.begin, inputs, mine.size(), threads);
   comm.exchange(sums_out, sums_in);
+  return finite;
 }
 
 }  // namespace lockstep

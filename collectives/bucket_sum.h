@@ -55,7 +55,10 @@ class BucketSum {
   Range owned(Range bucket) const;
   // Sums a bucket whose arenas are final on all ranks of this node. With one node, the owned elements are then done;
   // with several, all ranks call this for the same buckets in the same order and meet before they look at the sums.
-  void run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const;
+  // Returns whether the sums of summed() are finite.
+  bool run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const;
+  // The elements of a bucket that this rank adds up to the end: every element has one such rank, on whatever node.
+  Range summed(Range bucket) const;
   // The arena in which run() leaves the sum.
   float* result(const Arenas& arenas) const;
 
@@ -72,8 +75,10 @@ class BucketSum {
     std::vector<LeafRange> subtrees;
     int peer;  // the rank there with the lane of this rank
   };
-  void run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const;
-  void add_up(const Partial& partial, const Arenas& arenas, Range elements, float* out, int threads) const;
+  Range lane(Range bucket) const;
+  Range part_of_node(Range lane, int node) const;
+  bool run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const;
+  std::vector<const float*> inputs_of(const Partial& partial, const Arenas& arenas, Range elements) const;
 
   Place place_;
   std::vector<Node> nodes_;

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "collectives/bucket_sum.h"
+#include "collectives/finite.h"
 #include "collectives/node_group.h"
 
 namespace lockstep {
@@ -71,7 +72,11 @@ struct GradientReducer::State {
   void begin_step();
   void expect_full(std::string_view caller) const;
   void publish(int threads);
-  void sum_bucket(size_t bucket, Stream& compute);
+  bool sum_bucket(size_t bucket, Stream& compute);
+  Slice slice(Range range) const {
+    return {range.begin, range.end, {sums() + range.begin, DType::f32, DeviceKind::cpu, Shape{range.size()}}};
+  }
+  float* sums() const { return mode == ReduceMode::mpi ? arenas.at(local_rank(), 0) : sum.result(arenas); }
 
   Communicator& comm;
   std::vector<GradientBucket> buckets;
@@ -87,6 +92,7 @@ struct GradientReducer::State {
   size_t filled = 0;           // buckets of the current leaf that are final, in plan order
   uint64_t filled_before = 0;  // buckets of all steps before this one
   bool in_step = false;
+  bool finite = true;  // all sums of this rank
 };
 
 // No rank writes into arenas that another may still read: the step before must be over on all ranks of the node.
@@ -115,17 +121,18 @@ void GradientReducer::State::publish(int threads) {
   progress(local_rank()).buckets.store(filled_before + filled, std::memory_order_release);
 }
 
-void GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
+bool GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
   const uint64_t target = filled_before + bucket + 1;
   comm.node().wait_for_all(labels[bucket],
                            [&](int i) { return progress(i).buckets.load(std::memory_order_acquire) >= target; });
   if (mode == ReduceMode::mpi) {
     float* whole = arenas.at(local_rank(), 0) + range(bucket).begin;
     comm.vendor_all_reduce({whole, DType::f32, DeviceKind::cpu, Shape{range(bucket).size()}}, ReduceOp::sum);
-  } else {
-    comm.record_collective("reduce_scatter", DType::f32, range(bucket).size() * int64_t(sizeof(float)));
-    sum.run(comm, arenas, range(bucket), compute.threads());
+    const Range mine = sum.summed(range(bucket));
+    return all_finite(sums() + mine.begin, mine.size());
   }
+  comm.record_collective("reduce_scatter", DType::f32, range(bucket).size() * int64_t(sizeof(float)));
+  return sum.run(comm, arenas, range(bucket), compute.threads());
 }
 
 GradientReducer::GradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
@@ -191,7 +198,8 @@ void GradientReducer::wait(Stream& compute) {
                " has not begun");
   });
   s.expect_full("wait");
-  for (size_t b = 0; b < s.buckets.size(); ++b) s.sum_bucket(b, compute);
+  s.finite = true;
+  for (size_t b = 0; b < s.buckets.size(); ++b) s.finite &= s.sum_bucket(b, compute);
   if (s.comm.place().nodes > 1 && s.mode != ReduceMode::mpi) s.comm.node().barrier();
   s.filled_before += s.buckets.size();
   s.filled = 0;
@@ -201,9 +209,14 @@ void GradientReducer::wait(Stream& compute) {
 
 GradientReducer::Slice GradientReducer::owned(size_t bucket) const {
   const State& s = *state_;
-  const Range own = s.sum.owned(s.range(bucket));
-  float* sums = s.mode == ReduceMode::mpi ? s.arenas.at(s.local_rank(), 0) : s.sum.result(s.arenas);
-  return {own.begin, own.end, {sums + own.begin, DType::f32, DeviceKind::cpu, Shape{own.size()}}};
+  return s.slice(s.sum.owned(s.range(bucket)));
+}
+
+bool GradientReducer::sums_are_finite() const { return state_->finite; }
+
+GradientReducer::Slice GradientReducer::summed(size_t bucket) const {
+  const State& s = *state_;
+  return s.slice(s.sum.summed(s.range(bucket)));
 }
 
 }  // namespace lockstep

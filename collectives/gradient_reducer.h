@@ -63,6 +63,11 @@ class GradientReducer {
     View sum;                    // [end - begin]
   };
   Slice owned(size_t bucket) const;
+
+  // Whether all sums that this rank added up itself are finite, known from adding them. Valid like owned().
+  bool sums_are_finite() const;
+  // Which those are in `bucket`: every element has one rank that added it up.
+  Slice summed(size_t bucket) const;
   size_t buckets() const;
 
   // Makes writes of this rank to node-shared memory (updated parameters) visible to the ranks of its node, and waits

@@ -2,8 +2,10 @@
 #include "collectives/tree_sum.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 
+#include "collectives/finite.h"
 #include "kernels/device/check.h"
 #include "kernels/parallel.h"
 
@@ -36,6 +38,19 @@ void for_each_owned(std::span<const LeafRange> owned, LeafRange subtree, const V
 void add(float* out, const float* a, const float* b, int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] = a[i] + b[i];
+}
+
+// f(begin, n) for blocks that cover [0, n).
+template <class F>
+void for_each_block(int64_t n, int threads, const F& f) {
+  const auto range = [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += kBlock) f(begin, std::min(kBlock, end - begin));
+  };
+  if (n < cpu::kParallelElements) {
+    range(0, n);
+  } else {
+    cpu::parallel_ranges(threads, n, kBlock, range);
+  }
 }
 
 }  // namespace
@@ -81,15 +96,18 @@ void TreeSum::plan(LeafRange subtree, std::span<const LeafRange> inputs, int dep
 }
 
 void TreeSum::run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const {
-  if (program_.size() == 1 && inputs[0] == out) return;
-  const auto run_range = [&](int64_t begin, int64_t end) {
-    for (; begin < end; begin += kBlock) run_block(out, inputs, begin, std::min(kBlock, end - begin));
-  };
-  if (n < cpu::kParallelElements) {
-    run_range(0, n);
-  } else {
-    cpu::parallel_ranges(threads, n, kBlock, run_range);
-  }
+  if (nothing_to_add(out, inputs)) return;
+  for_each_block(n, threads, [&](int64_t begin, int64_t size) { run_block(out, inputs, begin, size); });
+}
+
+bool TreeSum::run_and_look(float* out, std::span<const float* const> inputs, int64_t n, int threads) const {
+  const bool adds = !nothing_to_add(out, inputs);
+  std::atomic<bool> finite = true;
+  for_each_block(n, threads, [&](int64_t begin, int64_t size) {
+    if (adds) run_block(out, inputs, begin, size);
+    if (!all_finite(out + begin, size)) finite.store(false, std::memory_order_relaxed);
+  });
+  return finite;
 }
 
 void TreeSum::run_block(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const {

@@ -40,9 +40,15 @@ class TreeSum {
   // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. With a single input that is
   // `out`, nothing happens.
   void run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;
+  // The same, and returns whether all of out is finite: it looks while the sums are in the first-level cache. Only with
+  // a single input that is `out` does this read memory that nothing else reads.
+  bool run_and_look(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;
 
  private:
   static constexpr int kAdd = -1;
+  bool nothing_to_add(const float* out, std::span<const float* const> inputs) const {
+    return program_.size() == 1 && inputs[0] == out;
+  }
   void plan(LeafRange subtree, std::span<const LeafRange> inputs, int depth);
   void run_block(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const;
 

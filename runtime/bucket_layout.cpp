@@ -163,6 +163,8 @@ int64_t activation_bytes(const PlanSettings& settings) {
   return samples * work.activation_bytes_per_sample / (settings.ranks() / settings.batch_ranks());
 }
 
+int64_t verdict_cells(int64_t leaves, int64_t ranks) { return 2 * leaves + ranks; }
+
 std::string_view to_string(CollectiveKind kind) {
   switch (kind) {
     case CollectiveKind::all_reduce:
@@ -212,8 +214,6 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
   const MeshAxis& batch = find_axis(settings, settings.batch_axis);
   visit_micro_batch(settings, buckets, batch, visit);
   if (batch.size == 1) return;  // one rank has nobody to ask
-  visit({CollectiveKind::all_reduce, DType::f64, &batch, 2 * settings.leaves() * size_of(DType::f64), Phase::step, -1,
-         "loss and right answers of every leaf"});
   // On CPU ranks every rank sums its slice of the arenas that all can read; others receive the sum or their part.
   const bool scatters =
       settings.zero >= 1 || (settings.copies == Copies::per_node && settings.reduce != ReduceMode::mpi);
@@ -226,6 +226,10 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
   };
   if (settings.zero <= 1)
     each(scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce, false, "gradients");
+  // After the sums, so that what each rank has seen of them goes along.
+  visit({CollectiveKind::all_reduce, DType::f64, &batch,
+         verdict_cells(settings.leaves(), settings.batch_ranks()) * size_of(DType::f64), Phase::step, -1,
+         "loss and right answers of every leaf, verdict of every rank"});
   if (settings.zero == 1 || settings.zero == 2) each(CollectiveKind::all_gather, true, "updated parameters");
 }
 

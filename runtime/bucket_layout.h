@@ -58,6 +58,10 @@ std::vector<RankClass> rank_classes(const PlanSettings& settings, const std::vec
 // Bytes of activations that a micro-batch keeps in one rank, at most.
 int64_t activation_bytes(const PlanSettings& settings);
 
+// Numbers that ranks exchange before an update: loss and right answers by leaf, then by rank whether gradients are
+// finite.
+int64_t verdict_cells(int64_t leaves, int64_t ranks);
+
 enum class CollectiveKind : uint8_t { all_reduce, reduce_scatter, all_gather };
 std::string_view to_string(CollectiveKind kind);
 

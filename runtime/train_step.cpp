@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/train_step.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <utility>
 
+#include "collectives/finite.h"
 #include "collectives/tree_sum.h"
 #include "kernels/pointwise.h"
 #include "kernels/reduction.h"
+#include "runtime/bucket_layout.h"
 
 namespace lockstep {
 namespace {
@@ -62,7 +65,7 @@ TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const
       reducer_(communicator, reducer_buckets(variables.plan()), variables.plan().arena_elements, mode,
                variables.plan().settings.virtual_ranks),
       leaves_(mode == ReduceMode::tree ? variables.plan().settings.virtual_ranks : communicator.size()),
-      results_(size_t(2 * leaves_)) {
+      results_(size_t(verdict_cells(leaves_, communicator.size()))) {
   pool_.enter(Purpose::gradients, reducer_.shared_bytes());
 }
 
@@ -76,12 +79,17 @@ StepReport TrainStep::run(const StepInput& input) {
   if (input.leaves.empty()) reducer_.no_leaves();
   report.compute_seconds += watch.lap();
 
-  // The loss comes first: where it is not finite, nothing is updated.
-  report.loss = exchange_results(input, report);
   reducer_.wait(stream_);
+  exchange_results(report);
+  report.loss /= float(input.global_count);
   report.communication_seconds += watch.lap();
 
-  update();
+  // Both verdicts are over all ranks, so all take the same way from here.
+  check_loss(input, report.loss);
+  if (report.skipped)
+    clear_gradients();
+  else
+    update();
   report.compute_seconds += watch.lap();
   reducer_.node_barrier();
   report.communication_seconds += watch.lap();
@@ -128,7 +136,26 @@ void TrainStep::watch_variables(const View& arena) {
   }
 }
 
-float TrainStep::exchange_results(const StepInput& input, StepReport& report) {
+// The first variable of the plan with a sum that is not finite among those this rank added up, or -1. Sums are looked
+// at a second time only after adding them has shown that there is one.
+int32_t TrainStep::first_not_finite() const {
+  if (reducer_.sums_are_finite()) return -1;
+  const Plan& plan = variables_.plan();
+  for (size_t v = 0; v < plan.variables.size(); ++v) {
+    const PlannedVariable& variable = plan.variables[v];
+    if (!variable.in_gradient_sync) continue;
+    const GradientReducer::Slice summed = reducer_.summed(size_t(variable.bucket));
+    const int64_t begin = std::max(summed.begin, variable.offset);
+    const int64_t end = std::min(summed.end, variable.offset + variable.shape.size());
+    if (begin < end && !all_finite(data<float>(ConstView(summed.sum)) + (begin - summed.begin), end - begin))
+      return int32_t(v);
+  }
+  return -1;
+}
+
+void TrainStep::exchange_results(StepReport& report) {
+  const auto verdicts = std::span(results_).subspan(size_t(2 * leaves_));
+  verdicts[size_t(communicator_.rank())] = double(1 + first_not_finite());
   // Each cell has one rank that writes it and zeros elsewhere: the sum is exact in any order.
   const View cells{results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}};
   communicator_.all_reduce(cells, ReduceOp::sum, stream_).wait(stream_);
@@ -138,13 +165,20 @@ float TrainStep::exchange_results(const StepInput& input, StepReport& report) {
     losses.push_back(float(results_[size_t(2 * leaf)]));
     correct += results_[size_t(2 * leaf + 1)];
   }
-  const float loss = tree_sum_values(losses) / float(input.global_count);
+  report.loss = tree_sum_values(losses);
   report.correct = int64_t(correct);
+  double first = 0;
+  for (const double verdict : verdicts)
+    if (verdict > 0 && (first == 0 || verdict < first)) first = verdict;
+  report.skipped = first > 0;
+  if (report.skipped) report.not_finite = variables_.plan().variables[size_t(first) - 1].path;
+}
+
+void TrainStep::check_loss(const StepInput& input, float loss) const {
   check(std::isfinite(loss), ErrorCode::numbers, [&] {
     return str("the loss is ", loss, " at step ", input.step, ", so training stopped before the update; lower the ",
                "learning rate (now ", variables_.learning_rate(), ") or look at the data of this step");
   });
-  return loss;
 }
 
 void TrainStep::update() {
@@ -161,6 +195,11 @@ void TrainStep::update() {
   }
   // Once per committed step: not per leaf, bucket or rank.
   variables_.iteration() = step;
+}
+
+void TrainStep::clear_gradients() {
+  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket)
+    launch(stream_, Fill{reducer_.owned(bucket).sum, 0.0f});
 }
 
 }  // namespace lockstep

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "collectives/communicator.h"
@@ -41,6 +42,9 @@ using Forward = std::function<SampleResults(Context&, const LeafInput&)>;
 struct StepReport {
   float loss = 0;       // mean over the global batch, equal bits on every rank
   int64_t correct = 0;  // right answers of the global batch
+  // Whether some gradient was not finite, so that no rank has updated anything, and the first variable it belongs to.
+  bool skipped = false;
+  std::string_view not_finite;
   double compute_seconds = 0;
   double communication_seconds = 0;  // waiting for and summing with other ranks; nothing of it is hidden on CPU ranks
 };
@@ -56,7 +60,8 @@ class TrainStep {
   int first_leaf() const { return reducer_.first_leaf(); }
   int last_leaf() const { return reducer_.last_leaf(); }
 
-  // Collective. Throws Error(numbers) on every rank when the loss is not finite; no variable has changed then.
+  // Collective. A step whose gradient is not finite after the sums is skipped by all ranks: nothing changes, not even
+  // the counter. Throws Error(numbers) on every rank when the loss is not finite; no variable has changed then.
   StepReport run(const StepInput& input);
 
   // Variables that got no gradient in the last step, as indices of the plan.
@@ -65,8 +70,11 @@ class TrainStep {
  private:
   void run_leaf(const StepInput& input, const LeafInput& leaf);
   void watch_variables(const View& arena);
-  float exchange_results(const StepInput& input, StepReport& report);
+  int32_t first_not_finite() const;
+  void exchange_results(StepReport& report);
+  void check_loss(const StepInput& input, float loss) const;
   void update();
+  void clear_gradients();
 
   Communicator& communicator_;
   VariableStore& variables_;
@@ -77,8 +85,9 @@ class TrainStep {
   uint64_t seed_;
   Tape tape_;
   GradientReducer reducer_;
-  int leaves_;                   // of the whole batch
-  std::vector<double> results_;  // per leaf: loss, right answers
+  int leaves_;  // of the whole batch
+  // By leaf: loss, right answers; then by rank: one plus its first variable with a gradient that is not finite, or 0.
+  std::vector<double> results_;
   StepScalars scalars_;
 };
 

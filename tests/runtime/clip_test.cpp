@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a step does with gradients before the update: it skips those that are not finite, on all ranks.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "collectives/finite.h"
+#include "collectives/tree_sum.h"
+#include "kernels/pointwise.h"
+#include "runtime/ledger.h"
+#include "runtime/planner.h"
+#include "runtime/train_step.h"
+#include "tests/support/ranks.h"
+
+namespace lockstep {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN(),
+                kMost = std::numeric_limits<float>::max();
+constexpr int kLeaves = 8;
+constexpr const char* kPaths[] = {"big", "empty", "one", "scalar", "small"};
+
+// An element of a leaf's gradient.
+struct Place {
+  int64_t step;
+  int leaf;  // -1: any
+  int variable;
+  int64_t element;
+  bool operator==(const Place& other) const {
+    return step == other.step && (leaf < 0 || leaf == other.leaf) && variable == other.variable &&
+           element == other.element;
+  }
+};
+struct Poison {
+  Place place;
+  float value;
+};
+
+// A model whose gradients are what the test says, whatever its values are.
+struct GivenGradients {
+  VariableTable variables;
+  std::vector<Variable> trained;
+  std::vector<Poison> poison;
+
+  explicit GivenGradients(std::vector<Poison> bad = {}) : poison(std::move(bad)) {
+    variables.declare({"frozen", {3}, DType::f32, Role::frozen_parameter, Initializer::constant(2), {}});
+    const Shape shapes[] = {{2, 5003}, {0}, {1}, {}, {37}};
+    for (int v = 0; v < 5; ++v)
+      trained.push_back(variables.parameter(kPaths[v], shapes[v], Initializer::constant(float(v))));
+  }
+
+  float gradient(const Place& place) const {
+    for (const Poison& bad : poison)
+      if (bad.place == place) return bad.value;
+    const int64_t mixed = (place.step * 31 + place.leaf * 17 + place.variable * 7 + place.element * 13) % 101;
+    return (float(mixed) - 50) * std::exp2(-float(place.variable));
+  }
+
+  SampleResults forward(Context& context, const LeafInput& leaf) const {
+    const int64_t step = context.random().step;
+    Tensor loss = context.empty({1}), correct = context.empty({1});
+    context.launch(Fill{loss, float(1 + leaf.leaf)});
+    context.launch(Fill{correct, 1});
+    const auto at = [&](size_t v) { return context.value(trained[v]).position(); };
+    Call(context).record("given gradients", {at(0), at(1), at(2), at(3), at(4)}, loss,
+                         [this, step, number = leaf.leaf](Context&, Gradients& grad) {
+                           for (int v = 0; v < 5; ++v) {
+                             const View out = grad.in(v);
+                             for (int64_t i = 0; i < out.size(); ++i)
+                               data<float>(out)[i] = gradient({step, number, v, i});
+                           }
+                         });
+    return {loss, correct};
+  }
+};
+
+struct Setting {
+  std::string optimizer = "nadam";  // which has a scalar of its own besides the counter
+  ReduceMode mode = ReduceMode::tree;
+  int64_t bucket_bytes = 1;
+  int64_t steps = 5;
+  int threads = 1;
+};
+
+// What a rank knows after a step.
+struct AfterStep {
+  std::string state;  // hashes of every byte that the optimizer owns
+  bool skipped;
+  std::string not_finite;
+  int64_t counter;
+  bool operator==(const AfterStep&) const = default;
+};
+
+// Takes the steps and tells after each what this rank sees.
+std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& setting, Communicator& ranks) {
+  const auto optimizer = make_optimizer(setting.optimizer, {{"learning_rate", 1e-3}});
+  const Plan plan = make_plan({.variables = model.variables,
+                               .optimizer = *optimizer,
+                               .ranks = ranks.size(),
+                               .reduce = setting.mode,
+                               .virtual_ranks = kLeaves,
+                               .bucket_bytes = setting.bucket_bytes});
+  Stream stream = Stream::cpu(setting.threads);
+  Pool pool(stream.device());
+  VariableStore store(plan, model.variables, *optimizer, ranks, pool, 1);
+  TrainStep step(
+      ranks, store, *optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); }, setting.mode,
+      stream, pool, 1);
+  const float input = 1;
+  const int32_t label = 0;
+  const int64_t id = 0;
+  std::vector<LeafInput> leaves;
+  for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
+    leaves.push_back({leaf,
+                      {&input, DType::f32, DeviceKind::cpu, {1}},
+                      {&label, DType::i32, DeviceKind::cpu, {1}},
+                      {&id, DType::i64, DeviceKind::cpu, {1}}});
+  std::vector<AfterStep> seen;
+  for (int64_t s = 0; s < setting.steps; ++s) {
+    const StepReport report = step.run({s, plan.settings.leaves(), leaves});
+    seen.push_back({ledger_line(0, 0, store, 0), report.skipped, std::string(report.not_finite), store.iteration()});
+  }
+  ranks.barrier();
+  return seen;
+}
+
+std::vector<AfterStep> on_one_rank(const GivenGradients& model, const Setting& setting) {
+  std::vector<AfterStep> seen;
+  run_ranks(1, [&](Communicator& ranks) { seen = take_steps(model, setting, ranks); });
+  return seen;
+}
+
+// Step 2 of 5 is bad: every rank of every group skips it, names `path`, keeps every byte, and goes on.
+void expect_skip(const std::vector<Poison>& poison, const std::string& path, const Setting& setting) {
+  const GivenGradients model(poison);
+  const std::vector<AfterStep> one = on_one_rank(model, setting);
+  on_every_group([&](Communicator& ranks) {
+    const std::vector<AfterStep> seen = take_steps(model, setting, ranks);
+    for (size_t s = 0; s < seen.size(); ++s) {
+      EXPECT_EQ(seen[s].skipped, s == 2) << "step " << s;
+      EXPECT_EQ(seen[s].not_finite, s == 2 ? path : "");
+      EXPECT_EQ(seen[s].counter, int64_t(s < 2 ? s + 1 : s));
+      EXPECT_EQ(s > 0 && seen[s].state == seen[s - 1].state, s == 2) << "step " << s;
+      EXPECT_TRUE(setting.mode == ReduceMode::fast || seen[s].state == one[s].state) << "step " << s;
+    }
+  });
+}
+
+TEST(NonFiniteGradient, OnOneRankMakesAllRanksSkipTheStep) {
+  for (const float bad : {kNan, kInf, -kInf})
+    for (const int leaf : {0, 5, 7}) {
+      SCOPED_TRACE(str(bad, " in leaf ", leaf));
+      expect_skip({{{2, leaf, 0, 4096 + leaf * 700}, bad}}, "big", {});
+    }
+}
+
+TEST(NonFiniteGradient, IsSeenInVariablesOfOneElementWhateverBucketsHoldThem) {
+  for (const int64_t bucket_bytes : {1, 1 << 20})
+    for (const int variable : {2, 3}) {
+      SCOPED_TRACE(str(kPaths[variable], " in buckets of ", bucket_bytes, " B"));
+      expect_skip({{{2, 3, variable, 0}, kInf}}, kPaths[variable], {.bucket_bytes = bucket_bytes});
+    }
+}
+
+TEST(NonFiniteGradient, IsNamedByTheOrderOfThePlanAndNotOfRanksOrBuckets) {
+  expect_skip({{{2, 0, 4, 36}, kNan}, {{2, 7, 3, 0}, kInf}}, "scalar", {});
+  expect_skip({{{2, 7, 4, 0}, kNan}, {{2, 0, 0, 10005}, kInf}}, "big", {.bucket_bytes = 1 << 20});
+}
+
+TEST(NonFiniteGradient, IsFoundInSumsOfFiniteLeaves) { expect_skip({{{2, -1, 4, 7}, kMost}}, "small", {}); }
+
+TEST(NonFiniteGradient, IsFoundWhereInfinitiesOfTwoRanksCancel) {
+  expect_skip({{{2, 1, 0, 9}, kInf}, {{2, 6, 0, 9}, -kInf}}, "big", {});
+}
+
+TEST(NonFiniteGradient, IsSkippedInFastModeToo) {
+  expect_skip({{{2, 0, 0, 77}, kNan}}, "big", {.mode = ReduceMode::fast, .threads = 2});
+}
+
+TEST(NonFiniteGradient, LeavesTheStateOfARunThatNeverSawIt) {
+  // The last of four steps is bad: what is left is the state after three.
+  for (const std::string_view name : optimizer_names()) {
+    Setting setting{.optimizer = std::string(name), .steps = 4};
+    const std::vector<AfterStep> skipped = on_one_rank(GivenGradients({{{3, 2, 4, 1}, kNan}}), setting);
+    setting.steps = 3;
+    const std::vector<AfterStep> shorter = on_one_rank(GivenGradients(), setting);
+    EXPECT_TRUE(skipped[3].skipped);
+    EXPECT_EQ(skipped[3].state, shorter[2].state) << name;
+  }
+}
+
+TEST(AllFinite, TellsInfinitiesAndNansFromEveryOtherNumber) {
+  const float finite[] = {0.0f, -0.0f, 1.0f, kMost, -kMost, 1e-45f, -1e-45f, std::numeric_limits<float>::min()};
+  for (const int64_t n : {0, 1, 7, 8, 9, 31, 32, 33, 100}) {
+    std::vector<float> values(size_t(n), 1.0f);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = finite[i % 8];
+    EXPECT_TRUE(all_finite(values.data(), n));
+    for (float& value : values)
+      for (const float bad : {kInf, -kInf, kNan, -kNan}) {
+        const float good = std::exchange(value, bad);
+        EXPECT_FALSE(all_finite(values.data(), n)) << bad << " at " << &value - values.data() << " of " << n;
+        value = good;
+      }
+  }
+}
+
+TEST(TreeSum, LooksAtEveryBlockItAddsOnAnyNumberOfThreads) {
+  constexpr int64_t kElements = 70'001;
+  const LeafRange halves[] = {{0, 1}, {1, 2}};
+  const TreeSum sum({0, 2}, halves);
+  std::vector<float> a(kElements, 1), b(kElements, 2), out(kElements), expected(kElements);
+  const float* inputs[] = {a.data(), b.data()};
+  sum.run(expected.data(), inputs, kElements, 1);
+  for (const int threads : {1, 3}) {
+    EXPECT_TRUE(sum.run_and_look(out.data(), inputs, kElements, threads));
+    EXPECT_EQ(out, expected);
+    for (const int64_t place : {int64_t(0), int64_t(1023), int64_t(1024), int64_t(40'000), kElements - 1}) {
+      b[size_t(place)] = kNan;
+      EXPECT_FALSE(sum.run_and_look(out.data(), inputs, kElements, threads)) << place;
+      b[size_t(place)] = 2;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lockstep
