@@ -332,6 +332,7 @@ TEST(HostilePlan, IsRefusedWhateverItHolds) {
       {with("\"optimizer\": \"adam\"", "\"optimizer\": \"\xed\xa0\x80\""), "is no JSON"},
       {with("\"optimizer\": \"adam\"", "\"optimizer\": \"\\u0000\""),
        "a text without control characters, got \"\\u0000\""},
+      {with("\"hash\": \"", "\"hash\": \"0"), "p.json.hash: expected "},
       {with("\"pattern\": \"w\"", "\"pattern\": \"(\""), "plan: p.json: '(' is no regular expression"},
       {with("\"pattern\": \"w\"", "\"pattern\": \".*a.{400}\""), "would make matching slow"},
       {with("\"axis\": \"model\"", "\"axis\": \"data\""), "plan: p.json: mesh 'data=2,data=2' has two axes"},
