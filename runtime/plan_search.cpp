@@ -11,6 +11,8 @@
 namespace lockstep {
 namespace {
 
+constexpr size_t kMostMeshes = 10'000;
+
 // What of a model decides sizes: planned once, cut anew for every mesh.
 struct SizedVariable {
   std::string path;
@@ -186,17 +188,44 @@ std::string more_ranks(const PlannerInput& input, SearchSpace space, int64_t lim
 
 }  // namespace
 
-std::vector<std::vector<MeshAxis>> mesh_factorisations(int64_t ranks, const std::vector<std::string>& axes) {
-  if (axes.empty()) return {};
-  if (axes.size() == 1) return {{{axes[0], int(ranks)}}};
-  std::vector<std::vector<MeshAxis>> all;
-  for (int64_t size = 1; size <= ranks; ++size) {
-    if (ranks % size != 0) continue;
-    for (std::vector<MeshAxis>& rest : mesh_factorisations(ranks / size, {axes.begin() + 1, axes.end()})) {
-      rest.insert(rest.begin(), {axes[0], int(size)});
-      all.push_back(std::move(rest));
-    }
+namespace {
+
+std::vector<int64_t> divisors(int64_t n) {
+  std::vector<int64_t> low, high;
+  for (int64_t i = 1; i * i <= n; ++i) {
+    if (n % i != 0) continue;
+    low.push_back(i);
+    if (i != n / i) high.push_back(n / i);
   }
+  low.insert(low.end(), high.rbegin(), high.rend());
+  return low;
+}
+
+void factorise(int64_t ranks, std::span<const std::string> axes, std::vector<MeshAxis>& mesh,
+               std::vector<std::vector<MeshAxis>>& all) {
+  if (axes.size() == 1) {
+    check(all.size() < kMostMeshes, ErrorCode::usage, [&] {
+      return str("there are more than ", kMostMeshes, " ways to cut the ranks into ", mesh.size() + 1,
+                 " axes; search over fewer axes");
+    });
+    mesh.push_back({axes[0], int(ranks)});
+    all.push_back(mesh);
+    mesh.pop_back();
+    return;
+  }
+  for (const int64_t size : divisors(ranks)) {
+    mesh.push_back({axes[0], int(size)});
+    factorise(ranks / size, axes.subspan(1), mesh, all);
+    mesh.pop_back();
+  }
+}
+
+}  // namespace
+
+std::vector<std::vector<MeshAxis>> mesh_factorisations(int64_t ranks, const std::vector<std::string>& axes) {
+  std::vector<MeshAxis> mesh;
+  std::vector<std::vector<MeshAxis>> all;
+  if (!axes.empty()) factorise(ranks, axes, mesh, all);
   return all;
 }
 

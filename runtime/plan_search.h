@@ -20,7 +20,7 @@ struct SearchSpace {
   std::vector<int64_t> bucket_bytes;
 };
 
-// All ways to write `ranks` as a product of sizes of these axes, in order.
+// All ways to write `ranks` as a product of sizes of these axes, in order. Throws Error(usage) for more than 10,000.
 std::vector<std::vector<MeshAxis>> mesh_factorisations(int64_t ranks, const std::vector<std::string>& axes);
 
 struct Candidate {

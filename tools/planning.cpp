@@ -28,14 +28,15 @@ std::vector<MeshAxis> read_mesh(const PlanningOptions& options, const LayoutMap&
   check(options.ranks >= 0 && options.ranks <= kMostRanks, ErrorCode::usage,
         [&] { return str("--ranks: expected 1 to ", kMostRanks, ", got ", options.ranks); });
   if (options.mesh.empty()) return default_mesh(options.ranks > 0 ? options.ranks : 2, layouts);
-  std::vector<MeshAxis> mesh = parse_mesh(options.mesh);
-  int64_t product = 1;
-  for (const MeshAxis& axis : mesh) product *= axis.size;
-  check(options.ranks == 0 || options.ranks == product || !options.memory_limit.empty(), ErrorCode::usage, [&] {
-    return str("--ranks ", options.ranks, " and --mesh ", options.mesh, ", which has ", product,
-               " ranks, contradict each other; give one of them");
-  });
-  return mesh;
+  return parse_mesh(options.mesh);
+}
+
+void check_ranks(const PlanningOptions& options, const Distribution& distribution) {
+  check(options.ranks == 0 || options.ranks == distribution.ranks() || !options.memory_limit.empty(), ErrorCode::usage,
+        [&] {
+          return str("--ranks ", options.ranks, " and --mesh ", options.mesh, ", which has ", distribution.ranks(),
+                     " ranks, contradict each other; give one of them");
+        });
 }
 
 void check_options(const PlanningOptions& options) {
@@ -82,6 +83,7 @@ Planning::Planning(const PlanningOptions& options) : options_(options) {
   for (const std::string& path : options.plan.freeze) variables_.freeze(path);
   optimizer_ = make_optimizer(options.plan.optimizer, options.plan.hyperparameters);
   distribution_ = model_parallel(read_mesh(options, layouts_), layouts_);
+  check_ranks(options, distribution_);
   const bool own_memory = options.device == "cuda" ||
                           (options.device.empty() && (options.zero.value_or(0) > 0 || !model_ || !layouts_.empty()));
   copies_ = own_memory ? Copies::per_rank : Copies::per_node;
@@ -148,8 +150,8 @@ void Planning::search_best(const PlanningOptions& options) {
   const int64_t ranks = options.ranks > 0 ? options.ranks : distribution_.ranks();
   std::vector<std::string> axes;
   for (const MeshAxis& axis : distribution_.mesh) axes.push_back(axis.name);
-  distribution_.mesh = mesh_factorisations(ranks, axes).back();
   space_.meshes = mesh_factorisations(ranks, axes);
+  distribution_.mesh = space_.meshes.back();
   space_.zero = options.zero ? std::vector<int>{int(*options.zero)} : std::vector<int>{0, 1, 2, 3};
   space_.accumulation = {options.accumulation.value_or(1)};
   if (!options.accumulation && workload_.batch > 0) space_.accumulation = {1, 2, 4, 8, 16, 32, 64};

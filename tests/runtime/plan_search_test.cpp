@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <random>
 
+#include "tests/runtime/brute_force.h"
+
 namespace lockstep {
 namespace {
 
@@ -161,6 +163,40 @@ TEST(PlanSearch, EqualsBruteForceOnRandomCases) {
   EXPECT_GT(with_some, 100);
   EXPECT_GT(with_none, 20);
   EXPECT_GT(without_plans, 0);
+}
+
+// Plans keep classes of ranks; here every rank is looked at by itself.
+TEST(PlanClasses, EqualBruteForceOnEveryMeshOfUpTo64Ranks) {
+  VariableTable variables;
+  variables.parameter("weight", {64, 12}, {});
+  variables.parameter("gain", {}, {});
+  variables.declare({"half", {16, 8}, DType::bf16, Role::parameter, {}, {}});
+  variables.declare({"table", {5}, DType::f32, Role::frozen_parameter, {}, {}});
+  variables.declare({"seen", {}, DType::i64, Role::metric, {}, {}});
+  LayoutMap layouts;
+  layouts.add(".*", Layout{{"model", ""}});
+  const auto adam = make_optimizer("adam");
+  int64_t plans = 0;
+  for (int64_t ranks = 1; ranks <= 64; ++ranks)
+    for (const std::vector<std::string>& axes :
+         {std::vector<std::string>{"data"}, {"data", "model"}, {"model", "data"}, {"other", "data", "model"}})
+      for (const std::vector<MeshAxis>& mesh : mesh_factorisations(ranks, axes))
+        for (const int zero : {-1, 0, 1, 2, 3}) {  // -1: one copy per node
+          const bool ruled = axes.size() > 1;
+          const PlannerInput input{.variables = variables,
+                                   .optimizer = *adam,
+                                   .virtual_ranks = int(1 + (ranks * 7 + plans) % 19),
+                                   .bucket_bytes = 1 << 10,
+                                   .distribution = model_parallel(mesh, ruled ? layouts : LayoutMap(), "data"),
+                                   .zero = std::max(zero, 0),
+                                   .accumulation = 1 + plans % 3,
+                                   .copies = zero < 0 ? Copies::per_node : Copies::per_rank,
+                                   .ranks_per_node = plans % 9,
+                                   .replicate_indivisible = true};
+          ASSERT_EQ(brute_force(input, make_plan(input)), "") << to_string(mesh) << ", ZeRO " << zero;
+          ++plans;
+        }
+  EXPECT_GT(plans, 5000);
 }
 
 TEST(PlanSearch, WritesEveryNumberAsAProductOfAxes) {

@@ -60,6 +60,9 @@ test_plan_files() {
   expect_error 2 "*a mesh is written like data=8,model=4; got 'data=8,'*" "$lockstep" plan --mesh data=8,
   expect_error 1 "*has two axes named 'data'*" "$lockstep" plan --mesh data=8,data=2
   expect_error 2 "*--ranks 5 and --mesh data=2, which has 2 ranks, contradict*" "$lockstep" plan --mesh data=2 --ranks 5
+  expect_error 1 "*has more than 10000000 ranks*" "$lockstep" plan --mesh data=9999999,a=9999999,b=9999999,c=9999999
+  expect_error 2 "*more than 10000 ways to cut the ranks into 5 axes*" \
+    "$lockstep" plan --mesh a=8648640,b=1,c=1,d=1,e=1 --memory-limit 1GiB
   expect_error 2 "*--memory-limit: expected a size such as 80GiB*got '80 bananas'" "$lockstep" plan --memory-limit '80 bananas'
   expect_error 2 "*--memory-limit: expected a size such as 80GiB*got '-1'" "$lockstep" plan --memory-limit=-1
   expect_error 2 "*unknown machine profile 'h300'; did you mean 'h200'?*" "$lockstep" plan --profile h300
