@@ -50,17 +50,18 @@ struct Outputs {
     if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
     if (!metrics) return;
     const double samples = double(batch.global_count);
-    metrics->write_line(nlohmann::json{{"step", batch.step},
-                                       {"epoch", batch.epoch},
-                                       {"loss", report.loss},
-                                       {"accuracy", double(report.correct) / samples},
-                                       {"samples_per_second", samples / seconds},
-                                       {"step_ms", seconds * 1e3},
-                                       {"compute_ms", report.compute_seconds * 1e3},
-                                       {"communication_ms", report.communication_seconds * 1e3},
-                                       {"exposed_communication_ms", report.communication_seconds * 1e3},
-                                       {"learning_rate", variables.learning_rate()}}
-                            .dump());
+    nlohmann::json line{{"step", batch.step},
+                        {"epoch", batch.epoch},
+                        {"loss", report.loss},
+                        {"accuracy", double(report.correct) / samples},
+                        {"samples_per_second", samples / seconds},
+                        {"step_ms", seconds * 1e3},
+                        {"compute_ms", report.compute_seconds * 1e3},
+                        {"communication_ms", report.communication_seconds * 1e3},
+                        {"exposed_communication_ms", report.communication_seconds * 1e3},
+                        {"learning_rate", variables.learning_rate()}};
+    if (report.skipped) line["skipped"] = true;
+    metrics->write_line(line.dump());
   }
 };
 
@@ -133,6 +134,10 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (outputs) outputs->write(report, batch, run.variables(), seconds);
     if (first && step == 0) warn_unused(run, run.step().unused_variables());
+    if (first && report.skipped)
+      fmt::print(stderr,
+                 "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n",
+                 step, report.not_finite);
     progress.step(step, report.loss, report.correct, batch.global_count);
   }
 
