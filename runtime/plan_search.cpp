@@ -91,6 +91,14 @@ class Search {
         result_.excluded.push_back(problem);
         continue;
       }
+      const int64_t samples = settings_.workload.batch;
+      if (samples > 0 && samples < settings_.batch_ranks() * std::ranges::min(space_.accumulation)) {
+        // First, because more ranks or rules would not help here, but a larger batch would.
+        result_.excluded.insert(result_.excluded.begin(),
+                                str(to_string(mesh), ": a batch of ", samples, " has no sample for each of the ",
+                                    settings_.batch_ranks(), " ranks of the axis ", settings_.batch_axis));
+        continue;
+      }
       for (const int64_t bucket_bytes : space_.bucket_bytes) {
         settings_.bucket_bytes = bucket_bytes;
         try_buckets(fill_buckets(settings_, sizes->items).buckets, sizes->state);

@@ -57,8 +57,11 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
   const Planning planning(options.planning);
   if (planning.searches() && planning.search().fitting.empty()) {
     fmt::print("{}", planning.report());
-    fail(ErrorCode::plan, str("no plan of ", planning.name(), " fits into --memory-limit ",
-                              options.planning.memory_limit, " a rank; the smallest change that would is above"));
+    fail(ErrorCode::plan,
+         planning.search().evaluated == 0
+             ? str("no plan of ", planning.name(), " is possible on these ranks; the reasons are above")
+             : str("no plan of ", planning.name(), " fits into --memory-limit ", options.planning.memory_limit,
+                   " a rank; the smallest change that would is above"));
   }
   const Plan plan = planning.plan();
   if (options.json)

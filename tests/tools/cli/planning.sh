@@ -21,6 +21,9 @@ test_plan() {
   expect_error 1 '*no plan of gpt-like fits into --memory-limit 10MiB a rank*' \
     "$lockstep" plan --model "$models/gpt-like.toml" --mesh data=8,model=4 --memory-limit 10MiB
   expect_output 1 'none fits. The smallest takes .* more than the limit'
+  expect_error 1 '*no plan of gpt-like is possible on these ranks*' \
+    "$lockstep" plan --model "$models/gpt-like.toml" --ranks 100000 --memory-limit 80GiB
+  expect_output 1 'data=100000,model=1: a batch of 512 has no sample for each of the 100000 ranks of the axis data'
 
   printf '[layout]\n"dense_[12]/weight" = ["-", "model"]\n' >"$work/rules.toml"
   expect_success "$lockstep" explain dense_1/weight --mesh data=2,model=4 --rules "$work/rules.toml"
