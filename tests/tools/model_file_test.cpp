@@ -283,8 +283,9 @@ TEST(HostileModelFile, IsRefusedWhateverItHolds) {
       {"\"\\u001b[2J\" = 1", "unknown key '?[2J'"},
       {"name = 'm", "no TOML"},
       // Here toml++ 3.3 runs into assertions.
-      {"name = 'm'\n[[*a]]\n[b]\n", "data: m.toml:2: no TOML: check this line"},
-      {"[*]", "data: m.toml:1: no TOML: check this line"},
+      {"name = 'm'\n[[*a]]\n[b]\n", "data: m.toml:2: no TOML: check headers"},
+      {"[*]", "data: m.toml:1: no TOML: check headers"},
+      {std::string(4'000'000, '\n') + "[*]", "data: m.toml: no TOML: check headers"},
       {"\"name\xe2\x80\xae\" = 1", "beyond ASCII"},
   };
   for (const auto& [text, message] : cases) {
