@@ -77,8 +77,8 @@ BucketSum::BucketSum(const Communicator& comm, int leaves) : place_(comm.place()
   across_.emplace_back(LeafRange{0, leaves}, all);
 }
 
-Range BucketSum::owned(Range bucket) const {
-  return shifted(part_of(bucket.size(), place_.local_rank, place_.local_size, kGrain), bucket.begin);
+Range BucketSum::owned(Range bucket, int local_rank) const {
+  return shifted(part_of(bucket.size(), local_rank, place_.local_size, kGrain), bucket.begin);
 }
 
 float* BucketSum::result(const Arenas& arenas) const {

@@ -51,8 +51,9 @@ class BucketSum {
  public:
   BucketSum(const Communicator& comm, int leaves);
 
-  // The elements of a bucket that this rank owns within its node.
-  Range owned(Range bucket) const;
+  // The elements of a bucket that this rank, or another one of its node, owns within the node.
+  Range owned(Range bucket) const { return owned(bucket, place_.local_rank); }
+  Range owned(Range bucket, int local_rank) const;
   // Sums a bucket whose arenas are final on all ranks of this node. With one node, the owned elements are then done;
   // with several, all ranks call this for the same buckets in the same order and meet before they look at the sums.
   // Returns whether the sums of summed() are finite.

@@ -214,6 +214,17 @@ GradientReducer::Slice GradientReducer::owned(size_t bucket) const {
 
 bool GradientReducer::sums_are_finite() const { return state_->finite; }
 
+void GradientReducer::visit_sums(size_t bucket, int64_t begin, int64_t end, const Visit& visit) const {
+  const State& s = *state_;
+  // Several nodes, and MPI, leave the whole sum in one arena; otherwise each rank has its slice in its own.
+  if (s.mode == ReduceMode::mpi || s.comm.place().nodes > 1) return visit(s.sums() + begin, end - begin);
+  for (int rank = 0; rank < s.comm.place().local_size; ++rank) {
+    const Range slice = s.sum.owned(s.range(bucket), rank);
+    const int64_t first = std::max(begin, slice.begin), last = std::min(end, slice.end);
+    if (first < last) visit(s.arenas.at(rank, 0) + first, last - first);
+  }
+}
+
 GradientReducer::Slice GradientReducer::summed(size_t bucket) const {
   const State& s = *state_;
   return s.slice(s.sum.summed(s.range(bucket)));

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -68,6 +69,10 @@ class GradientReducer {
   bool sums_are_finite() const;
   // Which those are in `bucket`: every element has one rank that added it up.
   Slice summed(size_t bucket) const;
+  // visit(values, n) for the sums of the elements [begin, end) of `bucket` piece by piece in order, whichever ranks of
+  // the node own them. Between a node_barrier() after wait() and one before any rank clears its slices.
+  using Visit = std::function<void(const float* values, int64_t n)>;
+  void visit_sums(size_t bucket, int64_t begin, int64_t end, const Visit& visit) const;
   size_t buckets() const;
 
   // Makes writes of this rank to node-shared memory (updated parameters) visible to the ranks of its node, and waits

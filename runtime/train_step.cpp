@@ -8,6 +8,7 @@
 
 #include "collectives/finite.h"
 #include "collectives/tree_sum.h"
+#include "kernels/clamp.h"
 #include "kernels/pointwise.h"
 #include "kernels/reduction.h"
 #include "runtime/bucket_layout.h"
@@ -54,7 +55,7 @@ double leaf_sum(Context& context, const Tensor& values) {
 }  // namespace
 
 TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const Optimizer& optimizer, Forward forward,
-                     ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed)
+                     ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed, const ClipOptions& clip)
     : communicator_(communicator),
       variables_(variables),
       optimizer_(optimizer),
@@ -65,7 +66,12 @@ TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const
       reducer_(communicator, reducer_buckets(variables.plan()), variables.plan().arena_elements, mode,
                variables.plan().settings.virtual_ranks),
       leaves_(mode == ReduceMode::tree ? variables.plan().settings.virtual_ranks : communicator.size()),
-      results_(size_t(verdict_cells(leaves_, communicator.size()))) {
+      results_(size_t(verdict_cells(leaves_, communicator.size()))),
+      clip_(clip),
+      factors_(variables.plan().variables.size(), 1.0f),
+      slots_(optimizer.slots().size()) {
+  check_clip_options(clip);
+  if (clip.by_norm()) squares_.emplace(communicator, variables.plan(), pool);
   pool_.enter(Purpose::gradients, reducer_.shared_bytes());
 }
 
@@ -183,18 +189,42 @@ void TrainStep::check_loss(const StepInput& input, float loss) const {
 
 void TrainStep::update() {
   const int64_t step = variables_.iteration() + 1;
-  const std::span<double> state = variables_.optimizer_state();
-  optimizer_.advance(step, variables_.learning_rate(), state);
-  std::vector<View> slots(optimizer_.slots().size());
-  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
-    const GradientReducer::Slice owned = reducer_.owned(bucket);
-    if (owned.begin == owned.end) continue;
-    for (size_t s = 0; s < slots.size(); ++s) slots[s] = variables_.slot(int32_t(s), owned.begin, owned.end);
-    optimizer_.update(stream_, step, variables_.learning_rate(), &scalars_,
-                      variables_.parameters(owned.begin, owned.end), owned.sum, slots, state);
-  }
+  optimizer_.advance(step, variables_.learning_rate(), variables_.optimizer_state());
+  if (squares_) measure_norms();
+  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) update_bucket(bucket, step);
   // Once per committed step: not per leaf, bucket or rank.
   variables_.iteration() = step;
+}
+
+void TrainStep::measure_norms() {
+  const std::span<const double> squares = squares_->run(reducer_, stream_);
+  double total = 0;
+  for (const double sum : squares) total += sum;
+  if (clip_.global_clipnorm > 0) scalars_.grad_scale = clip_factor(std::sqrt(total), clip_.global_clipnorm);
+  if (clip_.clipnorm > 0)
+    for (size_t v = 0; v < squares.size(); ++v) factors_[v] = clip_factor(std::sqrt(squares[v]), clip_.clipnorm);
+}
+
+void TrainStep::update_bucket(size_t bucket, int64_t step) {
+  const GradientReducer::Slice owned = reducer_.owned(bucket);
+  if (owned.begin == owned.end) return;
+  if (clip_.clipvalue > 0) launch(stream_, Clamp{owned.sum, float(clip_.clipvalue)});
+  if (clip_.clipnorm == 0) return update_range(owned, owned.begin, owned.end, step);
+  // Each variable has a factor of its own; what lies between them is padding.
+  const Plan& plan = variables_.plan();
+  for (const int32_t v : plan.buckets[bucket].variables) {
+    const PlannedVariable& variable = plan.variables[size_t(v)];
+    const int64_t begin = std::max(owned.begin, variable.offset);
+    const int64_t end = std::min(owned.end, variable.offset + variable.shape.size());
+    scalars_.grad_scale = factors_[size_t(v)];
+    if (begin < end) update_range(owned, begin, end, step);
+  }
+}
+
+void TrainStep::update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int64_t step) {
+  for (size_t s = 0; s < slots_.size(); ++s) slots_[s] = variables_.slot(int32_t(s), begin, end);
+  optimizer_.update(stream_, step, variables_.learning_rate(), &scalars_, variables_.parameters(begin, end),
+                    slice(owned.sum, begin - owned.begin, end - owned.begin), slots_, variables_.optimizer_state());
 }
 
 void TrainStep::clear_gradients() {

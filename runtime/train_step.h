@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "collectives/communicator.h"
 #include "collectives/gradient_reducer.h"
 #include "optimizers/optimizer.h"
+#include "runtime/clip.h"
 #include "runtime/context.h"
 #include "runtime/variable_store.h"
 
@@ -51,9 +53,10 @@ struct StepReport {
 
 class TrainStep {
  public:
-  // Collective: allocates the gradient arenas. All references must outlive the step.
+  // Collective: allocates the gradient arenas. All references must outlive the step. Error(usage) for clip options that
+  // contradict each other.
   TrainStep(Communicator& communicator, VariableStore& variables, const Optimizer& optimizer, Forward forward,
-            ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed);
+            ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed, const ClipOptions& clip = {});
   ~TrainStep();
 
   // The leaves this rank is to be given, [first_leaf, last_leaf).
@@ -74,6 +77,9 @@ class TrainStep {
   void exchange_results(StepReport& report);
   void check_loss(const StepInput& input, float loss) const;
   void update();
+  void measure_norms();
+  void update_bucket(size_t bucket, int64_t step);
+  void update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int64_t step);
   void clear_gradients();
 
   Communicator& communicator_;
@@ -89,6 +95,10 @@ class TrainStep {
   // By leaf: loss, right answers; then by rank: one plus its first variable with a gradient that is not finite, or 0.
   std::vector<double> results_;
   StepScalars scalars_;
+  ClipOptions clip_;
+  std::optional<SquareSums> squares_;  // where clipping needs norms
+  std::vector<float> factors_;         // by variable of the plan, where each is clipped by its own norm
+  std::vector<View> slots_;            // of the range at work
 };
 
 }  // namespace lockstep

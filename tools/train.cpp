@@ -104,7 +104,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
 
   const int threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place());
   const DeviceMesh mesh(communicator, planned.plan.settings.mesh);
-  TrainingRun run(std::move(planned), mesh.axis("data"), threads, uint64_t(options.seed));
+  TrainingRun run(std::move(planned), mesh.axis("data"), threads, uint64_t(options.seed), options.clip);
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, description);
   if (first)

@@ -83,6 +83,10 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--schedule", options->schedule,
                      "of the learning rate, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)");
   command.add_option("--batch", options->batch, "global batch, over all ranks")->capture_default_str();
+  command.add_option("--clipnorm", options->clip.clipnorm, "scale each variable's gradient down to this norm (0: off)");
+  command.add_option("--global-clipnorm", options->clip.global_clipnorm,
+                     "scale all gradients down together to this norm over all variables (0: off)");
+  command.add_option("--clipvalue", options->clip.clipvalue, "bring gradients into [-X, X] (0: off)");
   command.add_option("--seed", options->seed, "of first values, shuffling and dropout")->capture_default_str();
   command.add_option("--threads", options->threads, "per rank (0: the cores it may use)")->capture_default_str();
   command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");

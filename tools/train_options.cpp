@@ -77,6 +77,7 @@ void check_train_options(const TrainOptions& options, int ranks) {
                " ranks: every rank needs a sample; use --batch ", ranks, " or fewer ranks");
   });
   check_virtual_ranks(options, ranks);
+  check_clip_options(options.clip);
   check(options.timeout_seconds > 0 && options.timeout_seconds <= 1e6, ErrorCode::usage,
         [&] { return str("--timeout: expected seconds above 0 and up to 1e6, got ", options.timeout_seconds); });
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
@@ -104,15 +105,19 @@ void set_hyperparameter(PlanOptions& options, const std::string& option, const s
 std::string run_description(const TrainOptions& options, const Optimizer& optimizer,
                             const std::optional<Schedule>& schedule, int64_t virtual_ranks) {
   std::string text = str("model=", options.plan.model, " optimizer=", optimizer.name());
-  for (const Hyperparameter& h : optimizer.hyperparameters()) {
+  const auto add_number = [&](std::string_view name, double number) {
     char value[32];
-    std::snprintf(value, sizeof value, "%.17g", h.value);
-    text += str(" ", h.name, "=", value);
-  }
+    std::snprintf(value, sizeof value, "%.17g", number);
+    text += str(" ", name, "=", value);
+  };
+  for (const Hyperparameter& h : optimizer.hyperparameters()) add_number(h.name, h.value);
   text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
               " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
   for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);
   if (schedule) text += str(" schedule=", schedule->text());
+  if (options.clip.clipnorm > 0) add_number("clipnorm", options.clip.clipnorm);
+  if (options.clip.global_clipnorm > 0) add_number("global_clipnorm", options.clip.global_clipnorm);
+  if (options.clip.clipvalue > 0) add_number("clipvalue", options.clip.clipvalue);
   return text;
 }
 

@@ -12,6 +12,7 @@
 #include "collectives/gradient_reducer.h"
 #include "optimizers/optimizer.h"
 #include "optimizers/schedule.h"
+#include "runtime/clip.h"
 #include "tools/dataset.h"
 
 namespace lockstep {
@@ -42,6 +43,7 @@ struct TrainOptions {
   double timeout_seconds = 60;
   std::optional<std::string> schedule = std::nullopt;  // text of the learning rate's; without it the rate is constant
   std::string progress = "auto";                       // auto | terminal | plain
+  ClipOptions clip = {};
   std::string ledger, metrics, save;
 };
 

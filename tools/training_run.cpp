@@ -43,7 +43,8 @@ int default_threads(const Place& place) {
   return std::max(1, std::min(mine, all / place.local_size));
 }
 
-TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed)
+TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed,
+                         const ClipOptions& clip)
     : planned_(std::move(planned)),
       communicator_(communicator),
       stream_(Stream::cpu(threads)),
@@ -52,7 +53,7 @@ TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, int thr
       step_(
           communicator, variables_, *planned_.optimizer,
           [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); },
-          planned_.reduce, stream_, pool_, seed) {}
+          planned_.reduce, stream_, pool_, seed, clip) {}
 
 int TrainingRun::leaves() const {
   return planned_.reduce == ReduceMode::tree ? planned_.virtual_ranks : communicator_.size();

@@ -34,7 +34,7 @@ int default_threads(const Place& place);
 // A planned run in memory. Collective to build; `communicator` must outlive it.
 class TrainingRun {
  public:
-  TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed);
+  TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed, const ClipOptions& clip = {});
 
   const Model& model() const { return planned_.model; }
   const Optimizer& optimizer() const { return *planned_.optimizer; }

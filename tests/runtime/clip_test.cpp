@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a step does with gradients before the update: it skips those that are not finite, on all ranks.
+// What a step does with gradients before the update: it skips those that are not finite, on all ranks, and clips.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "collectives/finite.h"
 #include "collectives/tree_sum.h"
@@ -82,6 +84,8 @@ struct Setting {
   int64_t bucket_bytes = 1;
   int64_t steps = 5;
   int threads = 1;
+  ClipOptions clip = {};
+  std::map<std::string, double> hyperparameters = {{"learning_rate", 1e-3}};
 };
 
 // What a rank knows after a step.
@@ -90,12 +94,13 @@ struct AfterStep {
   bool skipped;
   std::string not_finite;
   int64_t counter;
+  std::vector<std::vector<float>> weights;
   bool operator==(const AfterStep&) const = default;
 };
 
 // Takes the steps and tells after each what this rank sees.
 std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& setting, Communicator& ranks) {
-  const auto optimizer = make_optimizer(setting.optimizer, {{"learning_rate", 1e-3}});
+  const auto optimizer = make_optimizer(setting.optimizer, setting.hyperparameters);
   const Plan plan = make_plan({.variables = model.variables,
                                .optimizer = *optimizer,
                                .ranks = ranks.size(),
@@ -107,7 +112,7 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
   VariableStore store(plan, model.variables, *optimizer, ranks, pool, 1);
   TrainStep step(
       ranks, store, *optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); }, setting.mode,
-      stream, pool, 1);
+      stream, pool, 1, setting.clip);
   const float input = 1;
   const int32_t label = 0;
   const int64_t id = 0;
@@ -120,7 +125,13 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
   std::vector<AfterStep> seen;
   for (int64_t s = 0; s < setting.steps; ++s) {
     const StepReport report = step.run({s, plan.settings.leaves(), leaves});
-    seen.push_back({ledger_line(0, 0, store, 0), report.skipped, std::string(report.not_finite), store.iteration()});
+    seen.push_back(
+        {ledger_line(0, 0, store, 0), report.skipped, std::string(report.not_finite), store.iteration(), {}});
+    for (const Variable variable : model.trained) {
+      const Tensor& value = store.values()[size_t(variable.index)];
+      const auto* first = data<float>(ConstView(value));
+      seen.back().weights.emplace_back(first, first + value.size());
+    }
   }
   ranks.barrier();
   return seen;
@@ -189,6 +200,116 @@ TEST(NonFiniteGradient, LeavesTheStateOfARunThatNeverSawIt) {
     EXPECT_TRUE(skipped[3].skipped);
     EXPECT_EQ(skipped[3].state, shorter[2].state) << name;
   }
+}
+
+constexpr ClipOptions kClips[] = {{.clipnorm = 40}, {.global_clipnorm = 50}, {.clipvalue = 3}};
+
+TEST(NonFiniteGradient, IsSkippedWhateverTheClipping) {
+  for (const ClipOptions& clip : kClips) expect_skip({{{2, 5, 0, 4100}, kInf}}, "big", {.clip = clip});
+}
+
+TEST(Clip, GivesTheSameBitsOnAnyRanksNodesThreadsAndBuckets) {
+  const GivenGradients model;
+  for (const ClipOptions& clip : kClips) {
+    SCOPED_TRACE(str(clip.clipnorm, " ", clip.global_clipnorm, " ", clip.clipvalue));
+    const std::vector<AfterStep> one = on_one_rank(model, {.clip = clip});
+    EXPECT_FALSE(one == on_one_rank(model, {})) << "it clips";
+    on_every_group([&](Communicator& ranks) {
+      EXPECT_TRUE(take_steps(model, {.steps = 3, .clip = clip}, ranks)[2] == one[2]);
+      const Setting other{.bucket_bytes = 1 << 20, .steps = 3, .threads = 2, .clip = clip};
+      EXPECT_TRUE(take_steps(model, other, ranks)[2] == one[2]);
+    });
+  }
+}
+
+TEST(Clip, ChangesNoBitWhereNothingReachesTheLimit) {
+  const std::vector<AfterStep> off = on_one_rank(GivenGradients(), {});
+  for (const ClipOptions& clip : {ClipOptions{.clipnorm = 1e9}, {.global_clipnorm = 1e9}, {.clipvalue = 1e9}})
+    EXPECT_TRUE(on_one_rank(GivenGradients(), {.clip = clip}) == off);
+}
+
+// Gradients summed over leaves, in double: they are small multiples of powers of two, so sums are exact.
+std::vector<double> summed(const GivenGradients& model, int64_t step, int variable, size_t elements) {
+  std::vector<double> sums(elements);
+  for (size_t i = 0; i < elements; ++i)
+    for (int leaf = 0; leaf < kLeaves; ++leaf) sums[i] += double(model.gradient({step, leaf, variable, int64_t(i)}));
+  return sums;
+}
+
+double norm(const std::vector<double>& values) {
+  double squares = 0;
+  for (const double value : values) squares += value * value;
+  return std::sqrt(squares);
+}
+
+// By the definitions: g * c / max(norm, c), g * c * min(1 / N, 1 / c), and into [-c, c].
+double clipped(const ClipOptions& clip, double g, double own_norm, double global_norm) {
+  if (clip.clipnorm > 0) g *= clip.clipnorm / std::max(own_norm, clip.clipnorm);
+  if (clip.global_clipnorm > 0) g *= clip.global_clipnorm * std::min(1 / global_norm, 1 / clip.global_clipnorm);
+  return clip.clipvalue > 0 ? std::clamp(g, -clip.clipvalue, clip.clipvalue) : g;
+}
+
+TEST(Clip, FollowsTheDefinitionsAndLeavesWeightDecayAlone) {
+  constexpr double kRate = 0.125, kDecay = 0.5;
+  const GivenGradients model;
+  for (const ClipOptions& clip : kClips)
+    run_ranks(3, [&](Communicator& ranks) {
+      const Setting setting{.optimizer = "sgd",
+                            .steps = 2,
+                            .clip = clip,
+                            .hyperparameters = {{"learning_rate", kRate}, {"weight_decay", kDecay}}};
+      const auto seen = take_steps(model, setting, ranks);
+      std::vector<std::vector<double>> g;
+      double squares = 0;
+      for (int v = 0; v < 5; ++v) g.push_back(summed(model, 1, v, seen[0].weights[size_t(v)].size()));
+      for (const auto& each : g) squares += norm(each) * norm(each);
+      for (size_t v = 0; v < 5; ++v)
+        for (size_t i = 0; i < g[v].size(); ++i) {
+          const double before = seen[0].weights[v][i];
+          const double step = kRate * clipped(clip, g[v][i], norm(g[v]), std::sqrt(squares));
+          ASSERT_NEAR(seen[1].weights[v][i], before * (1 - kRate * kDecay) - step, 2e-6) << kPaths[v] << " " << i;
+        }
+    });
+}
+
+TEST(Clip, ActsOnEachVariableAloneOrOnAllOfThem) {
+  // One element of 10,006 is far out: its variable alone is scaled by clipnorm, all of them by global_clipnorm.
+  const GivenGradients model({{{0, 0, 0, 5000}, 1e6f}});
+  const auto after = [&](const ClipOptions& clip) {
+    return on_one_rank(model, {.optimizer = "sgd", .steps = 1, .clip = clip, .hyperparameters = {}})[0].weights;
+  };
+  const auto off = after({}), own = after({.clipnorm = 1e5}), global = after({.global_clipnorm = 1e5});
+  EXPECT_NE(own[0], off[0]);
+  EXPECT_NE(global[0], off[0]);
+  for (const size_t v : {2, 3, 4}) {
+    EXPECT_EQ(own[v], off[v]) << kPaths[v];
+    EXPECT_NE(global[v], off[v]) << kPaths[v];
+  }
+}
+
+TEST(Clip, TakesANormOfZeroForZero) {
+  EXPECT_EQ(clip_factor(0, 1), 1);
+  EXPECT_EQ(clip_factor(1, 1), 1);
+  EXPECT_EQ(clip_factor(4, 1), 0.25f);
+}
+
+TEST(Clip, RefusesTwoLimitsAndLimitsThatAreNone) {
+  const auto refusal = [](const ClipOptions& clip) {
+    try {
+      check_clip_options(clip);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::usage);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal({}), "");
+  for (const ClipOptions& clip : kClips) EXPECT_EQ(refusal(clip), "");
+  EXPECT_THAT(refusal({.clipnorm = 1, .clipvalue = 2}), testing::HasSubstr("at most one"));
+  EXPECT_THAT(refusal({.global_clipnorm = 1, .clipvalue = 2}), testing::HasSubstr("at most one"));
+  EXPECT_THAT(refusal({.global_clipnorm = -1}), testing::HasSubstr("global_clipnorm"));
+  EXPECT_THAT(refusal({.clipnorm = kNan}), testing::HasSubstr("clipnorm"));
+  EXPECT_THAT(refusal({.clipvalue = kInf}), testing::HasSubstr("clipvalue"));
 }
 
 TEST(AllFinite, TellsInfinitiesAndNansFromEveryOtherNumber) {
