@@ -214,12 +214,52 @@ TEST(Clip, GivesTheSameBitsOnAnyRanksNodesThreadsAndBuckets) {
     SCOPED_TRACE(str(clip.clipnorm, " ", clip.global_clipnorm, " ", clip.clipvalue));
     const std::vector<AfterStep> one = on_one_rank(model, {.clip = clip});
     EXPECT_FALSE(one == on_one_rank(model, {})) << "it clips";
+    EXPECT_EQ(one.back().counter, 5);
     on_every_group([&](Communicator& ranks) {
       EXPECT_TRUE(take_steps(model, {.steps = 3, .clip = clip}, ranks)[2] == one[2]);
       const Setting other{.bucket_bytes = 1 << 20, .steps = 3, .threads = 2, .clip = clip};
       EXPECT_TRUE(take_steps(model, other, ranks)[2] == one[2]);
     });
   }
+}
+
+// Sums of squares of gradients whose squares do not add up exactly.
+std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
+  const GivenGradients model;
+  const Plan plan = make_plan({.variables = model.variables,
+                               .optimizer = *make_optimizer("sgd"),
+                               .ranks = ranks.size(),
+                               .bucket_bytes = bucket_bytes});
+  std::vector<GradientBucket> buckets;
+  for (const PlannedBucket& b : plan.buckets) buckets.push_back({b.begin, b.end, int(b.variables.size()), "b"});
+  Stream stream = Stream::cpu();
+  Pool pool(stream.device());
+  GradientReducer reducer(ranks, buckets, plan.arena_elements, ReduceMode::tree, 1);
+  if (reducer.first_leaf() == reducer.last_leaf()) {
+    reducer.no_leaves();
+  } else {
+    const View arena = reducer.begin_leaf(0);
+    for (const Variable v : model.trained) {
+      const PlannedVariable& variable = plan.variables[size_t(v.index)];
+      for (int64_t i = 0; i < variable.shape.size(); ++i)
+        data<float>(arena)[variable.offset + i] = std::sin(float(i % 997) + float(v.index));
+      reducer.gradient_ready(size_t(variable.bucket), stream);
+    }
+  }
+  reducer.wait(stream);
+  SquareSums squares(ranks, plan, pool);
+  const auto sums = squares.run(reducer, stream);
+  return {sums.begin(), sums.begin() + 6};  // of the model's variables; slots and scalars follow
+}
+
+TEST(SquareSums, HaveTheSameBitsOnAnyRanksNodesAndBuckets) {
+  std::vector<double> one;
+  run_ranks(1, [&](Communicator& ranks) { one = square_sums(ranks, 1); });
+  EXPECT_NEAR(one[1], 5003, 50) << "half of 10,006";
+  on_every_group([&](Communicator& ranks) {
+    EXPECT_EQ(square_sums(ranks, 1), one);
+    EXPECT_EQ(square_sums(ranks, 1 << 20), one);
+  });
 }
 
 TEST(Clip, ChangesNoBitWhereNothingReachesTheLimit) {
