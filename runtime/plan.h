@@ -36,6 +36,9 @@ struct Workload {
   friend bool operator==(const Workload&, const Workload&) = default;
 };
 
+// Leaves that a batch can be cut into: what the canonical tree adds up for few ranks, or a leaf for each rank.
+constexpr int64_t most_leaves(int64_t batch_ranks) { return batch_ranks > 16'384 ? batch_ranks : 16'384; }
+
 // What was asked for. Part of the plan, so that every decision can be explained from the plan alone.
 struct PlanSettings {
   std::vector<MeshAxis> mesh;

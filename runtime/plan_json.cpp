@@ -18,7 +18,6 @@ constexpr size_t kLongestText = size_t(256) << 20;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostBytes = int64_t(1) << 61;
 constexpr int64_t kMostSlots = 64;
-constexpr int64_t kMostLeaves = 1 << 14;  // that can be summed
 constexpr int32_t kMostIndex = std::numeric_limits<int32_t>::max();
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64};
 constexpr Section kSections[] = {Section::trainable, Section::frozen, Section::slot, Section::local};
@@ -192,7 +191,8 @@ PlanSettings read_settings(const JsonReader& settings, const Distribution& distr
           .layout_rules = distribution.layouts.rules(),
           .optimizer = settings.text("optimizer"),
           .reduce = settings.name("reduce", kModes),
-          .virtual_ranks = int(settings.number("virtual_ranks", 1, kMostLeaves)),
+          .virtual_ranks =
+              int(settings.number("virtual_ranks", 1, most_leaves(distribution.size(distribution.batch_axis)))),
           .zero = int(settings.number("zero", 0, 3)),
           .accumulation = settings.number("accumulation", 1, 1'000'000),
           .bucket_bytes = settings.number("bucket_bytes", 0, std::numeric_limits<int64_t>::max()),

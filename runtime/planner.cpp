@@ -13,6 +13,8 @@
 namespace lockstep {
 namespace {
 
+constexpr int64_t kMostBytes = int64_t(1) << 60;  // of all samples of a step
+
 const RuleSet& rules_of(const PlannerInput& input) { return input.rules ? *input.rules : standard_rules(); }
 
 Distribution distribution_of(const PlannerInput& input) {
@@ -25,6 +27,17 @@ Distribution distribution_of(const PlannerInput& input) {
 PlanSettings read_settings(const PlannerInput& input, const Distribution& distribution) {
   check(input.virtual_ranks >= 1, ErrorCode::plan,
         [&] { return str("expected at least 1 virtual rank, got ", input.virtual_ranks); });
+  const int64_t most = most_leaves(distribution.size(distribution.batch_axis));
+  check(input.virtual_ranks <= most, ErrorCode::plan, [&] {
+    return str("expected at most ", most, " virtual ranks on the mesh ", to_string(distribution.mesh), ", got ",
+               input.virtual_ranks);
+  });
+  const Workload& work = input.workload;
+  for (const int64_t bytes : {work.activation_bytes_per_sample, work.model_parallel_bytes_per_sample})
+    check(work.batch >= 0 && bytes >= 0 && (work.batch == 0 || bytes <= kMostBytes / work.batch), ErrorCode::plan, [&] {
+      return str("a batch of ", work.batch, " samples of ", bytes, " B is no workload; expected at most ", kMostBytes,
+                 " B together");
+    });
   check(input.zero >= 0 && input.zero <= 3, ErrorCode::plan,
         [&] { return str("ZeRO has the stages 0 to 3, got ", input.zero); });
   check(input.accumulation >= 1, ErrorCode::plan,

@@ -41,6 +41,8 @@ test_plan() {
 }
 
 test_plan_files() {
+  "$lockstep" plan --ranks 100000 --json >"$work/many.json"
+  expect_success "$lockstep" plan --diff "$work/many.json" "$work/many.json"
   "$lockstep" plan --json >"$work/a.json"
   "$lockstep" plan --mesh data=4 --json >"$work/b.json"
   expect_success "$lockstep" plan --diff "$work/a.json" "$work/a.json"
