@@ -77,7 +77,7 @@ class Search {
       : space_(space), limit_(memory_limit), profile_(profile), smallest_(plan_on_one_rank(input)) {
     variables_ = sized_variables(smallest_);
     settings_ = smallest_.settings;
-    settings_.virtual_ranks = input.virtual_ranks;
+    virtual_ranks_ = input.virtual_ranks;
     settings_.copies = input.copies;
     settings_.workload = input.workload;
   }
@@ -85,6 +85,7 @@ class Search {
   SearchResult run() {
     for (const std::vector<MeshAxis>& mesh : space_.meshes) {
       settings_.mesh = mesh;
+      settings_.virtual_ranks = virtual_ranks_ > 0 ? virtual_ranks_ : int(settings_.batch_ranks());
       std::string problem;
       const std::optional<MeshSizes> sizes = sizes_on(settings_, variables_, problem);
       if (!sizes) {
@@ -154,6 +155,7 @@ class Search {
   Plan smallest_;
   std::vector<SizedVariable> variables_;
   PlanSettings settings_;
+  int virtual_ranks_ = 1;
   SearchResult result_;
 };
 

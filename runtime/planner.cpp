@@ -25,8 +25,8 @@ Distribution distribution_of(const PlannerInput& input) {
 }
 
 PlanSettings read_settings(const PlannerInput& input, const Distribution& distribution) {
-  check(input.virtual_ranks >= 1, ErrorCode::plan,
-        [&] { return str("expected at least 1 virtual rank, got ", input.virtual_ranks); });
+  check(input.virtual_ranks >= 0, ErrorCode::plan,
+        [&] { return str("expected at least 1 virtual rank, or 0 for one per rank, got ", input.virtual_ranks); });
   const int64_t most = most_leaves(distribution.size(distribution.batch_axis));
   check(input.virtual_ranks <= most, ErrorCode::plan, [&] {
     return str("expected at most ", most, " virtual ranks on the mesh ", to_string(distribution.mesh), ", got ",
@@ -50,19 +50,20 @@ PlanSettings read_settings(const PlannerInput& input, const Distribution& distri
         " splits what every rank would hold, but the ranks of a node share one copy already; plan for ranks with "
         "memory of their own, or use stage 0");
   });
-  return {.mesh = distribution.mesh,
-          .batch_axis = distribution.batch_axis,
-          .layout_rules = distribution.layouts.rules(),
-          .optimizer = std::string(input.optimizer.name()),
-          .reduce = input.reduce,
-          .virtual_ranks = input.virtual_ranks,
-          .zero = input.zero,
-          .accumulation = input.accumulation,
-          .bucket_bytes = input.bucket_bytes,
-          .copies = input.copies,
-          .ranks_per_node = input.ranks_per_node,
-          .replicate_indivisible = input.replicate_indivisible,
-          .workload = input.workload};
+  return {
+      .mesh = distribution.mesh,
+      .batch_axis = distribution.batch_axis,
+      .layout_rules = distribution.layouts.rules(),
+      .optimizer = std::string(input.optimizer.name()),
+      .reduce = input.reduce,
+      .virtual_ranks = input.virtual_ranks > 0 ? input.virtual_ranks : int(distribution.size(distribution.batch_axis)),
+      .zero = input.zero,
+      .accumulation = input.accumulation,
+      .bucket_bytes = input.bucket_bytes,
+      .copies = input.copies,
+      .ranks_per_node = input.ranks_per_node,
+      .replicate_indivisible = input.replicate_indivisible,
+      .workload = input.workload};
 }
 
 Section section_of(Role role) {

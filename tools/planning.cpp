@@ -129,8 +129,7 @@ PlannerInput Planning::input() const {
           .optimizer = *optimizer_,
           .ranks = distribution_.ranks(),
           .reduce = parse_reduce(options_.plan.reduce),
-          .virtual_ranks = int(options_.plan.virtual_ranks > 0 ? options_.plan.virtual_ranks
-                                                               : distribution_.size(distribution_.batch_axis)),
+          .virtual_ranks = int(options_.plan.virtual_ranks),
           .bucket_bytes = std::max<int64_t>(1, int64_t(options_.plan.bucket_mib * 1024 * 1024)),
           .distribution = distribution_,
           .zero = int(options_.zero.value_or(0)),

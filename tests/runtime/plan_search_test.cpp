@@ -59,7 +59,7 @@ struct SearchCase {
     distribution = model_parallel(space.meshes.back(), layouts);
     if (below(4) == 0) copies = Copies::per_node;
     if (below(2)) ranks_per_node = 1 + below(8);
-    virtual_ranks = int(1 + below(16));
+    virtual_ranks = int(below(16));
     machine.node = {double(1 + below(50)) * 1e-6, double(1 + below(100)) * 1e-11};
     machine.network = {double(1 + below(50)) * 1e-5, double(1 + below(100)) * 1e-10};
     machine.flops_per_rank = below(2) ? 1e9 : 0;
