@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Measures what the README quotes, each figure beside its roof of the same run. Takes about two minutes; wants an
+# Measures what the README quotes, each figure beside its roof of the same run. Takes about three minutes; wants an
 # otherwise idle machine.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ usage() {
   cat <<'END'
 usage: tools/measure.sh [--program FILE] [--rounds N]
 
-Benches tape, kernels, training and collectives, then compares two ranks with two independent processes in turn.
+Benches tape, planner, kernels, training and collectives, compares forecasts with runs, then compares two ranks with two independent processes in turn.
   --program FILE   default build/cpu/lockstep
   --rounds N       of the comparison, default 5
 END
@@ -37,6 +37,14 @@ images() {  # images FILE: images per second in a JSON array of bench train
 
 "$program" doctor
 echo "== tape"; "$program" bench tape
+echo "== planner"; "$program" bench plan
+echo "== forecasts beside runs, 2 ranks"
+for run in 1 2 3; do
+  for what in "--model mlp" "--model mlp --bucket-mib 0.5" "--model cnn --batch 16"; do
+    # shellcheck disable=SC2086  # several options
+    tools/mpirun.sh -np 2 "$program" plan --verify $what | sed -n '/DIFFERENT/p; /fitted/p; /communication/p; /every term/p'
+  done
+done
 echo "== kernels, 1 thread"; "$program" bench kernels
 echo "== training, 1 rank x 1 thread"; "$program" bench train
 echo "== collectives, 2 ranks"; tools/mpirun.sh -np 2 "$program" bench collectives
