@@ -35,13 +35,16 @@ struct FtrlHyperparameters {
   double l1 = 0, l2 = 0, l2_shrinkage = 0, beta = 0;
 };
 
+// Named outside of the template: nvcc 13 loses the element type inside.
+using FtrlSlots = std::array<Slot, 2>;
+
 // p: the power of n;  z += g + 2 shrinkage w - (p(n + g^2) - p(n)) / a * w;  n += g^2;
 // w = (clip(z, -l1, l1) - z) / ((p(n) + beta) / a + 2 l2)
 template <class Power>
 struct FtrlRule {
   FtrlHyperparameters hyperparameters;
   Power power;
-  std::array<Slot, 2> slots = {Slot{.name = "accumulator", .initial = 0.1f}, Slot{.name = "linear"}};
+  FtrlSlots slots = {Slot{.name = "accumulator", .initial = 0.1f}, Slot{.name = "linear"}};
 
   template <class Real>
   struct Update {
