@@ -31,6 +31,12 @@ int64_t part(const PlanSettings& settings, const PlannedBucket& bucket, bool spl
   return bucket.elements() / (split && !bucket.split_by_batch ? settings.batch_ranks() : 1);
 }
 
+// Of one rank of the batch axis, at most.
+int64_t micro_batch_samples(const PlanSettings& settings) {
+  const int64_t parts = settings.batch_ranks() * settings.accumulation;
+  return (settings.workload.batch + parts - 1) / parts;
+}
+
 int64_t whole(const PlanSettings& settings, const PlannedBucket& bucket) {
   return bucket.elements() * (bucket.split_by_batch ? settings.batch_ranks() : 1);
 }
@@ -71,7 +77,7 @@ BucketLayout fill_buckets(const PlanSettings& settings, std::span<const BucketIt
 PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
                         const StateSizes& sizes) {
   PlannedMemory memory;
-  int64_t arena = 0, widest_gradients = 0, widest_gathered = 0;
+  int64_t widest_gradients = 0, widest_gathered = 0;
   for (const PlannedBucket& bucket : buckets) {
     const int64_t element = size_of(bucket.dtype);
     const bool gathered = settings.zero >= 3 || bucket.split_by_batch;
@@ -81,7 +87,6 @@ PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedB
     if (settings.zero >= 2 || bucket.split_by_batch)
       widest_gradients = std::max(widest_gradients, whole(settings, bucket) * kGradientBytes);
     if (gathered) widest_gathered = std::max(widest_gathered, whole(settings, bucket) * element);
-    arena += bucket.elements();
   }
   memory.gradients += std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gradients;
   memory.gathered = std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gathered;
@@ -157,10 +162,8 @@ std::vector<RankClass> rank_classes(const PlanSettings& settings, const std::vec
 }
 
 int64_t activation_bytes(const PlanSettings& settings) {
-  const Workload& work = settings.workload;
-  const int64_t parts = settings.batch_ranks() * settings.accumulation;
-  const int64_t samples = (work.batch + parts - 1) / parts;
-  return samples * work.activation_bytes_per_sample / (settings.ranks() / settings.batch_ranks());
+  return micro_batch_samples(settings) * settings.workload.activation_bytes_per_sample /
+         (settings.ranks() / settings.batch_ranks());
 }
 
 int64_t verdict_cells(int64_t leaves, int64_t ranks) { return 2 * leaves + ranks; }
@@ -190,14 +193,12 @@ void visit_micro_batch(const PlanSettings& settings, const std::vector<PlannedBu
   };
   if (batch.size > 1)
     for (size_t b = buckets.size(); b-- > 0;) gather(b, "parameters for the forward pass");
-  const int64_t parts = settings.batch_ranks() * settings.accumulation;
-  const int64_t samples = (settings.workload.batch + parts - 1) / parts;
   if (settings.workload.model_parallel_bytes_per_sample > 0)
     for (const MeshAxis& axis : settings.mesh)
       if (axis.name != settings.batch_axis && axis.size > 1)
         visit({CollectiveKind::all_reduce, DType::bf16, &axis,
-               samples * settings.workload.model_parallel_bytes_per_sample, Phase::micro_batch, -1,
-               "activations of split layers"});
+               micro_batch_samples(settings) * settings.workload.model_parallel_bytes_per_sample, Phase::micro_batch,
+               -1, "activations of split layers"});
   if (batch.size == 1) return;
   for (size_t b = 0; b < buckets.size(); ++b) {
     gather(b, "parameters for the backward pass");

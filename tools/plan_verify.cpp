@@ -10,6 +10,7 @@
 #include "collectives/device_mesh.h"
 #include "runtime/memory_rehearsal.h"
 #include "runtime/plan_text.h"
+#include "tools/benchmark.h"
 #include "tools/training_run.h"
 
 namespace lockstep {
@@ -18,11 +19,6 @@ namespace {
 constexpr int kRounds = 25;  // of interleaved timings; medians count
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
 
 // Images and labels without meaning: bytes, collectives and speed do not depend on them.
 class MadeUpLeaves {
