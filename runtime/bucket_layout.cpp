@@ -234,4 +234,13 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
   if (settings.zero == 1 || settings.zero == 2) each(CollectiveKind::all_gather, true, "updated parameters");
 }
 
+void derive_costs(Plan& plan) {
+  plan.classes = rank_classes(plan.settings, plan.buckets, {plan.frozen_bytes, plan.local_bytes, plan.slots});
+  plan.activation_bytes = activation_bytes(plan.settings);
+  for_each_collective(plan.settings, plan.buckets, [&](const CollectiveSize& c) {
+    plan.collectives.push_back({std::string(to_string(c.kind)), c.dtype, c.axis->name, c.bytes, c.phase,
+                                c.bucket < 0 ? std::string(c.what) : str(c.what, " of bucket ", c.bucket)});
+  });
+}
+
 }  // namespace lockstep

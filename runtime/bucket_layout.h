@@ -78,4 +78,7 @@ struct CollectiveSize {
 void for_each_collective(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
                          const std::function<void(const CollectiveSize&)>& visit);
 
+// Fills in what follows from settings, buckets and sizes of sections: classes of ranks, activations, collectives.
+void derive_costs(Plan& plan);
+
 }  // namespace lockstep

@@ -276,12 +276,7 @@ Plan read_plan(const JsonReader& root) {
   plan.local_bytes = root.number("local_bytes", 0, kMostElements * size_of(DType::f64));
   plan.slots = int32_t(root.number("slots", 0, kMostSlots));
   plan.master_slot = int32_t(root.number("master_slot", -1, kMostSlots));
-  plan.classes = rank_classes(plan.settings, plan.buckets, {plan.frozen_bytes, plan.local_bytes, plan.slots});
-  plan.activation_bytes = activation_bytes(plan.settings);
-  for_each_collective(plan.settings, plan.buckets, [&](const CollectiveSize& c) {
-    plan.collectives.push_back({std::string(to_string(c.kind)), c.dtype, c.axis->name, c.bytes, c.phase,
-                                c.bucket < 0 ? std::string(c.what) : str(c.what, " of bucket ", c.bucket)});
-  });
+  derive_costs(plan);
   check_plan(plan);
   plan.warnings = plan_warnings(plan);
   return plan;

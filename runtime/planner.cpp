@@ -116,10 +116,7 @@ class PlanBuilder {
     add_slots();
     add_scalars();
     place_others();
-    const StateSizes sizes{plan_.frozen_bytes, plan_.local_bytes, plan_.slots};
-    plan_.classes = rank_classes(plan_.settings, plan_.buckets, sizes);
-    plan_.activation_bytes = activation_bytes(plan_.settings);
-    add_collectives();
+    derive_costs(plan_);
     plan_.warnings = plan_warnings(plan_);
     return std::move(plan_);
   }
@@ -134,7 +131,6 @@ class PlanBuilder {
   void add_scalar(std::string_view name, DType dtype, Role role);
   void add_scalars();
   void place_others();
-  void add_collectives();
   void decide(PlannedVariable variable, const PlannedVariable* parameter);
 
   const PlannerInput& input_;
@@ -303,13 +299,6 @@ void PlanBuilder::place_others() {
       plan_.local_bytes = next_local_offset(plan_.local_bytes, variable.local_bytes());
     }
   }
-}
-
-void PlanBuilder::add_collectives() {
-  for_each_collective(plan_.settings, plan_.buckets, [&](const CollectiveSize& c) {
-    plan_.collectives.push_back({std::string(to_string(c.kind)), c.dtype, c.axis->name, c.bytes, c.phase,
-                                 c.bucket < 0 ? std::string(c.what) : str(c.what, " of bucket ", c.bucket)});
-  });
 }
 
 }  // namespace

@@ -130,7 +130,7 @@ PlannerInput Planning::input() const {
           .ranks = distribution_.ranks(),
           .reduce = parse_reduce(options_.plan.reduce),
           .virtual_ranks = int(options_.plan.virtual_ranks),
-          .bucket_bytes = std::max<int64_t>(1, int64_t(options_.plan.bucket_mib * 1024 * 1024)),
+          .bucket_bytes = bucket_bytes(options_.plan),
           .distribution = distribution_,
           .zero = int(options_.zero.value_or(0)),
           .accumulation = options_.accumulation.value_or(1),
@@ -154,7 +154,7 @@ void Planning::search_best(const PlanningOptions& options) {
   space_.zero = options.zero ? std::vector<int>{int(*options.zero)} : std::vector<int>{0, 1, 2, 3};
   space_.accumulation = {options.accumulation.value_or(1)};
   if (!options.accumulation && workload_.batch > 0) space_.accumulation = {1, 2, 4, 8, 16, 32, 64};
-  space_.bucket_bytes = {int64_t(options.plan.bucket_mib * 1024 * 1024)};
+  space_.bucket_bytes = {bucket_bytes(options.plan)};
   if (!options.bucket_given) space_.bucket_bytes = {1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20};
   search_ = search_plans(input(), space_, memory_limit_, profile_);
 }

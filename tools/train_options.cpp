@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/train_options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <utility>
@@ -41,6 +42,10 @@ void check_outputs(const TrainOptions& options) {
 }
 
 }  // namespace
+
+int64_t bucket_bytes(const PlanOptions& options) {
+  return std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024));
+}
 
 void check_device_option(const std::string& device) {
   check(device == "cpu" || device == "cuda", ErrorCode::usage,

@@ -47,6 +47,9 @@ struct TrainOptions {
   std::string ledger, metrics, save;
 };
 
+// At least one byte.
+int64_t bucket_bytes(const PlanOptions& options);
+
 // Throws Error(device) where `device` is not cpu: names what was looked for.
 void check_device_option(const std::string& device);
 

@@ -24,7 +24,7 @@ PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, i
                          .ranks = ranks,
                          .reduce = reduce,
                          .virtual_ranks = virtual_ranks,
-                         .bucket_bytes = std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024)),
+                         .bucket_bytes = bucket_bytes(options),
                          .ranks_per_node = ranks_per_node});
   return {std::move(model), std::move(optimizer), reduce, virtual_ranks, std::move(plan)};
 }
