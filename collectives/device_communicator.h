@@ -21,6 +21,9 @@ namespace lockstep {
 // far, and does not keep the host; Work::wait(s) lets what `s` is given next come behind it, and may keep the host
 // where staging takes the host's hands. Every rank issues the same sequence, and waits in the order it issued. Nothing
 // is entered into the trace of ranks(): who combines these calls into a collective of the plan enters that.
+//
+// Used by one thread. Declare it behind the memory and the streams it works with: it goes first then, and after a
+// failure ends what still waits on the device for other ranks, before anybody waits for that device.
 class DeviceCommunicator {
  public:
   DeviceCommunicator(const DeviceCommunicator&) = delete;
@@ -47,7 +50,7 @@ class DeviceCommunicator {
 
   // Returns when `stream` (any stream of this rank) has done everything; looks after the health of the transport while
   // it waits. Error(collective) with the ranks' deadline or when the transport reports a failure: names the transport's
-  // message and what this rank waited for.
+  // message and what this rank waited for. What still waits on the device for other ranks is ended then.
   virtual void synchronize(Stream& stream) = 0;
 
  protected:

@@ -30,19 +30,20 @@ ncclRedOp_t nccl_op(ReduceOp op) {
   return op == ReduceOp::max ? ncclMax : ncclMin;
 }
 
-// Owns NCCL's communicator, and aborts one that nobody has closed in peace.
+// Owns NCCL's communicator, and aborts one that nobody has destroyed in peace.
 class Connection {
  public:
   explicit Connection(std::shared_ptr<const NcclLibrary> library) : library_(std::move(library)) {}
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
-  ~Connection() {
-    if (comm) library_->comm_abort(comm);
-  }
+  ~Connection() { abort(); }
   const NcclLibrary& nccl() const { return *library_; }
   void destroy() { nccl().comm_destroy(std::exchange(comm, nullptr)); }
+  void abort() {
+    if (comm) nccl().comm_abort(std::exchange(comm, nullptr));
+  }
 
-  ncclComm_t comm = nullptr;
+  ncclComm_t comm = nullptr;  // null before it is made and after its end
 
  private:
   std::shared_ptr<const NcclLibrary> library_;
@@ -77,12 +78,14 @@ class NcclCommunicator final : public DeviceCommunicator {
   Work issue(std::string_view kind, int64_t bytes, Stream& after, const Call& call);
   // Returns when NCCL has accepted what it answered `result` to.
   void settle(ncclResult_t result, std::string_view what);
+  void check_alive() const;
   void check_health();
   ncclResult_t send_and_receive(std::span<const Outgoing> sends, std::span<const Incoming> receives,
                                 cudaStream_t stream) const;
   [[noreturn]] void fail_with(ncclResult_t result, std::string_view what) const;
   std::string last_call() const;
-  // After a failure NCCL's communicator can only be aborted.
+  // Gives up NCCL's communicator when `body` fails, before anybody else's destructor: freeing memory of the device
+  // waits for its streams, and those for ranks that will not come.
   template <class Body>
   void guard(const Body& body);
 
@@ -90,7 +93,6 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   Connection connection_;
   LastCall last_;
-  bool broken_ = false;
   int exceptions_ = std::uncaught_exceptions();
 };
 
@@ -99,14 +101,14 @@ NcclCommunicator::NcclCommunicator(Communicator& ranks, Device device, std::shar
   connect();
 }
 
-// Aborts when something failed, here or above: the other ranks do not come to a peaceful end then.
+// Aborts when something failed above: the other ranks do not come to a peaceful end then.
 NcclCommunicator::~NcclCommunicator() {
-  if (broken_ || std::uncaught_exceptions() > exceptions_) return;
+  if (connection_.comm == nullptr || std::uncaught_exceptions() > exceptions_) return;
   try {
     settle(nccl().comm_finalize(connection_.comm), "end");
     connection_.destroy();
   } catch (const std::exception&) {
-    // The connection aborts.
+    // It was given up.
   }
 }
 
@@ -132,7 +134,7 @@ void NcclCommunicator::guard(const Body& body) {
   try {
     body();
   } catch (...) {
-    broken_ = true;
+    connection_.abort();
     throw;
   }
 }
@@ -146,7 +148,13 @@ void NcclCommunicator::settle(ncclResult_t result, std::string_view what) {
       return result != ncclInProgress;
     };
     wait_until(answered, [&] { return str("NCCL to ", what, last_call()); });
-    if (result != ncclSuccess) fail_with(result, what);
+    if (result != ncclSuccess) fail_with(result, str(what, last_call()));
+  });
+}
+
+void NcclCommunicator::check_alive() const {
+  check(connection_.comm != nullptr, ErrorCode::collective, [&] {
+    return str(ranks().describe(rank()), " gave NCCL up after a failure", last_call(), "; start the ranks again");
   });
 }
 
@@ -170,6 +178,7 @@ std::string NcclCommunicator::last_call() const {
 }
 
 void NcclCommunicator::synchronize(Stream& stream) {
+  check_alive();
   guard([&] {
     const auto done = [&] {
       const bool idle = stream.idle();
@@ -182,8 +191,9 @@ void NcclCommunicator::synchronize(Stream& stream) {
 
 template <class Call>
 Work NcclCommunicator::issue(std::string_view kind, int64_t bytes, Stream& after, const Call& call) {
-  if (bytes == 0) return Work();
+  check_alive();
   follow(after);
+  if (bytes == 0) return work_of_stream();
   last_ = {last_.number + 1, kind, bytes};
   settle(call(static_cast<cudaStream_t>(stream().handle())), "queue a call");
   return work_of_stream();

@@ -50,7 +50,7 @@ class StagedCommunicator final : public DeviceCommunicator {
   std::shared_ptr<PinnedBuffer> take_memory(int64_t bytes);
   Work start(Journey journey, std::string_view kind, Stream& after);
   void finish(const Journey& journey, const Event& arrived, std::string_view kind);
-  Work copy_alone(ConstView in, View out, Stream& after);
+  Work copy_within_rank(ConstView in, View out, Stream& after);
 
   std::unique_ptr<Communicator> host_;
   Stream cpu_;
@@ -91,15 +91,14 @@ void StagedCommunicator::finish(const Journey& journey, const Event& arrived, st
   for (const Piece& piece : journey.up) copy(stream(), piece.device, piece.host, piece.bytes);
 }
 
-Work StagedCommunicator::copy_alone(ConstView in, View out, Stream& after) {
-  if (in.data == out.data) return Work();
+Work StagedCommunicator::copy_within_rank(ConstView in, View out, Stream& after) {
   follow(after);
-  copy(stream(), out, in);
+  if (in.data != out.data) copy(stream(), out, in);
   return work_of_stream();
 }
 
 Work StagedCommunicator::do_all_reduce(View inout, ReduceOp op, Stream& after) {
-  if (size() == 1 || inout.size() == 0) return Work();
+  if (size() == 1 || inout.size() == 0) return copy_within_rank(inout, inout, after);
   const auto memory = take_memory(inout.bytes());
   const View host = memory->view(inout.dtype, inout.shape);
   const Piece piece{inout.data, static_cast<std::byte*>(host.data), inout.bytes()};
@@ -123,8 +122,7 @@ InAndOut lay_out(const PinnedBuffer& memory, const ConstView& in, const View& ou
 }
 
 Work StagedCommunicator::do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) {
-  if (in.size() == 0) return Work();
-  if (size() == 1) return copy_alone(in, out, after);
+  if (size() == 1 || in.size() == 0) return copy_within_rank(in, out, after);
   const auto memory = take_memory(in.bytes() + out.bytes());
   const InAndOut host = lay_out(*memory, in, out);
   return start({.down = {{const_cast<void*>(in.data), host.in_bytes(), in.bytes()}},
@@ -135,8 +133,7 @@ Work StagedCommunicator::do_reduce_scatter(ConstView in, View out, ReduceOp op, 
 }
 
 Work StagedCommunicator::do_all_gather(ConstView in, View out, Stream& after) {
-  if (in.size() == 0) return Work();
-  if (size() == 1) return copy_alone(in, out, after);
+  if (size() == 1 || in.size() == 0) return copy_within_rank(in, out, after);
   const auto memory = take_memory(in.bytes() + out.bytes());
   const InAndOut host = lay_out(*memory, in, out);
   return start({.down = {{const_cast<void*>(in.data), host.in_bytes(), in.bytes()}},
@@ -147,14 +144,15 @@ Work StagedCommunicator::do_all_gather(ConstView in, View out, Stream& after) {
 }
 
 Work StagedCommunicator::do_broadcast(View inout, int root, Stream& after) {
-  if (size() == 1 || inout.size() == 0) return Work();
+  if (size() == 1 || inout.size() == 0) return copy_within_rank(inout, inout, after);
   const auto memory = take_memory(inout.bytes());
   const View host = memory->view(inout.dtype, inout.shape);
   Journey journey{.down = {},
                   .on_host = [this, host, root] { host_->broadcast(host, root, cpu_).wait(cpu_); },
                   .up = {},
                   .memory = memory};
-  (rank() == root ? journey.down : journey.up) = {{inout.data, static_cast<std::byte*>(host.data), inout.bytes()}};
+  const Piece piece{inout.data, static_cast<std::byte*>(host.data), inout.bytes()};
+  (rank() == root ? journey.down : journey.up).push_back(piece);
   return start(std::move(journey), "broadcast", after);
 }
 
@@ -181,7 +179,7 @@ Work StagedCommunicator::do_exchange(std::span<const Outgoing> sends, std::span<
   int64_t bytes = 0;
   for (const Outgoing& send : sends) bytes += send.bytes;
   for (const Incoming& receive : receives) bytes += receive.bytes;
-  if (bytes == 0) return Work();
+  if (bytes == 0) return copy_within_rank({}, {}, after);
   Journey journey{.down = {}, .on_host = {}, .up = {}, .memory = take_memory(bytes)};
   std::vector<Outgoing> outgoing;
   std::vector<Incoming> incoming;

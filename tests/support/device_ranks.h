@@ -39,6 +39,9 @@ class DeviceVector {
   }
   DeviceVector(DeviceRank& on, size_t size, T value = T()) : DeviceVector(on, std::vector<T>(size, value)) {}
 
+  DeviceVector(DeviceVector&&) = default;
+  ~DeviceVector() { stream_.synchronize(); }  // queued copies still use the pinned memory
+
   View view() const { return memory_.view(dtype_of<T>(), Shape{size_}); }
   T* data() const { return static_cast<T*>(memory_.data()); }
   // Earlier copies have to be over.
