@@ -25,16 +25,28 @@ std::vector<LeafRange> subtrees_held(int ranks, int leaves) {
   return subtrees;
 }
 
-// Alike on all ranks, so that ranks need not be told apart.
+// Alike on all ranks, so that ranks need not be told apart. With as many ranks as leaves, each has a leaf at most.
 int arenas_of_each(int ranks, int leaves) {
   int most = 1;
+  if (ranks >= leaves) return most;
   for (int rank = 0; rank < ranks; ++rank) most = std::max(most, leaf_arenas(leaves, leaves_of(rank, ranks, leaves)));
   return most;
 }
 
+// Sums that all ranks together hold after their last leaves: of each rank those of the leaves before, and the last leaf.
+int64_t sums_to_add(int ranks, int leaves) {
+  if (ranks >= leaves) return leaves;
+  int64_t sums = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const LeafRange own = leaves_of(rank, ranks, leaves);
+    sums += sums_held(leaves, {own.begin, own.end - 1}) + 1;
+  }
+  return sums;
+}
+
 int64_t letter_bytes(ReduceMode mode, int64_t ranks, int leaves, int64_t widest_bucket) {
   if (mode != ReduceMode::tree || ranks == 1) return 0;
-  return int64_t(subtrees_held(int(ranks), leaves).size()) * (widest_bucket / ranks) * int64_t(sizeof(float));
+  return sums_to_add(int(ranks), leaves) * (widest_bucket / ranks) * int64_t(sizeof(float));
 }
 
 int64_t arena_bytes(int64_t ranks, int leaves, int64_t elements) {
