@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "collectives/communicator.h"
 #include "kernels/device/device.h"
@@ -40,7 +42,7 @@ class DeviceCommunicator {
   // out.size() == size() * in.size(). `in` may be this rank's part of `out`.
   Work all_gather(ConstView in, View out, Stream& after);
   Work broadcast(View inout, int root, Stream& after);
-  // Messages between any ranks, all at once; the two sides agree on lengths. In the order given for each pair.
+  // Messages to and from other ranks, all at once; the two sides agree on lengths. In the order given for each pair.
   Work exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after);
 
   // Returns when `stream` (any stream of this rank) has done everything; looks after the health of the transport while
@@ -53,9 +55,17 @@ class DeviceCommunicator {
   DeviceCommunicator(Communicator& ranks, Device device);
   // stream() behind what `after` has been given so far.
   void follow(Stream& after);
+  // A mark behind what stream() has been given so far. It is used again when nobody holds it any more.
+  std::shared_ptr<Event> mark();
+  // Lets whoever waits come behind what stream() has been given so far.
+  Work work_of_stream();
+  // Returns when done() says so. Error(collective) with the ranks' deadline, saying that this rank waited for what() in
+  // vain, or when another rank has ended the run.
+  void wait_until(const std::function<bool()>& done, const std::function<std::string()>& what) const;
 
  private:
-  void check_operand(const ConstView& view, std::string_view kind) const;
+  void check_call(std::string_view kind, const Stream& after) const;
+  void check_operand(std::string_view kind, const ConstView& view) const;
 
   virtual Work do_all_reduce(View inout, ReduceOp op, Stream& after) = 0;
   virtual Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) = 0;
@@ -66,6 +76,7 @@ class DeviceCommunicator {
   Communicator& ranks_;
   Stream stream_;
   Event before_;
+  std::vector<std::shared_ptr<Event>> marks_;
 };
 
 enum class DeviceTransport : uint8_t {

@@ -16,7 +16,7 @@ set(vendors CUDA NCCL MPI oneDNN Eigen toml++ RE2)
 set(headers_CUDA "^(cuda|cublas|cudnn|curand|cub/|cooperative_groups|nvtx|thrust/)")
 set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/(device|memory)_cuda\\.cpp|device/cuda_check\\.h)$")
 set(headers_NCCL "^nccl")
-set(home_NCCL "^collectives/nccl_[a-z_]*\\.cpp$")
+set(home_NCCL "^(collectives/(nccl_[a-z_]*\\.cpp|nccl_library\\.h)|tests/cuda_emulation/.*)$")
 set(headers_MPI "^mpi")
 set(home_MPI "^(collectives/(mpi_[a-z_]*\\.cpp|mpi_runtime\\.h)|tests/.*)$")
 set(headers_oneDNN "^(oneapi/|dnnl)")
@@ -29,11 +29,13 @@ set(headers_RE2 "^re2/")
 set(home_RE2 "^runtime/layout_map\\.cpp$")
 
 # Headers that pull in a vendor's, and who may include them.
-set(doors "kernels/device/cuda_check.h" "kernels/backend_cuda.cuh" "kernels/backend.h" "collectives/mpi_runtime.h")
+set(doors "kernels/device/cuda_check.h" "kernels/backend_cuda.cuh" "kernels/backend.h" "collectives/mpi_runtime.h"
+  "collectives/nccl_library.h")
 set(through_kernels/device/cuda_check.h "${home_CUDA}")
 set(through_kernels/backend_cuda.cuh "^kernels/backend\\.h$")
 set(through_kernels/backend.h "\\.cpp$")
 set(through_collectives/mpi_runtime.h "^collectives/mpi_[a-z_]*\\.cpp$")
+set(through_collectives/nccl_library.h "^collectives/nccl_[a-z_]*\\.cpp$")
 
 set(max_lines 400)
 set(max_conditionals 4)  # in the whole tree, tests apart

@@ -22,11 +22,15 @@ PinnedBuffer::~PinnedBuffer() {
 void copy(Stream& stream, const View& to, const ConstView& from) {
   check(to.bytes() == from.bytes(), ErrorCode::internal,
         [&] { return str("copy: expected ", to.bytes(), " bytes to fill the target, got ", from.bytes()); });
-  if (from.bytes() == 0) return;
+  copy(stream, to.data, from.data, from.bytes());
+}
+
+void copy(Stream& stream, void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
   if (stream.handle()) {
-    cuda_backend::copy(stream.handle(), to.data, from.data, from.bytes());
+    cuda_backend::copy(stream.handle(), to, from, bytes);
   } else {
-    std::memcpy(to.data, from.data, size_t(from.bytes()));
+    std::memcpy(to, from, size_t(bytes));
   }
 }
 

@@ -40,6 +40,7 @@ class PinnedBuffer {
 // before it is done where a GPU is involved: keep host memory until the stream is there. From ordinary (not pinned)
 // host memory the driver copies first, which takes the host's time.
 void copy(Stream& stream, const View& to, const ConstView& from);
+void copy(Stream& stream, void* to, const void* from, int64_t bytes);
 // Sets all bytes to zero, in stream order.
 void clear(Stream& stream, const View& view);
 

@@ -15,7 +15,8 @@ function(write_clean_tree)
   file(WRITE ${WORK}/kernels/matmul_eigen.cpp "${license}#define EIGEN_DONT_PARALLELIZE\n#include <Eigen/Core>\n")
   file(WRITE ${WORK}/kernels/conv2d_onednn.cpp "${license}#include <dnnl.h>\n")
   file(WRITE ${WORK}/collectives/mpi_carrier.cpp "${license}#include <mpi.h>\n")
-  file(WRITE ${WORK}/collectives/nccl_communicator.cpp "${license}#include <nccl.h>\n")
+  file(WRITE ${WORK}/collectives/nccl_library.h "${license}#include <nccl.h>\n")
+  file(WRITE ${WORK}/collectives/nccl_communicator.cpp "${license}#include \"collectives/nccl_library.h\"\n")
   file(WRITE ${WORK}/optimizers/adam.h "${license}#include \"kernels/device/dtype.h\"\n")
   file(WRITE ${WORK}/runtime/plan.h "${license}#include \"collectives/x.h\"\n#include \"optimizers/adam.h\"\n")
   file(WRITE ${WORK}/runtime/layout_map.cpp "${license}#include <re2/re2.h>\n")
@@ -86,6 +87,7 @@ expect_include("vendor header in quotes" kernels/a.cpp "\"cuda_runtime.h\"" "nam
 expect_include("CUDA by way of cuda_check" runtime/a.cpp "\"kernels/device/cuda_check.h\"" "pulls in vendor headers")
 expect_include("CUDA by way of the walks" kernels/a.cpp "\"kernels/backend_cuda.cuh\"" "pulls in vendor headers")
 expect_include("MPI by way of mpi_runtime.h" runtime/a.cpp "\"collectives/mpi_runtime.h\"" "pulls in vendor headers")
+expect_include("NCCL by way of nccl_library.h" collectives/a.cpp "\"collectives/nccl_library.h\"" "pulls in vendor headers")
 expect_include("CUDA by way of backend.h" kernels/a.h "\"kernels/backend.h\"" "pulls in vendor headers")
 
 # Text
