@@ -14,7 +14,7 @@ set(may_include_tests kernels optimizers collectives runtime tools tests)
 # Vendor headers and their homes, as regular expressions.
 set(vendors CUDA NCCL MPI oneDNN Eigen toml++ RE2)
 set(headers_CUDA "^(cuda|cublas|cudnn|curand|cub/|cooperative_groups|nvtx|thrust/)")
-set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/device_cuda\\.cpp|device/cuda_check\\.h)$")
+set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/(device|memory)_cuda\\.cpp|device/cuda_check\\.h)$")
 set(headers_NCCL "^nccl")
 set(home_NCCL "^collectives/nccl_[a-z_]*\\.cpp$")
 set(headers_MPI "^mpi")

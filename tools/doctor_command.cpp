@@ -49,7 +49,7 @@ std::vector<Finding> examine(const Communicator& communicator) {
       {"mpi", config::mpi ? "built in" : "not in this build: ranks are threads of one process (train --ranks N)"},
       {"nccl", config::nccl ? "found when built; training on GPUs is not in this version" : "not in this build"},
       {"cuda", config::cuda ? "kernels built in" : "not in this build"},
-      {"gpus", cuda.count > 0 ? cuda.detail : fmt::format("none: {}", cuda.detail)},
+      {"gpus", cuda.count() > 0 ? cuda.detail : fmt::format("none: {}", cuda.detail)},
       {"launcher", launcher.launcher.empty() ? "none" : launcher.launcher},
       {"ranks",
        fmt::format("{} over {}, {} on this node", communicator.size(), communicator.transport(), place.local_size)},

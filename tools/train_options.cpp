@@ -52,7 +52,7 @@ void check_device_option(const std::string& device) {
         [&] { return str("--device: expected cpu or cuda, got '", device, "'"); });
   if (device == "cpu") return;
   const CudaDevices found = find_cuda_devices();
-  check(found.count > 0, ErrorCode::device,
+  check(found.count() > 0, ErrorCode::device,
         [&] { return str("--device cuda: no GPU can be used: ", found.detail, "; use --device cpu"); });
   fail(ErrorCode::device, str("--device cuda: this version computes on the CPU only, though it found ", found.detail,
                               "; use --device cpu"));

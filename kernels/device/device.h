@@ -25,20 +25,62 @@ struct Device {
 
 std::string to_string(Device device);
 
-// What the CUDA half found on this machine. Without the CUDA backend: zero devices and the reason.
+// One GPU as its driver describes it.
+struct CudaDevice {
+  std::string name;
+  std::string bus_id;        // tells the GPUs of a machine apart, whatever number a process sees them under
+  int major = 0, minor = 0;  // compute capability
+  int64_t memory_bytes = 0;
+  int64_t l2_bytes = 0;
+  int processors = 0;
+};
+
+// What the CUDA half found on this machine. Without the CUDA backend: no devices and the reason.
 struct CudaDevices {
-  int count = 0;
+  std::vector<CudaDevice> devices;
   std::string detail;  // names of the devices, or why there are none
+  int count() const { return int(devices.size()); }
 };
 CudaDevices find_cuda_devices();
+
+// Versions as CUDA writes them (13000: 13.0); 0: none. `driver` is the newest CUDA that the driver serves.
+struct CudaVersions {
+  int runtime = 0, driver = 0;
+};
+CudaVersions cuda_versions();
+
+class Stream;
+
+// A place in a stream's queue, for other streams and for the host to wait for. Owns its vendor's event; move-only. On
+// the CPU work is done before it can be marked, so there everything has been reached.
+class Event {
+ public:
+  enum class Timing : uint8_t { off, on };  // events that are timed cost more
+  explicit Event(Device device, Timing timing = Timing::off);
+  Event(Event&& other) noexcept : device_(other.device_), handle_(std::exchange(other.handle_, nullptr)) {}
+  Event& operator=(Event&&) = delete;
+  ~Event();
+
+  void record(Stream& stream);
+  bool reached() const;  // whether everything before the last record() is done; true before the first
+  void synchronize();    // returns when that is so
+  // Between two events recorded with timing. Both have to be reached.
+  double seconds_since(const Event& begin) const;
+  void* handle() const { return handle_; }
+
+ private:
+  Device device_;
+  void* handle_ = nullptr;
+};
 
 // Ordered work on one device. On the CPU work is done by the caller before a launch returns, with up to `threads`
 // OpenMP threads; results never depend on `threads`. Owns its device queue; move-only.
 class Stream {
  public:
   static Stream cpu(int threads = 1);
-  // Throws Error(device) when the build or the machine has no such device.
-  static Stream cuda(int index);
+  // What is urgent runs before what else waits on the device. Throws Error(device) when the build or the machine has
+  // no such device.
+  static Stream cuda(int index, bool urgent = false);
   // A CPU stream on which launch() runs nothing and scratch() only counts: what a forecast of memory works with.
   static Stream rehearsal(int threads = 1);
 
@@ -50,6 +92,8 @@ class Stream {
   int threads() const { return threads_; }
   void* handle() const { return handle_; }  // the vendor's queue; null on the CPU
   void synchronize();                       // returns when everything queued is done
+  bool idle() const;                        // whether that is so already; throws what the device reports
+  void wait(const Event& event);            // what is queued from here on comes after `event`
   bool rehearses() const { return rehearses_; }
 
   // Memory for the kernel that is launched next and for no longer, 64-byte aligned, contents undefined; null in a

@@ -54,6 +54,32 @@ void Stream::synchronize() {
   if (handle_) cuda_backend::synchronize_stream(handle_);
 }
 
+bool Stream::idle() const { return !handle_ || cuda_backend::stream_is_idle(handle_); }
+
+void Stream::wait(const Event& event) {
+  if (handle_ && event.handle()) cuda_backend::stream_wait(handle_, event.handle());
+}
+
+Event::Event(Device device, Timing timing) : device_(device) {
+  if (device.kind == DeviceKind::cuda) handle_ = cuda_backend::create_event(device.index, timing == Timing::on);
+}
+
+Event::~Event() {
+  if (handle_) cuda_backend::destroy_event(handle_);
+}
+
+void Event::record(Stream& stream) {
+  if (handle_) cuda_backend::record_event(handle_, stream.handle());
+}
+
+bool Event::reached() const { return !handle_ || cuda_backend::event_is_reached(handle_); }
+
+void Event::synchronize() {
+  if (handle_) cuda_backend::synchronize_event(handle_);
+}
+
+double Event::seconds_since(const Event& begin) const { return cuda_backend::seconds_between(begin.handle_, handle_); }
+
 void Stream::grow_scratch(int64_t bytes) {
   if (!rehearses_) {
     synchronize();  // queued work may still use the old piece

@@ -18,6 +18,25 @@ void release(void* addresses, int64_t bytes) noexcept;
 namespace lockstep::cuda_backend {
 void* allocate(int device, int64_t bytes) noexcept;  // null when device memory runs out
 void release(void* memory) noexcept;
+void* allocate_pinned(int64_t bytes) noexcept;  // of the host; null when memory runs out
+void release_pinned(void* memory) noexcept;
 void destroy_stream(void* handle) noexcept;
 void synchronize_stream(void* handle);
+bool stream_is_idle(void* handle);
+void stream_wait(void* stream, void* event);
+void* create_event(int device, bool timed);
+void destroy_event(void* event) noexcept;
+void record_event(void* event, void* stream);
+bool event_is_reached(void* event);
+void synchronize_event(void* event);
+double seconds_between(void* begin, void* end);
+void copy(void* stream, void* to, const void* from, int64_t bytes);  // between host and device or within it, queued
+void clear(void* stream, void* memory, int64_t bytes);               // with zero bytes, queued
+// What `stream` is given from begin_capture() on is recorded, together with other streams that wait for it, and not
+// run. end_capture() returns the recorded graph.
+void begin_capture(void* stream);
+void* end_capture(void* stream);
+void abandon_capture(void* stream) noexcept;
+void launch_graph(void* graph, void* stream);
+void destroy_graph(void* graph) noexcept;
 }  // namespace lockstep::cuda_backend

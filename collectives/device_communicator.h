@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Collectives on the memory of GPUs: the ranks of a Communicator, each with a device of its own, carried by NCCL, or
+// staged through memory of the host. Code above cannot tell which.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "collectives/communicator.h"
+#include "kernels/device/device.h"
+#include "kernels/device/view.h"
+
+namespace lockstep {
+
+// Operands lie on the device of this rank. A collective is queued on stream() behind what `after` has been given so
+// far, and does not keep the host; Work::wait(s) lets what `s` is given next come behind it, and may keep the host
+// where staging takes the host's hands. Every rank issues the same sequence, and waits in the order it issued. Nothing
+// is entered into the trace of ranks(): who combines these calls into a collective of the plan enters that.
+class DeviceCommunicator {
+ public:
+  DeviceCommunicator(const DeviceCommunicator&) = delete;
+  DeviceCommunicator& operator=(const DeviceCommunicator&) = delete;
+  virtual ~DeviceCommunicator() = default;
+
+  Communicator& ranks() const { return ranks_; }
+  int rank() const { return ranks_.rank(); }
+  int size() const { return ranks_.size(); }
+  Stream& stream() { return stream_; }
+  // "nccl", "staged"
+  virtual std::string_view transport() const = 0;
+  // Whether collectives can be recorded into a Graph.
+  virtual bool recordable() const = 0;
+
+  // Sums of floats: all ranks receive the same bits; the order of additions is the transport's.
+  Work all_reduce(View inout, ReduceOp op, Stream& after);
+  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after);  // in.size() == size() * out.size()
+  // out.size() == size() * in.size(). `in` may be this rank's part of `out`.
+  Work all_gather(ConstView in, View out, Stream& after);
+  Work broadcast(View inout, int root, Stream& after);
+  // Messages between any ranks, all at once; the two sides agree on lengths. In the order given for each pair.
+  Work exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after);
+
+  // Returns when `stream` (any stream of this rank) has done everything; looks after the health of the transport while
+  // it waits. Error(collective) with the ranks' deadline or when the transport reports a failure: names the transport's
+  // message and what this rank waited for.
+  virtual void synchronize(Stream& stream) = 0;
+
+ protected:
+  // `ranks` outlives this.
+  DeviceCommunicator(Communicator& ranks, Device device);
+  // stream() behind what `after` has been given so far.
+  void follow(Stream& after);
+
+ private:
+  void check_operand(const ConstView& view, std::string_view kind) const;
+
+  virtual Work do_all_reduce(View inout, ReduceOp op, Stream& after) = 0;
+  virtual Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) = 0;
+  virtual Work do_all_gather(ConstView in, View out, Stream& after) = 0;
+  virtual Work do_broadcast(View inout, int root, Stream& after) = 0;
+  virtual Work do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) = 0;
+
+  Communicator& ranks_;
+  Stream stream_;
+  Event before_;
+};
+
+enum class DeviceTransport : uint8_t {
+  automatic,  // NCCL where it is there, otherwise staged
+  nccl,
+  staged,  // several ranks may use one GPU
+};
+// Throws Error(usage) with the names there are.
+DeviceTransport parse_device_transport(std::string_view name);
+
+// The GPU of this rank: the one with its number among the ranks of its node, counted round where GPUs are shared.
+// Collective; every rank decides alike. Error(device) where a rank finds no GPU, and Error(launch) with a table of
+// rank, host and GPU where two ranks would share one and `transport` is not staged: before NCCL or any memory is
+// touched.
+Device choose_device(Communicator& ranks, DeviceTransport transport);
+
+// Collective. `device` is the one that choose_device() gave. Error(device) where NCCL is asked for and missing, or
+// older than the one this was built for: on every rank alike. Error(collective) where its ranks do not come together in
+// time.
+std::unique_ptr<DeviceCommunicator> make_device_communicator(Communicator& ranks, Device device,
+                                                             DeviceTransport transport);
+
+// What `lockstep doctor` says of NCCL: "NCCL 2.28.9 (libnccl.so.2)", or why there is none.
+std::string describe_nccl();
+
+}  // namespace lockstep
