@@ -198,8 +198,9 @@ struct Team {
   }
 };
 
+// Three blocks at once: asked for nothing, ptxas gives the threads of some rows too few registers, and spills.
 template <int kTeamThreads, class F>
-__global__ void __launch_bounds__(kThreads) rowwise_kernel(int64_t rows, F f) {
+__global__ void __launch_bounds__(kThreads, 3) rowwise_kernel(int64_t rows, F f) {
   const int64_t row = int64_t(blockIdx.x) * (kThreads / kTeamThreads) + threadIdx.x / kTeamThreads;
   if (row < rows) f(Team<kTeamThreads>{}, row);
 }
