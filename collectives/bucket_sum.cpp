@@ -37,14 +37,18 @@ LeafStack::LeafStack(int leaves, LeafRange own) : own_(own), arenas_(leaf_arenas
   }
 }
 
-void LeafStack::merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const {
-  if (leaf + 1 == own_.end) return;
+LeafStack::Merge LeafStack::merge_after(int leaf) const {
+  if (leaf + 1 == own_.end) return {};
   const auto i = size_t(leaf - own_.begin);
+  return {targets_[i], &merges_[i]};
+}
+
+void LeafStack::merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const {
+  const auto [target, sum] = merge_after(leaf);
+  if (sum == nullptr) return;
   std::vector<const float*> inputs;
-  for (size_t k = 0; k < merges_[i].inputs(); ++k)
-    inputs.push_back(arenas.at(local_rank, targets_[i] + int(k)) + elements.begin);
-  float* out = arenas.at(local_rank, targets_[i]) + elements.begin;
-  merges_[i].run(out, inputs, elements.size(), threads);
+  for (size_t k = 0; k < sum->inputs(); ++k) inputs.push_back(arenas.at(local_rank, target + int(k)) + elements.begin);
+  sum->run(arenas.at(local_rank, target) + elements.begin, inputs, elements.size(), threads);
 }
 
 BucketSum::BucketSum(const Communicator& comm, int leaves) : place_(comm.place()) {

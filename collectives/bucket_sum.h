@@ -35,6 +35,12 @@ class LeafStack {
   // Adds a finished leaf to the sums below it, as far as subtrees are complete. The last leaf stays by itself: it is
   // added when the ranks sum.
   void merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const;
+  // The sum that merge() makes of the arenas [target, target + sum->inputs()) after `leaf`; null after the last one.
+  struct Merge {
+    int target = 0;
+    const TreeSum* sum = nullptr;
+  };
+  Merge merge_after(int leaf) const;
   // What the arenas hold after the last leaf.
   const std::vector<LeafRange>& held() const { return held_; }
 

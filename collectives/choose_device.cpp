@@ -145,10 +145,10 @@ NcclOfAll load_nccl_on_all(Communicator& ranks) {
 }  // namespace
 
 DeviceTransport parse_device_transport(std::string_view name) {
-  if (name == "automatic") return DeviceTransport::automatic;
+  if (name == "auto") return DeviceTransport::automatic;
   if (name == "nccl") return DeviceTransport::nccl;
   if (name == "staged") return DeviceTransport::staged;
-  fail(ErrorCode::usage, str("--transport: expected automatic, nccl or staged, got '", name, "'"));
+  fail(ErrorCode::usage, str("--transport: expected auto, nccl or staged, got '", name, "'"));
 }
 
 Device choose_device(Communicator& ranks, DeviceTransport transport) {

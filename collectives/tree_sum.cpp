@@ -95,6 +95,21 @@ void TreeSum::plan(LeafRange subtree, std::span<const LeafRange> inputs, int dep
   program_.push_back(kAdd);
 }
 
+std::vector<TreeSum::Addition> TreeSum::additions() const {
+  std::vector<Addition> additions;
+  std::vector<int> stack;
+  for (const int step : program_) {
+    if (step != kAdd) {
+      stack.push_back(step);
+      continue;
+    }
+    const int from = stack.back();
+    stack.pop_back();
+    additions.push_back({stack.back(), from});
+  }
+  return additions;
+}
+
 void TreeSum::run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const {
   if (nothing_to_add(out, inputs)) return;
   for_each_block(n, threads, [&](int64_t begin, int64_t size) { run_block(out, inputs, begin, size); });

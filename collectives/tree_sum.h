@@ -37,6 +37,12 @@ class TreeSum {
   TreeSum(LeafRange whole, std::span<const LeafRange> inputs);
 
   size_t inputs() const { return inputs_; }
+  // The same additions in place, in order: input `into` += input `from`, each of which then stands for the sum. The
+  // whole sum ends in the input that holds the first leaf.
+  struct Addition {
+    int into, from;
+  };
+  std::vector<Addition> additions() const;
   // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. With a single input that is
   // `out`, nothing happens.
   void run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;

@@ -10,7 +10,7 @@ namespace {
 struct MaskAt {
   float* mask;
   const int64_t* sample_ids;
-  uint64_t key;
+  const int64_t* key;
   uint32_t op;
   uint32_t threshold;  // of 2^32: draws below it are dropped
   float keep;
@@ -19,7 +19,8 @@ struct MaskAt {
   // Item i covers four neighbouring columns: what one Philox call yields.
   HOST_DEVICE void operator()(int64_t i) const {
     const int64_t row = i / groups, group = i % groups;
-    const Philox4 draw = philox4x32(key, uint64_t(sample_ids[row]), (uint64_t(op) << 32) | uint64_t(uint32_t(group)));
+    const Philox4 draw =
+        philox4x32(uint64_t(*key), uint64_t(sample_ids[row]), (uint64_t(op) << 32) | uint64_t(uint32_t(group)));
     float* m = mask + row * columns;
     for (int j = 0; j < 4; ++j) {
       const int64_t c = group * 4 + j;
@@ -34,14 +35,11 @@ void run(Backend, Stream& stream, const DropoutMask& k) {
   const int64_t rows = k.sample_ids.size(), columns = rows > 0 ? k.mask.size() / rows : 0;
   check(rows * columns == k.mask.size(), ErrorCode::internal,
         [&] { return str("dropout: a mask ", to_string(k.mask.shape), " does not divide into ", rows, " samples"); });
-  // One key per step; philox itself mixes seed and step.
-  const Philox4 mixed = philox4x32(k.seed, uint64_t(k.step), 0);
-  const uint64_t key = (uint64_t(mixed.v[0]) << 32) | mixed.v[1];
   const int64_t groups = (columns + 3) / 4;
   const uint32_t threshold = uint32_t(double(k.rate) * 4294967296.0);
   backend::gather(stream, rows * groups,
-                  MaskAt{data<float>(k.mask), data<int64_t>(k.sample_ids), key, k.op, threshold, 1 / (1 - k.rate),
-                         columns, groups});
+                  MaskAt{data<float>(k.mask), data<int64_t>(k.sample_ids), data<int64_t>(k.key), k.op, threshold,
+                         1 / (1 - k.rate), columns, groups});
 }
 
 }  // namespace lockstep

@@ -43,7 +43,7 @@ bool in_pass(const PlannedVariable& v, ReduceOp op) {
 void read_pass(const VariableStore& variables, Communicator& ranks, ReduceOp op, std::vector<AggregatedValue>& read) {
   std::vector<double> cells;
   for (const PlannedVariable& v : variables.plan().variables)
-    if (in_pass(v, op)) append(variables.view(v), op == ReduceOp::sum, cells);
+    if (in_pass(v, op)) append(variables.host(v).view(), op == ReduceOp::sum, cells);
   if (cells.empty()) return;
   Stream stream = Stream::cpu();
   ranks.all_reduce({cells.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(cells.size())}}, op, stream).wait(stream);

@@ -5,6 +5,8 @@
 #include <map>
 #include <utility>
 
+#include "collectives/device_gradient_reducer.h"
+
 namespace lockstep {
 namespace {
 
@@ -39,6 +41,18 @@ int64_t micro_batch_samples(const PlanSettings& settings) {
 
 int64_t whole(const PlanSettings& settings, const PlannedBucket& bucket) {
   return bucket.elements() * (bucket.split_by_batch ? settings.batch_ranks() : 1);
+}
+
+// What ranks with memory of their own hold for the canonical tree, besides one arena of gradients.
+int64_t tree_bytes(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets) {
+  if (settings.reduce != ReduceMode::tree) return 0;
+  int64_t elements = 0, widest = 0;
+  for (const PlannedBucket& bucket : buckets) {
+    elements += bucket.elements();
+    widest = std::max(widest, bucket.elements());
+  }
+  return device_gradient_bytes(ReduceMode::tree, settings.batch_ranks(), settings.leaves(), elements, widest) -
+         elements * kGradientBytes;
 }
 
 }  // namespace
@@ -89,6 +103,7 @@ PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedB
     if (gathered) widest_gathered = std::max(widest_gathered, whole(settings, bucket) * element);
   }
   memory.gradients += std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gradients;
+  if (settings.copies == Copies::per_rank && settings.zero == 0) memory.gradients += tree_bytes(settings, buckets);
   memory.gathered = std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gathered;
   memory.parameters += sizes.frozen_bytes;
   memory.scalars = sizes.local_bytes;

@@ -18,9 +18,8 @@ namespace lockstep {
 
 // Where random numbers come from: a function of seed, step, sample and op, never of rank or order of execution.
 struct RandomPosition {
-  uint64_t seed = 0;
-  int64_t step = 0;
-  ConstView sample_ids;  // [samples] i64: one per row of the batch
+  ConstView key;         // [] i64: dropout_key() of seed and step, on the stream's device
+  ConstView sample_ids;  // [samples] i64: one per row of the batch, on the stream's device
   uint32_t next_op = 0;  // counts the random ops of one forward pass
 };
 

@@ -28,7 +28,7 @@ uint64_t section_hash(const VariableStore& variables, Section section) {
   for (const PlannedVariable& variable : variables.plan().variables) {
     if (variable.section != section || differs_by_rank(variable)) continue;
     const uint64_t name = XXH3_64bits(variable.path.data(), variable.path.size());
-    sum += XXH3_64bits_withSeed(variables.view(variable).data, size_t(variable.local_bytes()), name);
+    sum += XXH3_64bits_withSeed(variables.host(variable).view().data, size_t(variable.local_bytes()), name);
   }
   return sum;
 }

@@ -3,8 +3,7 @@
 
 #include <vector>
 
-#include "kernels/pointwise.h"
-#include "kernels/reduction.h"
+#include "runtime/leaf_passes.h"
 
 namespace lockstep {
 namespace {
@@ -37,12 +36,14 @@ struct RehearsedVariables {
 
 // A batch without memory.
 struct RehearsedLeaf {
-  Tensor inputs, labels, sample_ids;
+  Tensor inputs, labels, sample_ids, dropout_key, cells;
 
   RehearsedLeaf(Pool& pool, const LeafShape& shape)
       : inputs(pool, DType::f32, batch_shape(shape), Purpose::data),
         labels(pool, DType::i32, {shape.samples}, Purpose::data),
-        sample_ids(pool, DType::i64, {shape.samples}, Purpose::data) {}
+        sample_ids(pool, DType::i64, {shape.samples}, Purpose::data),
+        dropout_key(pool, DType::i64, {}, Purpose::data),
+        cells(pool, DType::f64, {2}, Purpose::data) {}
 
   LeafInput input() const { return {.leaf = 0, .inputs = inputs, .labels = labels, .sample_ids = sample_ids}; }
 
@@ -53,23 +54,6 @@ struct RehearsedLeaf {
     return Shape(std::span<const int64_t>(sizes));
   }
 };
-
-// The sum of a leaf's results, which a training step reads.
-void rehearse_sum(Context& context, const Tensor& values) {
-  Tensor total = context.empty({});
-  context.launch(Sum{.out = total, .in = values});
-}
-
-// What TrainStep::run_leaf does, in the same order.
-void rehearse_passes(Context& context, const Forward& forward, const LeafInput& leaf) {
-  context.random().sample_ids = leaf.sample_ids;
-  const SampleResults results = forward(context, leaf);
-  rehearse_sum(context, results.loss);
-  rehearse_sum(context, results.correct);
-  Tensor seed = context.empty_like(results.loss);
-  context.launch(Fill{seed, 1.0f});
-  context.tape()->backward(context, results.loss, seed, nullptr);
-}
 
 }  // namespace
 
@@ -84,7 +68,8 @@ TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& for
   values.watch(tape, variables);
   Context context(stream, transient, &tape);
   context.set_values(values.values);
-  rehearse_passes(context, forward, leaf.input());
+  context.random() = {.key = leaf.dropout_key, .sample_ids = leaf.sample_ids};
+  run_passes(context, forward, leaf.input(), leaf.cells, 1.0f, nullptr);
   return {.activations = transient.live(Purpose::activations).peak,
           .held = transient.held(),
           .scratch = stream.scratch_bytes()};

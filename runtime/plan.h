@@ -77,7 +77,7 @@ inline constexpr int kQuestions = 5;
 std::string_view to_string(Question question);
 
 enum class Residence : uint8_t {
-  each_rank,     // bookkeeping on the host, a replica in each rank
+  each_rank,     // bookkeeping, a replica in each rank: on the host of CPU ranks, on the device of others
   one_per_node,  // one copy that the ranks of a node share
   one_per_rank,  // a copy in each rank
   split,         // each rank of the batch axis holds one part (ZeRO)

@@ -129,6 +129,28 @@ void check_arenas(const Plan& plan, const RankClass& members) {
   });
 }
 
+// Ranks with memory of their own keep further arenas for sums that wait in the tree of the leaves, and room for the
+// slices of a bucket that others send: one for every sum that any rank holds.
+void check_tree_memory(const Plan& plan, const RankClass& members, const CopyBytes& copy) {
+  constexpr int64_t kMostArenas = 64;
+  const int64_t ranks = plan.settings.batch_ranks();
+  Wide widest = 0;
+  for (const PlannedBucket& bucket : plan.buckets) widest = std::max<Wide>(widest, bucket.elements());
+  const Wide slice = ranks == 1 ? 0 : widest / ranks * 4, arena = Wide(plan.arena_elements) * 4;
+  bool explained = false;
+  for (Wide arenas = 0; arenas < kMostArenas && !explained; ++arenas) {
+    const Wide rest = Wide(members.memory.gradients) - copy.gradients - arenas * arena;
+    explained = slice == 0 ? rest == 0
+                           : rest % slice == 0 && rest / slice >= std::min<Wide>(ranks, plan.settings.leaves()) &&
+                                 rest / slice <= plan.settings.leaves();
+  }
+  demand(explained, [&] {
+    return str("the ", members.ranks, " ranks like rank ", members.first_rank, " hold ", members.memory.gradients,
+               " B of gradients, which are no arenas of ", plan.arena_elements, " elements and slices of ",
+               int64_t(slice), " B");
+  });
+}
+
 void check_class(const Plan& plan, const RankClass& members, const CopyBytes& copy, const CopyHolders& holders) {
   const PlanSettings& s = plan.settings;
   demand(members.ranks > 0 && members.first_rank >= 0 && members.first_rank < s.ranks(),
@@ -145,7 +167,9 @@ void check_class(const Plan& plan, const RankClass& members, const CopyBytes& co
   };
   wrong("parameters", members.node_copy ? copy.parameters : 0, members.memory.parameters);
   wrong("slots", members.node_copy ? copy.slots : 0, members.memory.slots);
-  if (s.copies == Copies::per_rank)
+  if (s.copies == Copies::per_rank && s.zero == 0 && s.reduce == ReduceMode::tree)
+    check_tree_memory(plan, members, copy);
+  else if (s.copies == Copies::per_rank)
     wrong("gradients", copy.gradients, members.memory.gradients);
   else
     check_arenas(plan, members);

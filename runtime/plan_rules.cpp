@@ -270,7 +270,9 @@ Rule in_each_rank() {
           .decide = resides(Residence::each_rank),
           .reason =
               [](const RuleCase& c) {
-                return role_of(c) + ": a replica on the host of each rank, read without asking anyone";
+                return role_of(c) + (c.settings.copies == Copies::per_node
+                                         ? ": a replica on the host of each rank, read without asking anyone"
+                                         : ": a replica on the device of each rank, where kernels read and advance it");
               },
           .rejection = [](const RuleCase& c) { return role_of(c) + ": it belongs to the model's arrays"; }};
 }

@@ -310,13 +310,15 @@ Plan make_plan(const PlannerInput& input) {
   return plan;
 }
 
-void check_runnable(const Plan& plan) {
+void check_runnable(const Plan& plan, DeviceKind device) {
   const auto cannot = [](const std::string& what) {
     fail(ErrorCode::plan, str("this plan can be forecast but not run yet: ", what));
   };
   if (!plan.pending.empty()) cannot("the shape of " + plan.pending[0] + " is not known");
-  if (plan.settings.copies != Copies::per_node || plan.settings.zero != 0)
-    cannot("training runs on CPU ranks that share a node's copy, without ZeRO");
+  if (plan.settings.copies != (device == DeviceKind::cpu ? Copies::per_node : Copies::per_rank))
+    cannot(device == DeviceKind::cpu ? "CPU ranks share one copy per node"
+                                     : "ranks with a GPU each have their own copy");
+  if (plan.settings.zero != 0) cannot("training runs without ZeRO");
   if (plan.settings.accumulation != 1) cannot("micro-batches are not accumulated yet");
   for (const PlannedVariable& variable : plan.variables) {
     if (!variable.layout.is_replicated())

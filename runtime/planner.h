@@ -38,7 +38,7 @@ struct PlannerInput {
 // variables or was not given trainable ones, settings that contradict each other.
 Plan make_plan(const PlannerInput& input);
 
-// Throws Error(plan) with what CPU ranks cannot train by this plan yet: it can be forecast, not run.
-void check_runnable(const Plan& plan);
+// Throws Error(plan) with what keeps ranks on such a device from training by this plan: it can be forecast, not run.
+void check_runnable(const Plan& plan, DeviceKind device = DeviceKind::cpu);
 
 }  // namespace lockstep

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/philox.h"
 #include "runtime/planner.h"
@@ -47,35 +48,55 @@ void fill_initial(const VariableDeclaration& variable, uint64_t seed, const View
 
 }  // namespace
 
-VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations, const Optimizer& optimizer,
-                             Communicator& communicator, Pool& pool, uint64_t seed)
-    : plan_(plan),
-      pool_(pool),
-      holds_shared_copy_(communicator.place().local_rank == 0),
-      optimizer_scalars_(optimizer.scalars().size()) {
-  check_runnable(plan);
-  const int64_t shared_bytes = node_copy().parameters + node_copy().slots;
-  shared_ = communicator.allocate_shared(holds_shared_copy_ ? shared_bytes : 0);
-  base_ = static_cast<float*>(shared_->segment(0));
-  shared_elements_ = shared_bytes / size_of(DType::f32);
-  local_.resize(size_t(plan.local_bytes / 8));
-  pool_.enter(Purpose::parameters, memory().parameters);
-  pool_.enter(Purpose::slots, memory().slots);
-  pool_.enter(Purpose::scalars, memory().scalars);
+HostValue::HostValue(const ConstView& view, Stream& stream) : bytes_(size_t(view.bytes())) {
+  view_ = {bytes_.data(), view.dtype, DeviceKind::cpu, view.shape};
+  copy(stream, {bytes_.data(), view.dtype, DeviceKind::cpu, view.shape}, view);
+  stream.synchronize();
+}
 
+VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations, const Optimizer& optimizer,
+                             Communicator& communicator, Pool& pool, uint64_t seed, Stream* stream)
+    : plan_(plan), pool_(pool), stream_(stream), holds_shared_copy_(communicator.place().local_rank == 0) {
+  check_runnable(plan, pool.device().kind);
+  check((stream != nullptr) == (device() == DeviceKind::cuda), ErrorCode::internal,
+        "a variable store on a GPU needs the stream that computes there, and one on the CPU has none");
   iteration_ = &plan.at(str(optimizer.name(), "/iteration"));
   learning_rate_ = &plan.at(str(optimizer.name(), "/learning_rate"));
+  if (device() == DeviceKind::cpu) {
+    allocate_on_host(communicator);
+    if (communicator.rank() == 0) initialize(sections_, declarations, optimizer, seed);
+    broadcast_on_host(communicator);
+  } else {
+    allocate_on_device();
+    broadcast_to_device(communicator, declarations, optimizer, seed);
+  }
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
     values_.push_back(Tensor::borrow(view(plan.variables[i])));
-
-  if (communicator.rank() == 0) initialize(declarations, optimizer, seed);
-  broadcast(communicator);
 }
 
 VariableStore::~VariableStore() {
+  if (device() == DeviceKind::cuda) return;  // buffers leave the ledger by themselves
   pool_.enter(Purpose::parameters, -memory().parameters);
   pool_.enter(Purpose::slots, -memory().slots);
   pool_.enter(Purpose::scalars, -memory().scalars);
+}
+
+void VariableStore::allocate_on_host(Communicator& communicator) {
+  shared_ = communicator.allocate_shared(holds_shared_copy_ ? node_copy().parameters + node_copy().slots : 0);
+  local_.resize(size_t(plan_.local_bytes / 8));
+  auto* base = static_cast<char*>(shared_->segment(0));
+  sections_ = {base, base + node_copy().parameters, reinterpret_cast<char*>(local_.data())};
+  pool_.enter(Purpose::parameters, memory().parameters);
+  pool_.enter(Purpose::slots, memory().slots);
+  pool_.enter(Purpose::scalars, memory().scalars);
+}
+
+void VariableStore::allocate_on_device() {
+  device_parameters_ = Buffer(pool_, node_copy().parameters, Purpose::parameters);
+  device_slots_ = Buffer(pool_, node_copy().slots, Purpose::slots);
+  device_local_ = Buffer(pool_, plan_.local_bytes, Purpose::scalars);
+  sections_ = {static_cast<char*>(device_parameters_.data()), static_cast<char*>(device_slots_.data()),
+               static_cast<char*>(device_local_.data())};
 }
 
 // What this rank's ledger carries: the node's copy is entered by one rank of the node.
@@ -90,68 +111,104 @@ PlannedMemory VariableStore::node_copy() const {
           .slots = plan_.arena_elements * size_of(DType::f32) * plan_.slots};
 }
 
-char* VariableStore::section(const PlannedVariable& variable) const {
-  const auto at = [&](int64_t element) { return reinterpret_cast<char*>(base_ + element); };
-  switch (variable.section) {
-    case Section::trainable:
-      return at(0);
-    case Section::frozen:
-      return at(plan_.arena_elements);
-    case Section::slot:
-      return at(plan_.arena_elements * (1 + variable.slot)) + plan_.frozen_bytes;
-    case Section::local:
-      return const_cast<char*>(reinterpret_cast<const char*>(local_.data()));
-  }
-  return nullptr;
+View VariableStore::view_in(const Sections& sections, const PlannedVariable& variable, DeviceKind device) const {
+  const auto at = [&]() -> char* {
+    switch (variable.section) {
+      case Section::trainable:
+        return sections.parameters + variable.offset * size_of(DType::f32);
+      case Section::frozen:
+        return sections.parameters + plan_.arena_elements * size_of(DType::f32) + variable.offset;
+      case Section::slot:
+        return sections.slots + (plan_.arena_elements * variable.slot + variable.offset) * size_of(DType::f32);
+      case Section::local:
+        return sections.local + variable.offset;
+    }
+    return nullptr;
+  };
+  return {at(), variable.dtype, device, variable.shape};
 }
 
-View VariableStore::view(const PlannedVariable& variable) const {
-  const bool in_arena = variable.section == Section::trainable || variable.section == Section::slot;
-  char* at = section(variable) + variable.offset * (in_arena ? size_of(DType::f32) : 1);
-  return {at, variable.dtype, DeviceKind::cpu, variable.shape};
-}
+View VariableStore::view(const PlannedVariable& variable) const { return view_in(sections_, variable, device()); }
 
-std::span<double> VariableStore::optimizer_state() {
-  // They follow the learning rate, eight bytes each.
-  return {static_cast<double*>(view(*learning_rate_).data) + 1, optimizer_scalars_};
+HostValue VariableStore::host(const PlannedVariable& variable) const {
+  return stream_ ? HostValue(view(variable), *stream_) : HostValue(view(variable));
 }
 
 View VariableStore::parameters(int64_t begin, int64_t end) const {
-  return {base_ + begin, DType::f32, DeviceKind::cpu, Shape{end - begin}};
+  return {sections_.parameters + begin * size_of(DType::f32), DType::f32, device(), Shape{end - begin}};
 }
 
 View VariableStore::slot(int32_t slot, int64_t begin, int64_t end) const {
-  float* arena = base_ + plan_.arena_elements * (1 + slot) + plan_.frozen_bytes / size_of(DType::f32);
-  return {arena + begin, DType::f32, DeviceKind::cpu, Shape{end - begin}};
+  char* arena = sections_.slots + plan_.arena_elements * slot * size_of(DType::f32);
+  return {arena + begin * size_of(DType::f32), DType::f32, device(), Shape{end - begin}};
 }
 
-void VariableStore::initialize(const VariableTable& declarations, const Optimizer& optimizer, uint64_t seed) {
+int64_t VariableStore::iteration() const { return *data<int64_t>(host(*iteration_).view()); }
+double VariableStore::learning_rate() const { return *data<double>(host(*learning_rate_).view()); }
+void VariableStore::set_iteration(int64_t iteration) { write(*iteration_, &iteration); }
+void VariableStore::set_learning_rate(double rate) { write(*learning_rate_, &rate); }
+
+void VariableStore::write(const PlannedVariable& variable, const void* value) {
+  const ConstView from{value, variable.dtype, DeviceKind::cpu, variable.shape};
+  if (stream_) {
+    copy(*stream_, view(variable), from);
+    stream_->synchronize();
+  } else {
+    std::memcpy(view(variable).data, value, size_t(from.bytes()));
+  }
+}
+
+void VariableStore::initialize(const Sections& sections, const VariableTable& declarations, const Optimizer& optimizer,
+                               uint64_t seed) {
+  const auto at = [&](const PlannedVariable& variable) { return view_in(sections, variable, DeviceKind::cpu); };
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
-    fill_initial(declarations.declarations()[i], seed, view(plan_.variables[i]));
+    fill_initial(declarations.declarations()[i], seed, at(plan_.variables[i]));
   for (const PlannedVariable& variable : plan_.variables) {
     if (variable.section != Section::slot) continue;
     const Slot& slot = optimizer.slots()[size_t(variable.slot)];
-    const int64_t n = variable.shape.size();
-    // A slot lies where its parameter lies.
     if (slot.starts_as_parameter) {
-      std::copy_n(data<float>(parameters(variable.offset, variable.offset + n)), n, data<float>(view(variable)));
+      const View parameter = at(plan_.variables[size_t(variable.parameter)]);
+      std::copy_n(data<float>(parameter), parameter.size(), data<float>(at(variable)));
     } else {
-      std::fill_n(data<float>(view(variable)), n, slot.initial);
+      std::fill_n(data<float>(at(variable)), variable.shape.size(), slot.initial);
     }
   }
-  learning_rate() = optimizer.learning_rate();
-  for (size_t i = 0; i < optimizer.scalars().size(); ++i) optimizer_state()[i] = optimizer.scalars()[i].initial;
+  double* rate = data<double>(at(*learning_rate_));
+  *rate = optimizer.learning_rate();
+  for (size_t i = 0; i < optimizer.scalars().size(); ++i) rate[1 + i] = optimizer.scalars()[i].initial;
 }
 
-void VariableStore::broadcast(Communicator& communicator) {
+void VariableStore::broadcast_on_host(Communicator& communicator) {
   Stream stream = Stream::cpu();
   // The window is one per node: the first rank of each node receives for all of it.
   const std::unique_ptr<Communicator> leaders = communicator.split(holds_shared_copy_ ? 0 : 1, communicator.rank());
+  const int64_t elements = (node_copy().parameters + node_copy().slots) / size_of(DType::f32);
   if (holds_shared_copy_)
-    leaders->broadcast(View{base_, DType::f32, DeviceKind::cpu, Shape{shared_elements_}}, 0, stream).wait(stream);
+    leaders->broadcast(View{sections_.parameters, DType::f32, DeviceKind::cpu, Shape{elements}}, 0, stream)
+        .wait(stream);
   const View cells{local_.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(local_.size())}};
   communicator.broadcast(cells, 0, stream).wait(stream);
   communicator.barrier();
+}
+
+// Through memory of the host, once: the same bytes as on CPU ranks, whatever carries gradients later.
+void VariableStore::broadcast_to_device(Communicator& communicator, const VariableTable& declarations,
+                                        const Optimizer& optimizer, uint64_t seed) {
+  Stream host = Stream::cpu();
+  const PlannedMemory bytes = node_copy();
+  std::vector<int64_t> image(size_t((bytes.parameters + bytes.slots + plan_.local_bytes) / 8));
+  auto* base = reinterpret_cast<char*>(image.data());
+  const Sections sections{base, base + bytes.parameters, base + bytes.parameters + bytes.slots};
+  if (communicator.rank() == 0) initialize(sections, declarations, optimizer, seed);
+  communicator.broadcast(View{base, DType::i64, DeviceKind::cpu, Shape{int64_t(image.size())}}, 0, host).wait(host);
+  const auto upload = [&](const Buffer& to, const char* from) {
+    const Shape all{to.bytes() / 8};
+    if (to.bytes() > 0) copy(*stream_, to.view(DType::i64, all), ConstView{from, DType::i64, DeviceKind::cpu, all});
+  };
+  upload(device_parameters_, sections.parameters);
+  upload(device_slots_, sections.slots);
+  upload(device_local_, sections.local);
+  stream_->synchronize();
 }
 
 }  // namespace lockstep

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Variables in memory: what a plan says, allocated. Parameters and slots are one copy per node that every rank of the
-// node reads; scalars are a replica in every rank.
+// Variables in memory: what a plan says, allocated. On CPU ranks parameters and slots are one copy per node that every
+// rank of the node reads, and scalars are a replica in every rank; a rank with a GPU has all of them there.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 
 #include "collectives/communicator.h"
 #include "kernels/device/memory.h"
+#include "kernels/device/transfer.h"
 #include "optimizers/optimizer.h"
 #include "runtime/plan.h"
 #include "runtime/tensor.h"
@@ -17,53 +18,87 @@
 
 namespace lockstep {
 
+// A variable's value on the host.
+class HostValue {
+ public:
+  // The variable itself, which must outlive this.
+  explicit HostValue(const ConstView& view) : view_(view) {}
+  // A copy of what a GPU holds after everything that `stream` was given.
+  HostValue(const ConstView& view, Stream& stream);
+  const ConstView& view() const { return view_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+  ConstView view_;
+};
+
 class VariableStore {
  public:
-  // Collective. Throws Error(plan) for a plan that cannot be run (check_runnable). Allocates by the plan, computes
-  // first values on rank 0 and broadcasts them; `declarations` and `optimizer` are those that the plan was made from.
-  // `plan` and `pool` must outlive the store.
+  // Collective. Throws Error(plan) for a plan that cannot be run on the pool's device (check_runnable). Allocates by
+  // the plan, computes first values on rank 0 and broadcasts them; `declarations` and `optimizer` are those that the
+  // plan was made from. `plan` and `pool` must outlive the store, and so must `stream`: the one that computes on the
+  // pool's GPU; null on the CPU.
   VariableStore(const Plan& plan, const VariableTable& declarations, const Optimizer& optimizer,
-                Communicator& communicator, Pool& pool, uint64_t seed);
+                Communicator& communicator, Pool& pool, uint64_t seed, Stream* stream = nullptr);
   VariableStore(const VariableStore&) = delete;
   VariableStore& operator=(const VariableStore&) = delete;
   ~VariableStore();
 
   const Plan& plan() const { return plan_; }
-  // Values of the model's variables by Variable::index, borrowed.
+  // Values of the model's variables by Variable::index, borrowed, on the device.
   std::span<Tensor> values() { return values_; }
-  // Any variable of the plan.
+  // Any variable of the plan, on the device.
   View view(const PlannedVariable& variable) const;
+  // The same on the host; waits for the GPU where there is one.
+  HostValue host(const PlannedVariable& variable) const;
 
-  // Elements [begin, end) of the trainable section, and of the arena of one slot.
+  // Elements [begin, end) of the trainable section, and of the arena of one slot, on the device.
   View parameters(int64_t begin, int64_t end) const;
   View slot(int32_t slot, int64_t begin, int64_t end) const;
 
-  // The optimizer's scalars. The counter counts committed steps.
-  int64_t iteration() const { return *static_cast<const int64_t*>(view(*iteration_).data); }
-  double learning_rate() const { return *static_cast<const double*>(view(*learning_rate_).data); }
-  int64_t& iteration() { return *static_cast<int64_t*>(view(*iteration_).data); }
-  double& learning_rate() { return *static_cast<double*>(view(*learning_rate_).data); }
-  // Values of Optimizer::scalars(), in their order.
-  std::span<double> optimizer_state();
+  // The optimizer's scalars. The counter counts committed steps. Reading and writing waits for the GPU where there is
+  // one.
+  int64_t iteration() const;
+  double learning_rate() const;
+  void set_iteration(int64_t iteration);
+  void set_learning_rate(double rate);
+  // The same in memory of the device, for kernels. Values of Optimizer::scalars() follow one another in their order.
+  int64_t* iteration_cell() const { return static_cast<int64_t*>(view(*iteration_).data); }
+  double* learning_rate_cell() const { return static_cast<double*>(view(*learning_rate_).data); }
+  // They follow the learning rate, eight bytes each.
+  double* scalar_cells() const { return learning_rate_cell() + 1; }
 
  private:
-  void initialize(const VariableTable& declarations, const Optimizer& optimizer, uint64_t seed);
-  void broadcast(Communicator& communicator);
-  char* section(const PlannedVariable& variable) const;
+  // Where the sections begin.
+  struct Sections {
+    char* parameters = nullptr;  // trainable, then frozen
+    char* slots = nullptr;       // one arena per slot
+    char* local = nullptr;
+  };
+  void initialize(const Sections& sections, const VariableTable& declarations, const Optimizer& optimizer,
+                  uint64_t seed);
+  void allocate_on_host(Communicator& communicator);
+  void broadcast_on_host(Communicator& communicator);
+  void allocate_on_device();
+  void broadcast_to_device(Communicator& communicator, const VariableTable& declarations, const Optimizer& optimizer,
+                           uint64_t seed);
+  View view_in(const Sections& sections, const PlannedVariable& variable, DeviceKind device) const;
+  DeviceKind device() const { return pool_.device().kind; }
   PlannedMemory memory() const;
   PlannedMemory node_copy() const;
+  void write(const PlannedVariable& variable, const void* value);
 
   const Plan& plan_;
   Pool& pool_;
+  Stream* stream_;
   bool holds_shared_copy_;  // whether this rank's ledger carries the node's copy
   std::unique_ptr<SharedWindow> shared_;
-  float* base_ = nullptr;  // trainable, frozen, then one arena per slot
-  int64_t shared_elements_ = 0;
-  std::vector<int64_t> local_;  // the local section, in 8-byte cells
+  std::vector<int64_t> local_;                              // the local section on the host, in 8-byte cells
+  Buffer device_parameters_, device_slots_, device_local_;  // on a GPU
+  Sections sections_;
   std::vector<Tensor> values_;
   const PlannedVariable* iteration_ = nullptr;
   const PlannedVariable* learning_rate_ = nullptr;
-  size_t optimizer_scalars_;
 };
 
 }  // namespace lockstep

@@ -48,7 +48,7 @@ void bench_collectives_command(const BenchOptions& options, Communicator& commun
 }
 
 void run_bench(const BenchOptions& options, Communicator& communicator) {
-  check_device_option(options.device);
+  (void)parse_device(options.device);
   check(options.threads >= 1 && options.threads <= 1024, ErrorCode::usage,
         [&] { return str("--threads: expected 1 to 1024, got ", options.threads); });
   check(options.elements >= 1, ErrorCode::usage,

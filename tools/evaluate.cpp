@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/evaluate.h"
 
+#include <optional>
+
 #include "kernels/reduction.h"
+#include "runtime/batch_upload.h"
 #include "tools/leaf_input.h"
 #include "tools/sample_order.h"
 
@@ -15,8 +18,7 @@ int64_t count_correct_leaf(Stream& stream, Pool& pool, const Model& model, std::
   const SampleResults results = model.forward(context, leaf);
   Tensor total = context.empty({});
   context.launch(Sum{.out = total, .in = results.correct});
-  stream.synchronize();
-  return int64_t(data<float>(ConstView(total))[0]);
+  return int64_t(data<float>(HostValue(total, stream).view())[0]);
 }
 
 }  // namespace
@@ -33,11 +35,18 @@ int64_t count_correct(Communicator& communicator, Stream& stream, Pool& pool, co
                               .virtual_ranks = kLeaves,
                               .first_leaf = rank * kLeaves / ranks,
                               .end_leaf = (rank + 1) * kLeaves / ranks});
+  std::optional<BatchUpload> upload;
+  if (stream.device().kind == DeviceKind::cuda) upload.emplace(stream, pool, [](Event& event) { event.synchronize(); });
   int64_t correct = 0;
   for (int64_t step = 0; step < steps; ++step)
-    for (const LeafBatch& leaf : loader.next().leaves)
-      if (leaf.count > 0) correct += count_correct_leaf(stream, pool, model, values, leaf_input(leaf, images));
-  communicator.all_reduce(View{&correct, DType::i64, DeviceKind::cpu, Shape{1}}, ReduceOp::sum, stream).wait(stream);
+    for (const LeafBatch& batch : loader.next().leaves) {
+      if (batch.count == 0) continue;
+      LeafInput leaf = leaf_input(batch, images);
+      if (upload) leaf = upload->bring({&leaf, 1}, 0).leaves[0];
+      correct += count_correct_leaf(stream, pool, model, values, leaf);
+    }
+  Stream host = Stream::cpu();
+  communicator.all_reduce(View{&correct, DType::i64, DeviceKind::cpu, Shape{1}}, ReduceOp::sum, host).wait(host);
   return correct;
 }
 

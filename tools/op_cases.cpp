@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/dropout.h"
 #include "kernels/philox.h"
 #include "runtime/ops.h"
 #include "tools/op_references.h"
@@ -168,7 +169,11 @@ std::vector<Tensor> random_inputs(Pool& pool, const std::vector<OpInput>& inputs
 void set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows) {
   ids.resize(size_t(rows));
   std::iota(ids.begin(), ids.end(), int64_t(0));
-  context.random() = {.seed = kSeed, .step = 0, .sample_ids = {ids.data(), DType::i64, DeviceKind::cpu, Shape{rows}}};
+  ids.push_back(int64_t(dropout_key(kSeed, 0)));
+  const ConstView cells{ids.data(), DType::i64, DeviceKind::cpu, Shape{rows + 1}};
+  ConstView key = slice(cells, rows, rows + 1);
+  key.shape = {};
+  context.random() = {.key = key, .sample_ids = slice(cells, 0, rows)};
 }
 
 }  // namespace lockstep

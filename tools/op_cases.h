@@ -45,8 +45,8 @@ std::vector<OpCase> op_cases();
 // Inputs with random values, a function of `seed`. Labels are i32.
 std::vector<Tensor> random_inputs(Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed);
 
-// A context as ops want it: sample ids 0, 1, ... for `rows` samples. `ids` is filled and must outlive the context's
-// use.
+// A context as ops want it: sample ids 0, 1, ... for `rows` samples. `ids` is filled, a key behind them, and must
+// outlive the context's use.
 void set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows);
 
 }  // namespace lockstep

@@ -135,7 +135,7 @@ class Verification {
 void Verification::run_steps() {
   const PlannerInput input = planning_.input();
   PlannedRun planned{*planning_.model(), planning_.optimizer(), input.reduce, plan_.settings.virtual_ranks, plan_};
-  TrainingRun run(std::move(planned), batch_, 1, 1);
+  TrainingRun run(std::move(planned), batch_, {}, 1);
   const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
   const MadeUpLeaves leaves(run.step().first_leaf(), run.step().last_leaf(), leaf_samples);
   const int64_t global_count = leaf_samples * run.leaves();

@@ -5,7 +5,10 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
+
+#include "runtime/step_input.h"
 
 namespace lockstep {
 
@@ -14,21 +17,23 @@ class Progress {
   // out == nullptr: silent (ranks other than 0).
   Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch);
 
-  // One finished step of `samples` samples.
-  void step(int64_t step, float loss, int64_t correct, int64_t samples);
+  // One step of `samples` samples more. Asks what it came to, and all before it, only where a line is due: on a GPU the
+  // answer takes waiting.
+  void step(int64_t step, int64_t samples, const std::function<const StepReport&()>& report);
   double samples_per_second() const;
 
  private:
   using Clock = std::chrono::steady_clock;
-  void print(int64_t step, bool end_of_epoch);
+  void print(int64_t step, bool end_of_epoch, const StepReport& report);
 
   std::FILE* out_;
   bool terminal_;
   int64_t steps_, steps_per_epoch_;
   int64_t samples_ = 0;
-  // Of the epoch so far.
-  double loss_sum_ = 0;
-  int64_t correct_ = 0, epoch_samples_ = 0;
+  int64_t epoch_samples_ = 0;  // so far
+  // Of all epochs before this one.
+  double loss_before_ = 0;
+  int64_t correct_before_ = 0;
   Clock::time_point start_ = Clock::now(), last_print_ = start_;
 };
 

@@ -46,6 +46,8 @@ struct Outputs {
     if (!options.metrics.empty()) metrics.emplace(options.metrics);
   }
 
+  bool want_steps() const { return ledger || metrics; }
+
   void write(const StepReport& report, const Batch& batch, const VariableStore& variables, double seconds) {
     if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
     if (!metrics) return;
@@ -79,10 +81,54 @@ bool draws_on_terminal(const std::string& progress) {
   return read_launcher().launcher.empty() && isatty(STDOUT_FILENO) != 0;
 }
 
+// What steps came to, asked for once a step at most: on a GPU asking takes waiting. Tells of skipped steps on `first`.
+class Reports {
+ public:
+  Reports(TrainStep& step, bool first, bool every_step) : step_(step), first_(first), every_step_(every_step) {}
+  bool every_step() const { return every_step_; }
+  const StepReport& get() {
+    if (known_) return report_;
+    const int64_t skipped = report_.skipped_sum;
+    report_ = step_.report();
+    known_ = true;
+    if (first_ && report_.skipped_sum > skipped) warn(report_.skipped_sum - skipped);
+    return report_;
+  }
+  void step_is_over() {
+    known_ = false;
+    ++number_;
+  }
+
+ private:
+  void warn(int64_t news) const {
+    if (news == 1 && report_.skipped)
+      fmt::print(stderr,
+                 "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n",
+                 number_, report_.not_finite);
+    else
+      fmt::print(
+          stderr,
+          "lockstep: warning: {} steps up to step {} were skipped by all ranks; in the last of them the gradient "
+          "of variable {} was not finite\n",
+          news, number_, report_.last_not_finite);
+  }
+
+  TrainStep& step_;
+  bool first_, every_step_;
+  StepReport report_;
+  bool known_ = false;
+  int64_t number_ = 0;
+};
+
 void warn_unused(const TrainingRun& run, const std::vector<int32_t>& unused) {
   for (const int32_t v : unused)
     fmt::print(stderr, "lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
                run.plan().variables[size_t(v)].path);
+}
+
+std::string describe(const RunDevice& device, const TrainingRun& run) {
+  if (device.device.kind == DeviceKind::cpu) return fmt::format("{} threads", device.threads);
+  return fmt::format("{} ({})", find_cuda_devices().devices[size_t(device.device.index)].name, run.transport());
 }
 
 }  // namespace
@@ -91,25 +137,27 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   check_train_options(options, communicator.size());
   const bool first = communicator.rank() == 0;
   const Dataset dataset = load_dataset(options.data);
+  const RunDevice device =
+      choose_run_device(communicator, options.device, parse_device_transport(options.transport), options.threads);
   PlannedRun planned = plan_run(options.plan,
                                 {.height = dataset.train.height,
                                  .width = dataset.train.width,
                                  .classes = kClasses,
                                  .dropout = float(options.plan.dropout)},
-                                communicator.size(), ranks_per_node(communicator));
+                                communicator.size(), ranks_per_node(communicator), device.device.kind);
   std::optional<Schedule> schedule;
   if (options.schedule) schedule = make_schedule(*options.schedule, planned.optimizer->learning_rate());
   const std::string description = run_description(options, *planned.optimizer, schedule, planned.virtual_ranks);
   agree(communicator, options, planned, description, dataset);
 
-  const int threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place());
   const DeviceMesh mesh(communicator, planned.plan.settings.mesh);
-  TrainingRun run(std::move(planned), mesh.axis("data"), threads, uint64_t(options.seed), options.clip);
+  TrainingRun run(std::move(planned), mesh.axis("data"), device, uint64_t(options.seed),
+                  {.clip = options.clip, .schedule = schedule ? &*schedule : nullptr, .graph = options.graph});
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, description);
   if (first)
-    fmt::print("training {} with {} on {} ranks x {} threads, {} parameters, reduce {}, {} virtual ranks{}\n",
-               options.plan.model, options.plan.optimizer, communicator.size(), threads,
+    fmt::print("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
+               options.plan.model, options.plan.optimizer, communicator.size(), describe(device, run),
                run.model().variables.parameter_count(), options.plan.reduce, run.virtual_ranks(),
                schedule ? ", schedule " + schedule->text() : "");
 
@@ -121,6 +169,8 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
                                      .virtual_ranks = run.leaves(),
                                      .first_leaf = run.step().first_leaf(),
                                      .end_leaf = run.step().last_leaf()});
+  Reports reports(run.step(), first,
+                  device.device.kind == DeviceKind::cpu || !options.ledger.empty() || !options.metrics.empty());
   Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch);
   std::vector<LeafInput> leaves;
   for (int64_t step = 0; step < steps; ++step) {
@@ -128,17 +178,13 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
     const Batch& batch = loader.next();
     leaves.clear();
     for (const LeafBatch& leaf : batch.leaves) leaves.push_back(leaf_input(leaf, dataset.train));
-    // Every rank computes the rate of its own replica, from the counter: a step that was skipped is tried at its rate.
-    if (schedule) run.variables().learning_rate() = schedule->at(run.variables().iteration());
-    const StepReport report = run.step().run({batch.step, batch.global_count, leaves});
+    run.step().queue({batch.step, batch.global_count, leaves});
+    if (reports.every_step()) (void)reports.get();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (outputs) outputs->write(report, batch, run.variables(), seconds);
+    if (outputs && outputs->want_steps()) outputs->write(reports.get(), batch, run.variables(), seconds);
     if (first && step == 0) warn_unused(run, run.step().unused_variables());
-    if (first && report.skipped)
-      fmt::print(stderr,
-                 "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n",
-                 step, report.not_finite);
-    progress.step(step, report.loss, report.correct, batch.global_count);
+    progress.step(step, batch.global_count, [&]() -> const StepReport& { return reports.get(); });
+    reports.step_is_over();
   }
 
   TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = steps};

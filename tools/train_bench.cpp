@@ -77,7 +77,7 @@ class TrainBench {
         dataset_(dataset),
         run_(plan_run({.model = model, .reduce = options.reduce, .virtual_ranks = options.virtual_ranks},
                       {.height = dataset.train.height, .width = dataset.train.width}, communicator.size()),
-             communicator, options.threads, 1),
+             communicator, {.threads = options.threads}, 1),
         products_(run_.model(), options.batch, run_.stream(), run_.pool()),
         loader_(dataset.train, {.batch = options.batch * communicator.size(),
                                 .steps = int64_t(1) << 40,

@@ -90,7 +90,13 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--seed", options->seed, "of first values, shuffling and dropout")->capture_default_str();
   command.add_option("--threads", options->threads, "per rank (0: the cores it may use)")->capture_default_str();
   command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");
-  command.add_option("--device", options->device, "cpu | cuda")->capture_default_str();
+  command.add_option("--device", options->device, "cpu | cuda: one GPU a rank")->capture_default_str();
+  command
+      .add_option("--transport", options->transport,
+                  "of gradients between GPUs: auto | nccl | staged: through memory of the host, also where ranks share "
+                  "a GPU")
+      ->capture_default_str();
+  command.add_flag("--graph", options->graph, "of a GPU: record a step once and launch it as a whole");
   command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks")->capture_default_str();
   command.add_option("--progress", options->progress, "auto | terminal: one line, rewritten | plain: lines")
       ->capture_default_str();

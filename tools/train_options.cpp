@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "collectives/device_communicator.h"
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
 #include "runtime/plan.h"
@@ -47,15 +48,14 @@ int64_t bucket_bytes(const PlanOptions& options) {
   return std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024));
 }
 
-void check_device_option(const std::string& device) {
+DeviceKind parse_device(const std::string& device) {
   check(device == "cpu" || device == "cuda", ErrorCode::usage,
         [&] { return str("--device: expected cpu or cuda, got '", device, "'"); });
-  if (device == "cpu") return;
+  if (device == "cpu") return DeviceKind::cpu;
   const CudaDevices found = find_cuda_devices();
   check(found.count() > 0, ErrorCode::device,
         [&] { return str("--device cuda: no GPU can be used: ", found.detail, "; use --device cpu"); });
-  fail(ErrorCode::device, str("--device cuda: this version computes on the CPU only, though it found ", found.detail,
-                              "; use --device cpu"));
+  return DeviceKind::cuda;
 }
 
 void check_threads(int64_t threads) { check_between("--threads", threads, 0, 1024); }
@@ -88,7 +88,12 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
         [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
   check_outputs(options);
-  check_device_option(options.device);
+  parse_device_transport(options.transport);
+  const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
+  check(on_gpu || !options.graph, ErrorCode::usage,
+        "--graph records the work of a GPU; leave it out, or use --device cuda");
+  check(!on_gpu || options.plan.reduce != "mpi", ErrorCode::usage,
+        "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
 }
 
 void set_hyperparameter(PlanOptions& options, const std::string& option, const std::string& text) {

@@ -34,6 +34,8 @@ struct TrainOptions {
   PlanOptions plan;
   std::string data = kDefaultDataFolder;
   std::string device = "cpu";
+  std::string transport = "auto";  // of gradients between GPUs
+  bool graph = false;              // of a GPU: record a step, launch it as a whole
   int64_t epochs = 5;
   int64_t steps = 0;  // above 0: instead of epochs
   int64_t batch = 128;
@@ -50,8 +52,8 @@ struct TrainOptions {
 // At least one byte.
 int64_t bucket_bytes(const PlanOptions& options);
 
-// Throws Error(device) where `device` is not cpu: names what was looked for.
-void check_device_option(const std::string& device);
+// "cpu" or "cuda". Error(usage); Error(device) where cuda is asked for and there is none, naming what was looked for.
+DeviceKind parse_device(const std::string& device);
 
 // Error(usage) unless it is a number of threads, or 0 for the cores there are.
 void check_threads(int64_t threads);

@@ -10,7 +10,8 @@
 
 namespace lockstep {
 
-PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks, int64_t ranks_per_node) {
+PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks, int64_t ranks_per_node,
+                    DeviceKind device) {
   Model model = make_model(options.model, settings);
   std::vector<std::string_view> variables;
   for (const VariableDeclaration& variable : model.variables.declarations()) variables.push_back(variable.path);
@@ -25,6 +26,7 @@ PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, i
                          .reduce = reduce,
                          .virtual_ranks = virtual_ranks,
                          .bucket_bytes = bucket_bytes(options),
+                         .copies = device == DeviceKind::cpu ? Copies::per_node : Copies::per_rank,
                          .ranks_per_node = ranks_per_node});
   return {std::move(model), std::move(optimizer), reduce, virtual_ranks, std::move(plan)};
 }
@@ -43,17 +45,36 @@ int default_threads(const Place& place) {
   return std::max(1, std::min(mine, all / place.local_size));
 }
 
-TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed,
-                         const ClipOptions& clip)
+RunDevice choose_run_device(Communicator& communicator, const std::string& device, DeviceTransport transport,
+                            int64_t threads) {
+  RunDevice chosen{.transport = transport,
+                   .threads = threads > 0 ? int(threads) : default_threads(communicator.place())};
+  if (parse_device(device) == DeviceKind::cuda) chosen.device = choose_device(communicator, transport);
+  return chosen;
+}
+
+namespace {
+StepOptions with_device(StepOptions options, DeviceCommunicator* device) {
+  options.device = device;
+  return options;
+}
+}  // namespace
+
+TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, const RunDevice& device, uint64_t seed,
+                         const StepOptions& options)
     : planned_(std::move(planned)),
       communicator_(communicator),
-      stream_(Stream::cpu(threads)),
+      stream_(device.stream()),
+      device_communicator_(device.device.kind == DeviceKind::cpu
+                               ? nullptr
+                               : make_device_communicator(communicator, device.device, device.transport)),
       pool_(stream_.device()),
-      variables_(planned_.plan, planned_.model.variables, *planned_.optimizer, communicator, pool_, seed),
+      variables_(planned_.plan, planned_.model.variables, *planned_.optimizer, communicator, pool_, seed,
+                 device_communicator_ ? &stream_ : nullptr),
       step_(
           communicator, variables_, *planned_.optimizer,
           [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); },
-          planned_.reduce, stream_, pool_, seed, clip) {}
+          planned_.reduce, stream_, pool_, seed, with_device(options, device_communicator_.get())) {}
 
 int TrainingRun::leaves() const {
   return planned_.reduce == ReduceMode::tree ? planned_.virtual_ranks : communicator_.size();

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "collectives/communicator.h"
+#include "collectives/device_communicator.h"
 #include "runtime/planner.h"
 #include "runtime/train_step.h"
 #include "tools/models.h"
@@ -23,7 +24,7 @@ struct PlannedRun {
 };
 // `ranks_per_node`: 0 where all ranks are on one node.
 PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks,
-                    int64_t ranks_per_node = 0);
+                    int64_t ranks_per_node = 0, DeviceKind device = DeviceKind::cpu);
 
 // For plan_run: the ranks of the first node where there are several nodes, otherwise 0.
 int64_t ranks_per_node(const Communicator& communicator);
@@ -31,10 +32,24 @@ int64_t ranks_per_node(const Communicator& communicator);
 // The cores this rank may use, divided among the ranks that may use the same ones.
 int default_threads(const Place& place);
 
-// A planned run in memory. Collective to build; `communicator` must outlive it.
+// Where a rank computes.
+struct RunDevice {
+  Device device = {};
+  DeviceTransport transport = DeviceTransport::automatic;
+  int threads = 1;  // on the CPU
+  Stream stream() const { return device.kind == DeviceKind::cpu ? Stream::cpu(threads) : Stream::cuda(device.index); }
+};
+
+// Collective. `device`: "cpu" or "cuda"; `threads`: 0 for the cores that the rank may use. Error(usage), and
+// Error(device) or Error(launch) where ranks and GPUs do not fit.
+RunDevice choose_run_device(Communicator& communicator, const std::string& device, DeviceTransport transport,
+                            int64_t threads);
+
+// A planned run in memory. Collective to build; `communicator` must outlive it. `options.device` is its own to fill in.
 class TrainingRun {
  public:
-  TrainingRun(PlannedRun planned, Communicator& communicator, int threads, uint64_t seed, const ClipOptions& clip = {});
+  TrainingRun(PlannedRun planned, Communicator& communicator, const RunDevice& device, uint64_t seed,
+              const StepOptions& options = {});
 
   const Model& model() const { return planned_.model; }
   const Optimizer& optimizer() const { return *planned_.optimizer; }
@@ -46,11 +61,16 @@ class TrainingRun {
   Pool& pool() { return pool_; }
   VariableStore& variables() { return variables_; }
   TrainStep& step() { return step_; }
+  // "nccl", "staged"; on the CPU what carries bytes between ranks.
+  std::string_view transport() const {
+    return device_communicator_ ? device_communicator_->transport() : communicator_.transport();
+  }
 
  private:
   PlannedRun planned_;
   Communicator& communicator_;
   Stream stream_;
+  std::unique_ptr<DeviceCommunicator> device_communicator_;  // of ranks with GPUs
   Pool pool_;
   VariableStore variables_;
   TrainStep step_;

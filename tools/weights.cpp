@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <deque>
 #include <set>
 #include <vector>
 
@@ -43,10 +44,11 @@ std::vector<std::string> differences(const SafetensorsFile& file, const Model& m
 
 void save_weights(const std::string& path, const Model& model, const VariableStore& variables) {
   std::vector<NamedTensor> tensors;
+  std::deque<HostValue> values;
   for (const VariableDeclaration& variable : model.variables.declarations()) {
-    const View view = variables.view(variables.plan().at(variable.path));
+    const HostValue& value = values.emplace_back(variables.host(variables.plan().at(variable.path)));
     const auto sizes = variable.shape.sizes();
-    tensors.push_back({variable.path, variable.dtype, {sizes.begin(), sizes.end()}, view.data});
+    tensors.push_back({variable.path, variable.dtype, {sizes.begin(), sizes.end()}, value.view().data});
   }
   write_safetensors(path, tensors,
                     {{"format", "lockstep"}, {"model", model.name}, {"step", str(variables.iteration())}});

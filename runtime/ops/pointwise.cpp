@@ -61,11 +61,11 @@ Tensor dropout(Call call, const Tensor& x, float rate) {
     return str("dropout: expected one sample id per row of ", to_string(x.shape()), ", got ", random.sample_ids.size(),
                "; set Context::random().sample_ids");
   });
+  check(random.key.data != nullptr, ErrorCode::plan, "dropout: expected a key; set Context::random().key");
   Tensor mask = context.empty_like(x);
   context.launch(DropoutMask{.mask = mask,
                              .sample_ids = random.sample_ids,
-                             .seed = random.seed,
-                             .step = random.step,
+                             .key = random.key,
                              .op = random.next_op++,
                              .rate = rate});
   return multiply(call, x, mask);

@@ -79,11 +79,11 @@ std::vector<float> dropout_mask(std::vector<int64_t> samples, int64_t columns, i
                                 float rate = 0.3f, uint64_t seed = 11) {
   std::vector<float> mask(samples.size() * size_t(columns));
   Stream stream = Stream::cpu();
+  const auto key = int64_t(dropout_key(seed, step));
   launch(stream,
          DropoutMask{.mask = view(mask, {int64_t(samples.size()), columns}),
                      .sample_ids = {samples.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(samples.size())}},
-                     .seed = seed,
-                     .step = step,
+                     .key = {&key, DType::i64, DeviceKind::cpu, Shape{}},
                      .op = op,
                      .rate = rate});
   return mask;

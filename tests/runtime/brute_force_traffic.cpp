@@ -127,13 +127,37 @@ int subtrees(int begin, int end, int done_begin, int done_end) {
   return subtrees(begin, begin + left, done_begin, done_end) + subtrees(begin + left, end, done_begin, done_end);
 }
 
-int64_t shared_gradients(const World& world, const Plan& plan, int part) {
+// The sums that a part of the batch axis holds when its last leaf comes, and at most.
+struct SumsOfPart {
+  int last = 0, most = 1;
+};
+SumsOfPart sums_of_part(const World& world, const Plan& plan, int part) {
   const int leaves = plan.settings.reduce == ReduceMode::tree ? plan.settings.virtual_ranks : world.parts;
   const auto first = [&](int64_t p) { return int(p * leaves / world.parts); };
+  SumsOfPart sums;
+  for (int leaf = first(part); leaf < first(part + 1); ++leaf) {
+    sums.last = 1 + subtrees(0, leaves, first(part), leaf);
+    sums.most = std::max(sums.most, sums.last);
+  }
+  return sums;
+}
+
+int64_t shared_gradients(const World& world, const Plan& plan, int part) {
+  return 128 + sums_of_part(world, plan, part).most * up(plan.arena_elements * 4, 128);
+}
+
+// With memory of their own all ranks hold alike: arenas as the busiest one needs, and a slice of the widest bucket for
+// every sum there is, where there is somebody to send it.
+int64_t tree_memory(const World& world, const Plan& plan) {
   int arenas = 1;
-  for (int leaf = first(part); leaf < first(part + 1); ++leaf)
-    arenas = std::max(arenas, 1 + subtrees(0, leaves, first(part), leaf));
-  return 128 + arenas * up(plan.arena_elements * 4, 128);
+  int64_t sums = 0, widest = 0;
+  for (int part = 0; part < world.parts; ++part) {
+    const SumsOfPart of = sums_of_part(world, plan, part);
+    arenas = std::max(arenas, of.most);
+    sums += of.last;
+  }
+  for (const PlannedBucket& b : plan.buckets) widest = std::max(widest, b.end - b.begin);
+  return (arenas - 1) * plan.arena_elements * 4 + (world.parts > 1 ? sums * (widest / world.parts) * 4 : 0);
 }
 
 // Bytes of whole buckets in flight where ranks keep parts only: of the widest, twice where there are two.
@@ -167,6 +191,8 @@ PlannedMemory memory_of_rank(const Plan& plan, const World& world, int rank, boo
     if (v.section == Section::frozen) memory.parameters += up(v.local_elements * size_of(v.dtype), 128);
   memory.gradients += in_flight(plan, world, true);
   memory.gathered = in_flight(plan, world, false);
+  if (s.copies == Copies::per_rank && s.zero == 0 && s.reduce == ReduceMode::tree)
+    memory.gradients += tree_memory(world, plan);
   if (s.copies == Copies::per_node) {
     memory.gradients = shared_gradients(world, plan, world.at(rank, world.batch_axis));
     if (!holds_copy) memory.parameters = memory.slots = memory.gathered = 0;

@@ -61,7 +61,7 @@ struct GivenGradients {
   }
 
   SampleResults forward(Context& context, const LeafInput& leaf) const {
-    const int64_t step = context.random().step;
+    const auto step = int64_t(data<float>(leaf.inputs)[0]);
     Tensor loss = context.empty({1}), correct = context.empty({1});
     context.launch(Fill{loss, float(1 + leaf.leaf)});
     context.launch(Fill{correct, 1});
@@ -112,8 +112,8 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
   VariableStore store(plan, model.variables, *optimizer, ranks, pool, 1);
   TrainStep step(
       ranks, store, *optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); }, setting.mode,
-      stream, pool, 1, setting.clip);
-  const float input = 1;
+      stream, pool, 1, {.clip = setting.clip});
+  float input = 0;  // tells the model which step it is
   const int32_t label = 0;
   const int64_t id = 0;
   std::vector<LeafInput> leaves;
@@ -124,6 +124,7 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
                       {&id, DType::i64, DeviceKind::cpu, {1}}});
   std::vector<AfterStep> seen;
   for (int64_t s = 0; s < setting.steps; ++s) {
+    input = float(s);
     const StepReport report = step.run({s, plan.settings.leaves(), leaves});
     seen.push_back(
         {ledger_line(0, 0, store, 0), report.skipped, std::string(report.not_finite), store.iteration(), {}});

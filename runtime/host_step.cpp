@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// The step of ranks that share the memory of their node: each sums and updates its slice in place, and the others see
+// the result without a message.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "collectives/finite.h"
+#include "collectives/tree_sum.h"
+#include "kernels/clamp.h"
+#include "kernels/dropout.h"
+#include "kernels/pointwise.h"
+#include "runtime/bucket_layout.h"
+#include "runtime/step_engine.h"
+
+namespace lockstep {
+namespace {
+
+class Stopwatch {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// Sum along the canonical tree (collectives/tree_sum.h).
+float tree_sum_values(std::span<const float> leaves) {
+  if (leaves.size() == 1) return leaves[0];
+  const size_t left = size_t(left_leaves(int(leaves.size())));
+  return tree_sum_values(leaves.first(left)) + tree_sum_values(leaves.subspan(left));
+}
+
+class HostStep final : public StepEngine {
+ public:
+  explicit HostStep(const StepParts& parts);
+  ~HostStep() override { pool_.enter(Purpose::gradients, -reducer_.shared_bytes()); }
+
+  int first_leaf() const override { return reducer_.first_leaf(); }
+  int last_leaf() const override { return reducer_.last_leaf(); }
+  View begin_leaf(int leaf) override { return reducer_.begin_leaf(leaf); }
+  void gradient_ready(size_t bucket) override { reducer_.gradient_ready(bucket, stream_); }
+  void without_leaves() override { reducer_.no_leaves(); }
+  View cells() override { return {results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}}; }
+  void run(const StepInput& input, const Passes& passes) override;
+  StepReport report() override { return report_; }
+
+ private:
+  int32_t first_not_finite() const;
+  void exchange_results(StepReport& report);
+  void check_loss(const StepInput& input, float loss) const;
+  void update();
+  void measure_norms();
+  void update_bucket(size_t bucket, int64_t step);
+  void update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int64_t step);
+  void clear_gradients();
+  std::span<double> optimizer_state() { return {variables_.scalar_cells(), optimizer_.scalars().size()}; }
+
+  Communicator& communicator_;
+  VariableStore& variables_;
+  const Optimizer& optimizer_;
+  Stream& stream_;
+  Pool& pool_;
+  uint64_t seed_;
+  StepOptions options_;
+  GradientReducer reducer_;
+  int leaves_;  // of the whole batch
+  // By leaf: loss, right answers; then by rank: one plus its first variable with a gradient that is not finite, or 0.
+  std::vector<double> results_;
+  StepScalars scalars_;
+  ClipOptions clip_;
+  std::optional<SquareSums> squares_;  // where clipping needs norms
+  std::vector<float> factors_;         // by variable of the plan, where each is clipped by its own norm
+  std::vector<View> slots_;            // of the range at work
+  StepReport report_;
+};
+
+HostStep::HostStep(const StepParts& parts)
+    : communicator_(parts.communicator),
+      variables_(parts.variables),
+      optimizer_(parts.optimizer),
+      stream_(parts.stream),
+      pool_(parts.pool),
+      seed_(parts.seed),
+      options_(parts.options),
+      reducer_(communicator_, reducer_buckets(variables_.plan()), variables_.plan().arena_elements, parts.mode,
+               variables_.plan().settings.virtual_ranks),
+      leaves_(parts.mode == ReduceMode::tree ? variables_.plan().settings.virtual_ranks : communicator_.size()),
+      results_(size_t(verdict_cells(leaves_, communicator_.size()))),
+      clip_(options_.clip),
+      factors_(variables_.plan().variables.size(), 1.0f),
+      slots_(optimizer_.slots().size()) {
+  check(!options_.graph, ErrorCode::usage, "a graph records the work of a GPU; leave --graph out on CPU ranks");
+  if (clip_.by_norm()) squares_.emplace(communicator_, variables_.plan(), pool_);
+  pool_.enter(Purpose::gradients, reducer_.shared_bytes());
+}
+
+void HostStep::run(const StepInput& input, const Passes& passes) {
+  const StepReport before = std::exchange(report_, {});
+  report_.loss_sum = before.loss_sum;
+  report_.correct_sum = before.correct_sum;
+  report_.skipped_sum = before.skipped_sum;
+  report_.last_not_finite = before.last_not_finite;
+  Stopwatch watch;
+  std::fill(results_.begin(), results_.end(), 0.0);
+  // Every rank computes the rate of its own replica, from the counter: a step that was skipped is tried at its rate.
+  if (options_.schedule) variables_.set_learning_rate(options_.schedule->at(variables_.iteration()));
+  const auto key = int64_t(dropout_key(seed_, input.step));
+  passes(input, {&key, DType::i64, DeviceKind::cpu, Shape{}});
+  report_.compute_seconds += watch.lap();
+
+  reducer_.wait(stream_);
+  exchange_results(report_);
+  report_.loss /= float(input.global_count);
+  report_.communication_seconds += watch.lap();
+
+  // Both verdicts are over all ranks, so all take the same way from here.
+  check_loss(input, report_.loss);
+  report_.loss_sum += double(report_.loss) * double(input.global_count);
+  report_.correct_sum += report_.correct;
+  report_.skipped_sum += report_.skipped;
+  if (report_.skipped) report_.last_not_finite = report_.not_finite;
+  if (report_.skipped)
+    clear_gradients();
+  else
+    update();
+  report_.compute_seconds += watch.lap();
+  reducer_.node_barrier();
+  report_.communication_seconds += watch.lap();
+}
+
+// The first variable of the plan with a sum that is not finite among those this rank added up, or -1. Sums are looked
+// at a second time only after adding them has shown that there is one.
+int32_t HostStep::first_not_finite() const {
+  if (reducer_.sums_are_finite()) return -1;
+  const Plan& plan = variables_.plan();
+  for (size_t v = 0; v < plan.variables.size(); ++v) {
+    const PlannedVariable& variable = plan.variables[v];
+    if (!variable.in_gradient_sync) continue;
+    const GradientReducer::Slice summed = reducer_.summed(size_t(variable.bucket));
+    const int64_t begin = std::max(summed.begin, variable.offset);
+    const int64_t end = std::min(summed.end, variable.offset + variable.shape.size());
+    if (begin < end && !all_finite(data<float>(ConstView(summed.sum)) + (begin - summed.begin), end - begin))
+      return int32_t(v);
+  }
+  return -1;
+}
+
+void HostStep::exchange_results(StepReport& report) {
+  const auto verdicts = std::span(results_).subspan(size_t(2 * leaves_));
+  verdicts[size_t(communicator_.rank())] = double(1 + first_not_finite());
+  // Each cell has one rank that writes it and zeros elsewhere: the sum is exact in any order.
+  const View cells{results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}};
+  communicator_.all_reduce(cells, ReduceOp::sum, stream_).wait(stream_);
+  std::vector<float> losses;
+  double correct = 0;
+  for (int leaf = 0; leaf < leaves_; ++leaf) {
+    losses.push_back(float(results_[size_t(2 * leaf)]));
+    correct += results_[size_t(2 * leaf + 1)];
+  }
+  report.loss = tree_sum_values(losses);
+  report.correct = int64_t(correct);
+  double first = 0;
+  for (const double verdict : verdicts)
+    if (verdict > 0 && (first == 0 || verdict < first)) first = verdict;
+  report.skipped = first > 0;
+  if (report.skipped) report.not_finite = variables_.plan().variables[size_t(first) - 1].path;
+}
+
+void HostStep::check_loss(const StepInput& input, float loss) const {
+  check(std::isfinite(loss), ErrorCode::numbers, [&] {
+    return str("the loss is ", loss, " at step ", input.step, ", so training stopped before the update; lower the ",
+               "learning rate (now ", variables_.learning_rate(), ") or look at the data of this step");
+  });
+}
+
+void HostStep::update() {
+  const int64_t step = variables_.iteration() + 1;
+  optimizer_.advance(step, variables_.learning_rate(), optimizer_state());
+  if (squares_) measure_norms();
+  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) update_bucket(bucket, step);
+  // Once per committed step: not per leaf, bucket or rank.
+  variables_.set_iteration(step);
+}
+
+void HostStep::measure_norms() {
+  const std::span<const double> squares = squares_->run(reducer_, stream_);
+  double total = 0;
+  for (const double sum : squares) total += sum;
+  if (clip_.global_clipnorm > 0) scalars_.grad_scale = clip_factor(std::sqrt(total), clip_.global_clipnorm);
+  if (clip_.clipnorm > 0)
+    for (size_t v = 0; v < squares.size(); ++v) factors_[v] = clip_factor(std::sqrt(squares[v]), clip_.clipnorm);
+}
+
+void HostStep::update_bucket(size_t bucket, int64_t step) {
+  const GradientReducer::Slice owned = reducer_.owned(bucket);
+  if (owned.begin == owned.end) return;
+  if (clip_.clipvalue > 0) launch(stream_, Clamp{owned.sum, float(clip_.clipvalue)});
+  if (clip_.clipnorm == 0) return update_range(owned, owned.begin, owned.end, step);
+  // Each variable has a factor of its own; what lies between them is padding.
+  const Plan& plan = variables_.plan();
+  for (const int32_t v : plan.buckets[bucket].variables) {
+    const PlannedVariable& variable = plan.variables[size_t(v)];
+    const int64_t begin = std::max(owned.begin, variable.offset);
+    const int64_t end = std::min(owned.end, variable.offset + variable.shape.size());
+    scalars_.grad_scale = factors_[size_t(v)];
+    if (begin < end) update_range(owned, begin, end, step);
+  }
+}
+
+void HostStep::update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int64_t step) {
+  for (size_t s = 0; s < slots_.size(); ++s) slots_[s] = variables_.slot(int32_t(s), begin, end);
+  optimizer_.update(stream_, step, variables_.learning_rate(), &scalars_, variables_.parameters(begin, end),
+                    slice(owned.sum, begin - owned.begin, end - owned.begin), slots_, optimizer_state());
+}
+
+void HostStep::clear_gradients() {
+  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket)
+    launch(stream_, Fill{reducer_.owned(bucket).sum, 0.0f});
+}
+
+}  // namespace
+
+std::unique_ptr<StepEngine> make_host_step(const StepParts& parts) { return std::make_unique<HostStep>(parts); }
+
+}  // namespace lockstep

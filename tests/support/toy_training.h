@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training of a small model on thread ranks, on the CPU or with a GPU for each rank: what tests of steps look at.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "collectives/device_communicator.h"
+#include "collectives/thread_ranks.h"
+#include "kernels/softmax.h"
+#include "runtime/layers.h"
+#include "runtime/ledger.h"
+#include "runtime/ops.h"
+#include "runtime/planner.h"
+#include "runtime/train_step.h"
+
+namespace lockstep::toy {
+
+inline constexpr int64_t kInputs = 12, kClasses = 4, kSamples = 64;
+
+// Data of a toy problem, the same on every rank.
+struct Samples {
+  std::vector<float> inputs = std::vector<float>(size_t(kSamples * kInputs));
+  std::vector<int32_t> labels = std::vector<int32_t>(size_t(kSamples));
+  std::vector<int64_t> ids = std::vector<int64_t>(size_t(kSamples));
+
+  Samples() {
+    for (int64_t i = 0; i < kSamples * kInputs; ++i) inputs[size_t(i)] = std::sin(float(i * i % 97));
+    for (int64_t s = 0; s < kSamples; ++s) labels[size_t(s)] = int32_t(s * 7 % kClasses), ids[size_t(s)] = s;
+  }
+  // Samples [begin, end) as a leaf.
+  LeafInput leaf(int number, int64_t begin, int64_t end) const {
+    const int64_t n = end - begin;
+    return {number,
+            {inputs.data() + begin * kInputs, DType::f32, DeviceKind::cpu, Shape{n, kInputs}},
+            {labels.data() + begin, DType::i32, DeviceKind::cpu, Shape{n}},
+            {ids.data() + begin, DType::i64, DeviceKind::cpu, Shape{n}}};
+  }
+};
+
+struct Setting {
+  int ranks = 1;
+  int virtual_ranks = 8;
+  ReduceMode mode = ReduceMode::tree;
+  int64_t steps = 20;
+  int64_t batch = 16;
+  int threads = 1;
+  int64_t bucket_bytes = 256;
+  std::vector<int> node_of = {};
+  std::string optimizer = "adam";
+  double learning_rate = 0.01;
+  float poison = 0;  // put into the first sample before step 3, which step 4 takes
+  ClipOptions clip = {};
+  const Schedule* schedule = nullptr;
+  float dropout = 0.25f;
+  // Of ranks with GPUs.
+  bool on_gpu = false;
+  DeviceTransport transport = DeviceTransport::automatic;
+  bool graph = false;
+  bool report_every_step = true;
+};
+
+struct Outcome {
+  std::vector<std::string> ledger;
+  std::vector<float> losses;
+  std::vector<int64_t> counters;  // by rank
+  std::vector<double> learning_rates;
+  std::vector<bool> skipped;  // by step
+  std::vector<std::string> not_finite;
+  std::vector<CollectiveRecord> trace;                                                // of rank 0
+  int64_t gradient_bytes = 0, parameter_bytes = 0, slot_bytes = 0, scalar_bytes = 0;  // of rank 0, by the pool
+  StepReport last;
+};
+
+inline Outcome train(const Setting& setting) {
+  Samples samples;
+  VariableTable variables;
+  const Linear first(variables, "first", kInputs, 16), last(variables, "last", 16, kClasses);
+  const Forward forward = [&](Context& context, const LeafInput& leaf) {
+    Tensor x = dropout(context, gelu(context, first(context, Tensor::borrow(leaf.inputs))), setting.dropout);
+    const Tensor labels = Tensor::borrow(leaf.labels), logits = last(context, x);
+    SampleResults results{softmax_cross_entropy(context, logits, labels), context.empty(labels.shape())};
+    context.launch(CountCorrect{.correct = results.correct, .logits = logits, .labels = labels});
+    return results;
+  };
+  const auto optimizer = make_optimizer(setting.optimizer, {{"learning_rate", setting.learning_rate}});
+  const Plan plan = make_plan({.variables = variables,
+                               .optimizer = *optimizer,
+                               .ranks = setting.ranks,
+                               .reduce = setting.mode,
+                               .virtual_ranks = setting.virtual_ranks,
+                               .bucket_bytes = setting.bucket_bytes,
+                               .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node});
+  Outcome outcome;
+  outcome.counters.resize(size_t(setting.ranks));
+  outcome.learning_rates.resize(size_t(setting.ranks));
+  run_thread_ranks({.ranks = setting.ranks, .node_of = setting.node_of}, [&](Communicator& communicator) {
+    Samples mine = samples;
+    const Device device = setting.on_gpu ? choose_device(communicator, setting.transport) : Device{};
+    Stream stream = setting.on_gpu ? Stream::cuda(device.index) : Stream::cpu(setting.threads);
+    std::unique_ptr<DeviceCommunicator> gpus;
+    if (setting.on_gpu) gpus = make_device_communicator(communicator, device, setting.transport);
+    Pool pool(stream.device());
+    // Seeds differ on purpose: rank 0's first values are to be everyone's.
+    VariableStore store(plan, variables, *optimizer, communicator, pool, uint64_t(1 + communicator.rank() * 1000),
+                        setting.on_gpu ? &stream : nullptr);
+    TrainStep step(communicator, store, *optimizer, forward, setting.mode, stream, pool, /*seed=*/5,
+                   {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
+    communicator.record_trace(true);
+    const int64_t leaves = setting.mode == ReduceMode::tree ? setting.virtual_ranks : setting.ranks;
+    for (int64_t s = 0; s < setting.steps; ++s) {
+      if (s == 3 && setting.poison != 0) mine.inputs[0] = setting.poison;
+      const int64_t begin = s * setting.batch % kSamples;
+      const int64_t count = std::min(setting.batch, kSamples - begin);  // the last of a round may be partial
+      std::vector<LeafInput> own;
+      for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
+        own.push_back(mine.leaf(leaf, begin + leaf * count / leaves, begin + (leaf + 1) * count / leaves));
+      step.queue({s, count, own});
+      if (!setting.report_every_step && s + 1 < setting.steps) continue;
+      const StepReport report = step.report();
+      if (communicator.rank() != 0) continue;
+      outcome.last = report;
+      outcome.skipped.push_back(report.skipped);
+      outcome.not_finite.emplace_back(report.not_finite);
+      outcome.ledger.push_back(ledger_line(s, report.loss, store, 0));
+      outcome.losses.push_back(report.loss);
+    }
+    outcome.counters[size_t(communicator.rank())] = store.iteration();
+    outcome.learning_rates[size_t(communicator.rank())] = store.learning_rate();
+    if (communicator.rank() == 0) {
+      outcome.trace = communicator.trace();
+      outcome.gradient_bytes = pool.live(Purpose::gradients).now;
+      outcome.parameter_bytes = pool.live(Purpose::parameters).now;
+      outcome.slot_bytes = pool.live(Purpose::slots).now;
+      outcome.scalar_bytes = pool.live(Purpose::scalars).now;
+    }
+    communicator.barrier();
+  });
+  return outcome;
+}
+
+}  // namespace lockstep::toy
