@@ -101,6 +101,10 @@ Work DeviceCommunicator::work_of_stream() {
   return Work([done = mark()](Stream& stream) { stream.wait(*done); });
 }
 
+void DeviceCommunicator::wait_for(const Event& mark) const {
+  wait_until([&] { return mark.reached(); }, [] { return "an earlier step"; });
+}
+
 void DeviceCommunicator::wait_until(const std::function<bool()>& done, const std::function<std::string()>& what) const {
   if (done()) return;
   Patience patience = ranks_.node().patience();

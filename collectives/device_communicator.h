@@ -52,6 +52,8 @@ class DeviceCommunicator {
   // it waits. Error(collective) with the ranks' deadline or when the transport reports a failure: names the transport's
   // message and what this rank waited for. What still waits on the device for other ranks is ended then.
   virtual void synchronize(Stream& stream) = 0;
+  // The same for what came before a mark. Error(collective) with the ranks' deadline.
+  void wait_for(const Event& mark) const;
 
  protected:
   // `ranks` outlives this.

@@ -33,7 +33,8 @@ int arenas_of_each(int ranks, int leaves) {
   return most;
 }
 
-// Sums that all ranks together hold after their last leaves: of each rank those of the leaves before, and the last leaf.
+// Sums that all ranks together hold after their last leaves: of each rank those of the leaves before, and the last
+// leaf.
 int64_t sums_to_add(int ranks, int leaves) {
   if (ranks >= leaves) return leaves;
   int64_t sums = 0;

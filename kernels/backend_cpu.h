@@ -39,11 +39,16 @@ struct Team {
   }
 
   template <class F>
-  float sum(int64_t n, const F& f) const {
+  void once(const F& f) const {
+    f();
+  }
+
+  template <class Real = float, class F>
+  Real sum(int64_t n, const F& f) const {
     // Lanes above n would only ever hold zero.
     const int64_t lanes = std::min<int64_t>(kLanes, ceil_power_of_two(n));
-    float lane[kLanes];
-    for (int64_t j = 0; j < lanes; ++j) lane[j] = j < n ? f(j) : 0.0f;
+    Real lane[kLanes];
+    for (int64_t j = 0; j < lanes; ++j) lane[j] = j < n ? f(j) : Real(0);
     for (int64_t base = lanes; base < n; base += lanes) {
       const int64_t width = std::min(lanes, n - base);
 #pragma omp simd
@@ -52,7 +57,7 @@ struct Team {
     for (int64_t half = lanes / 2; half > 0; half /= 2)
 #pragma omp simd
       for (int64_t j = 0; j < half; ++j) lane[j] += lane[j + half];
-    return n > 0 ? lane[0] : 0.0f;
+    return n > 0 ? lane[0] : Real(0);
   }
 
   template <class F>

@@ -61,6 +61,19 @@ struct ArrayOf<Out<T>> : KnownArray<T, false, true> {};
 template <class T>
 struct ArrayOf<InOut<T>> : KnownArray<T, true, true> {};
 
+// One value for all elements of a pack: granules are longer.
+template <>
+struct ArrayOf<PerGranule> {
+  static constexpr bool known = true;
+  static constexpr int element_bytes = 16;
+};
+
+inline bool starts_aligned(const PerGranule&) { return true; }
+template <class Operand>
+bool starts_aligned(const Operand& operand) {
+  return reinterpret_cast<uintptr_t>(operand.data) % 16 == 0;
+}
+
 template <class... Operand>
 inline constexpr bool kPackable = (ArrayOf<Operand>::known && ...);
 
@@ -92,6 +105,14 @@ struct Registers {
   }
 };
 
+template <int kWidth>
+struct Registers<kWidth, PerGranule> {
+  float value;
+  __device__ Registers(const PerGranule& operand, int64_t i) : value(operand.load(i)) {}
+  __device__ Same operand() const { return {value}; }
+  __device__ void put_back(const PerGranule&, int64_t) const {}
+};
+
 template <class F, class... Operand>
 __device__ void apply_packed(int64_t i, const F& f, const Operand&... operand) {
   constexpr int kWidth = kPack<Operand...>;
@@ -117,7 +138,7 @@ template <class F, class... Operand>
 void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operand) {
   if (n == 0) return;
   bool aligned = false;
-  if constexpr (kPackable<Operand...>) aligned = ((reinterpret_cast<uintptr_t>(operand.data) % 16 == 0) && ...);
+  if constexpr (kPackable<Operand...>) aligned = (starts_aligned(operand) && ...);
   const unsigned blocks = grid_size(blocks_of(n, int64_t(kThreads) * kPack<Operand...>));
   start(stream, blocks, kThreads, elementwise_kernel<F, Operand...>, n, aligned, f, operand...);
 }
@@ -134,17 +155,24 @@ struct Team {
     barrier();  // what one thread wrote, the others may read next
   }
 
+  // By one of the threads; what it wrote, the others may read next.
   template <class F>
-  __device__ float sum(int64_t n, const F& f) const {
-    float own[kOwn];
+  __device__ void once(const F& f) const {
+    if (thread() == 0) f();
+    barrier();
+  }
+
+  template <class Real = float, class F>
+  __device__ Real sum(int64_t n, const F& f) const {
+    Real own[kOwn];
     for (int k = 0; k < kOwn; ++k) {
       const int64_t j = thread() + k * kTeamThreads;
-      own[k] = j < n ? float(f(j)) : 0.0f;
+      own[k] = j < n ? Real(f(j)) : Real(0);
       for (int64_t i = j + kLanes; i < n; i += kLanes) own[k] += f(i);
     }
     // The CPU keeps no more lanes than the next power of two, and x + 0 is not x for x = -0.
     const int64_t lanes = n < kLanes ? n : kLanes;
-    return fold(own, [=](int half, float a, float b) { return half < lanes ? a + b : a; });
+    return fold(own, [=](int half, Real a, Real b) { return half < lanes ? a + b : a; });
   }
 
   template <class F>
@@ -174,25 +202,25 @@ struct Team {
   // lane[j] = op(half, lane[j], lane[j + half]) for half = kLanes / 2 down to 1. Every thread gets lane[0].
   struct FoldLanes;
 
-  template <class Op>
-  __device__ static float fold(const float (&own)[kOwn], const Op& op) {
+  template <class Real, class Op>
+  __device__ static Real fold(const Real (&own)[kOwn], const Op& op) {
     if constexpr (kTeamThreads == kWarp) {
       return fold_in_warp(own, op);
     } else {
-      auto& lanes = block_shared<float[kLanes], FoldLanes>();
+      auto& lanes = block_shared<Real[kLanes], FoldLanes>();
       __syncthreads();  // nobody still reads the lanes of the fold before
       for (int k = 0; k < kOwn; ++k) lanes[thread() + k * kTeamThreads] = own[k];
       __syncthreads();
       // Each warp folds all lanes by itself: no second exchange is needed to tell the others.
-      float mine[kPerWarpThread];
+      Real mine[kPerWarpThread];
       for (int k = 0; k < kPerWarpThread; ++k) mine[k] = lanes[threadIdx.x % kWarp + k * kWarp];
       return fold_in_warp(mine, op);
     }
   }
 
-  template <class Op>
-  __device__ static float fold_in_warp(const float (&lanes)[kPerWarpThread], const Op& op) {
-    float lane[kPerWarpThread];
+  template <class Real, class Op>
+  __device__ static Real fold_in_warp(const Real (&lanes)[kPerWarpThread], const Op& op) {
+    Real lane[kPerWarpThread];
     for (int k = 0; k < kPerWarpThread; ++k) lane[k] = lanes[k];
 #pragma unroll
     for (int half = kPerWarpThread / 2; half > 0; half /= 2)

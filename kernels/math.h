@@ -6,6 +6,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/host_device.h"
@@ -38,6 +39,28 @@ HOST_DEVICE inline float exp_f32(float x) {
   const float result = e * scale_a * scale_b;
   const float infinity = __builtin_bit_cast(float, 0x7f800000u);
   return x < kLowest ? 0.0f : (x > kHighest ? infinity : result);
+}
+
+// A number as the sum of two doubles, of which the second holds what the first has rounded away (Dekker 1971).
+struct TwoDoubles {
+  double high, low;
+};
+HOST_DEVICE inline TwoDoubles multiply(const TwoDoubles& a, const TwoDoubles& b) {
+  const double product = a.high * b.high;
+  const double rest = std::fma(a.high, b.high, -product) + (a.high * b.low + a.low * b.high);
+  const double high = product + rest;
+  return {high, rest - (high - product)};
+}
+
+// base^exponent for a base in [0, 1] and a whole exponent of at least 0, by squaring: multiplications and fused
+// multiply-adds alone, so the same bits on every backend. Rounded correctly but for ties nearer than 2^-40 of a digit.
+HOST_DEVICE inline double power(double base, int64_t exponent) {
+  TwoDoubles result{1, 0}, square{base, 0};
+  for (; exponent > 0; exponent /= 2) {
+    if (exponent % 2 == 1) result = multiply(result, square);
+    square = multiply(square, square);
+  }
+  return result.high;
 }
 
 // Natural logarithm of a positive normal number; -infinity for 0, NaN below.

@@ -29,6 +29,22 @@ struct InOut {
   HOST_DEVICE void store(int64_t i, float x) const { data[i] = T(x); }
 };
 
+// A value for each run of kGranule elements, looked up: values[index[i / kGranule]].
+struct PerGranule {
+  static constexpr int64_t kGranule = 32;
+  const uint32_t* index;
+  const float* values;
+  HOST_DEVICE float load(int64_t i) const { return values[index[i / kGranule]]; }
+  HOST_DEVICE void store(int64_t, float) const {}
+};
+
+// The same value for every element.
+struct Same {
+  float value;
+  HOST_DEVICE float load(int64_t) const { return value; }
+  HOST_DEVICE void store(int64_t, float) const {}
+};
+
 template <class T>
 In<T> in(const T* data) {
   return {data};

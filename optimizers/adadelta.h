@@ -29,7 +29,7 @@ struct Adadelta {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {Real(1 - rho), Real(epsilon), Real(learning_rate)};
   }
 };

@@ -29,7 +29,7 @@ struct Adagrad {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {Real(learning_rate), place_epsilon<Real>(epsilon, definition)};
   }
 };

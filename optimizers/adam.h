@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "kernels/host_device.h"
+#include "kernels/math.h"
 #include "optimizers/definition.h"
 #include "optimizers/optimizer.h"
 
@@ -26,19 +27,19 @@ struct AdamHyperparameters {
   Definition definition = Definition::keras;
 
   // The factor that the second moment's root lacks while it is young.
-  double root_correction(int64_t step) const { return std::sqrt(1 - std::pow(beta_2, double(step))); }
+  HOST_DEVICE double root_correction(int64_t step) const { return std::sqrt(1 - power(beta_2, step)); }
 
   // What is added to the uncorrected root. PyTorch's sqrt(v) / c + epsilon is (sqrt(v) + epsilon c) / c. Kept from
   // vanishing as a float: an element that never saw a gradient would be 0 / 0.
-  double epsilon_at(int64_t step) const {
+  HOST_DEVICE double epsilon_at(int64_t step) const {
     if (definition == Definition::keras) return epsilon;
     return std::max(epsilon * root_correction(step), double(std::numeric_limits<float>::min()));
   }
 
   // In double, from the whole step number: a float holds 1 - 0.999 to five digits only and counts no further than 2^24.
   template <class Real = float>
-  AdamConstants<Real> at(int64_t step, double learning_rate) const {
-    const double rate = learning_rate * root_correction(step) / (1 - std::pow(beta_1, double(step)));
+  HOST_DEVICE AdamConstants<Real> at(int64_t step, double learning_rate) const {
+    const double rate = learning_rate * root_correction(step) / (1 - power(beta_1, step));
     return {Real(1 - beta_1), Real(1 - beta_2), Real(rate), Real(epsilon_at(step))};
   }
 };
@@ -60,7 +61,7 @@ struct Adam {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t step, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t step, double learning_rate) const {
     return {hyperparameters.at<Real>(step, learning_rate)};
   }
 };
@@ -84,7 +85,7 @@ struct AdamAmsgrad {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t step, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t step, double learning_rate) const {
     return {hyperparameters.at<Real>(step, learning_rate)};
   }
 };

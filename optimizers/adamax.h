@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/host_device.h"
+#include "kernels/math.h"
 #include "optimizers/definition.h"
 #include "optimizers/optimizer.h"
 
@@ -32,8 +33,8 @@ struct Adamax {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t step, double learning_rate) const {
-    const double rate = learning_rate / (1 - std::pow(beta_1, double(step)));
+  HOST_DEVICE Update<Real> at(int64_t step, double learning_rate) const {
+    const double rate = learning_rate / (1 - power(beta_1, step));
     const bool torch = definition == Definition::torch;
     return {Real(1 - beta_1), Real(beta_2), Real(rate), Real(torch ? epsilon : 0), Real(torch ? 0 : epsilon)};
   }

@@ -3,6 +3,8 @@
 // its neutral value, so that one loop serves both definitions without a branch.
 #pragma once
 
+#include "kernels/host_device.h"
+
 namespace lockstep {
 
 enum class Definition { keras, torch };
@@ -14,7 +16,7 @@ struct Placed {
 
 // sqrt(v + inside) + outside: Keras has epsilon inside the root, PyTorch outside.
 template <class Real>
-Placed<Real> place_epsilon(double epsilon, Definition definition) {
+HOST_DEVICE Placed<Real> place_epsilon(double epsilon, Definition definition) {
   if (definition == Definition::torch) return {Real(0), Real(epsilon)};
   return {Real(epsilon), Real(0)};
 }
@@ -22,7 +24,7 @@ Placed<Real> place_epsilon(double epsilon, Definition definition) {
 // m = mu m + inside * move;  w -= outside * m: Keras has the rate inside, so that a change of the rate does not rescale
 // what is remembered; PyTorch has it outside.
 template <class Real>
-Placed<Real> place_rate(double learning_rate, Definition definition) {
+HOST_DEVICE Placed<Real> place_rate(double learning_rate, Definition definition) {
   if (definition == Definition::torch) return {Real(1), Real(learning_rate)};
   return {Real(learning_rate), Real(1)};
 }

@@ -115,7 +115,7 @@ std::unique_ptr<Optimizer> make_adamax(std::string_view name, OptionReader& opti
 
 std::unique_ptr<Optimizer> make_nadam(std::string_view name, OptionReader& options) {
   OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
-  Nadam nadam{.adam = read_adam(options), .momentum_decay = options.number("momentum_decay", 1, {})};
+  Nadam nadam{.adam = read_adam(options), .momentum_base = std::pow(0.96, options.number("momentum_decay", 1, {}))};
   // Its epsilon stands inside the bias correction for Keras and PyTorch alike.
   nadam.adam.definition = Definition::torch;
   return make(nadam, std::move(settings), options);

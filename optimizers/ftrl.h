@@ -66,7 +66,7 @@ struct FtrlRule {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     // Rates whose inverse is no float are zero.
     const double rate = learning_rate < 1.0 / double(std::numeric_limits<float>::max()) ? 0 : learning_rate;
     const FtrlHyperparameters& h = hyperparameters;

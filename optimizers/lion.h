@@ -27,7 +27,7 @@ struct Lion {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {Real(1 - beta_1), Real(1 - beta_2), Real(learning_rate)};
   }
 };

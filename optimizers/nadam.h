@@ -18,15 +18,15 @@ namespace lockstep {
 // Keras: d = 1; PyTorch: d = 0.004.
 struct Nadam {
   AdamHyperparameters adam;
-  double momentum_decay = 1;
+  double momentum_base = 0.96;  // 0.96^d, so that its powers are whole
 
   static constexpr std::array slots = {Slot{.name = "momentum"}, Slot{.name = "velocity"}};
   static constexpr std::array scalars = {ScalarState{.name = "u_product", .initial = 1}};
 
-  double momentum_at(double step) const { return adam.beta_1 * (1 - 0.5 * std::pow(0.96, step * momentum_decay)); }
+  HOST_DEVICE double momentum_at(int64_t step) const { return adam.beta_1 * (1 - 0.5 * power(momentum_base, step)); }
 
-  void advance(int64_t step, double /*learning_rate*/, std::span<double> scalars) const {
-    scalars[0] *= momentum_at(double(step));
+  HOST_DEVICE void advance(int64_t step, double /*learning_rate*/, std::span<double> scalars) const {
+    scalars[0] *= momentum_at(step);
   }
 
   template <class Real>
@@ -40,8 +40,8 @@ struct Nadam {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t step, double learning_rate, std::span<const double> scalars) const {
-    const double mu = momentum_at(double(step)), next = momentum_at(double(step) + 1), product = scalars[0];
+  HOST_DEVICE Update<Real> at(int64_t step, double learning_rate, std::span<const double> scalars) const {
+    const double mu = momentum_at(step), next = momentum_at(step + 1), product = scalars[0];
     // Numerator and denominator are multiplied with the root's correction: epsilon is PyTorch's in both definitions.
     const double correction = adam.root_correction(step), rate = learning_rate * correction;
     return {Real(1 - adam.beta_1), Real(1 - adam.beta_2), Real(rate * next / (1 - product * next)),

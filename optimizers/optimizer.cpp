@@ -32,6 +32,10 @@ void Optimizer::check_step(int64_t step, double learning_rate, size_t state) con
 void Optimizer::check_update(int64_t step, double learning_rate, const View& param, const View& grad,
                              std::span<const View> slots, size_t state) const {
   check_step(step, learning_rate, state);
+  check_ranges(param, grad, slots);
+}
+
+void Optimizer::check_ranges(const View& param, const View& grad, std::span<const View> slots) const {
   check(slots.size() == this->slots().size(), ErrorCode::internal,
         [&] { return str(name(), ": expected ", this->slots().size(), " slots, got ", slots.size()); });
   const auto check_range = [&](const View& view, std::string_view what) {

@@ -34,7 +34,40 @@ struct ScalarState {
 // What the whole step decides about gradients. Lives in memory of the device; the host never waits for it.
 struct StepScalars {
   float grad_scale = 1;  // the one factor every gradient is multiplied with
+  float clip_value = 0;  // above 0: gradients are brought into [-clip_value, clip_value] first
   bool skip = false;     // nothing is updated, gradients are cleared all the same
+};
+
+struct StepVerdict;  // optimizers/step_verdict.h
+
+// The optimizer's part of a step where the counter lives on the device. All of it is memory of the stream's device.
+struct StepState {
+  int64_t* iteration;     // committed steps
+  double* learning_rate;  // of the step
+  double* scalars;        // values of Optimizer::scalars(), in their order
+  StepScalars* decision;
+  void* constants;  // Optimizer::constants_bytes(), aligned to 16 bytes
+};
+
+// The rate of the step that begins at counter i is values[i - first], for i in [first, first + count); without values
+// it stays as it is.
+struct LearningRates {
+  const double* values = nullptr;
+  int64_t first = 0, count = 0;
+};
+
+// Factors of gradients by variable: that of the elements [32 g, 32 g + 32) is factors[variable_of[g]]. Null: none.
+struct Segments {
+  const uint32_t* variable_of = nullptr;
+  const float* factors = nullptr;
+};
+
+// Flat ranges of equal length on the device.
+struct UpdateOperands {
+  View param, grad;  // f32
+  std::span<const View> slots;
+  View working_copy = {};  // bf16, or none
+  Segments segments = {};
 };
 
 // A name and its value, as shown to users and entered into the configuration hash.
@@ -63,6 +96,15 @@ class Optimizer {
   virtual void update(Stream& stream, int64_t step, double learning_rate, const StepScalars* scalars, View param,
                       View grad, std::span<const View> slots, std::span<const double> state = {}) const = 0;
 
+  // The same step in two launches that take no number from the host (optimizers/prepared_update.h), for any number of
+  // tensors. prepare(): decides by `verdict`, or leaves the decision as it is where that is null; unless the step is
+  // skipped, it advances counter and scalars and computes constants. update(): the pass over memory. Bits are those of
+  // advance() and update() above.
+  virtual int64_t constants_bytes() const = 0;
+  virtual void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
+                       const StepVerdict* verdict) const = 0;
+  virtual void update(Stream& stream, const StepState& state, const UpdateOperands& operands) const = 0;
+
   // Bytes that one element's update reads and writes: the formula behind the bandwidth figures.
   int64_t bytes_per_element() const;
 
@@ -71,6 +113,7 @@ class Optimizer {
   void check_step(int64_t step, double learning_rate, size_t state) const;
   void check_update(int64_t step, double learning_rate, const View& param, const View& grad,
                     std::span<const View> slots, size_t state) const;
+  void check_ranges(const View& param, const View& grad, std::span<const View> slots) const;
 };
 
 // Names known to make_optimizer, in the order they are listed to users.

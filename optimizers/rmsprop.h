@@ -24,7 +24,7 @@ struct RmspropHyperparameters {
   Definition definition = Definition::keras;
 
   template <class Real = float>
-  RmspropConstants<Real> at(double learning_rate) const {
+  HOST_DEVICE RmspropConstants<Real> at(double learning_rate) const {
     return {Real(1 - rho), Real(momentum), place_rate<Real>(learning_rate, definition),
             place_epsilon<Real>(epsilon, definition)};
   }
@@ -63,7 +63,7 @@ struct Rmsprop {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {hyperparameters.at<Real>(learning_rate)};
   }
 };
@@ -84,7 +84,7 @@ struct RmspropMomentum {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {hyperparameters.at<Real>(learning_rate)};
   }
 };
@@ -103,7 +103,7 @@ struct RmspropCentered {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {hyperparameters.at<Real>(learning_rate)};
   }
 };
@@ -124,7 +124,7 @@ struct RmspropCenteredMomentum {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {hyperparameters.at<Real>(learning_rate)};
   }
 };

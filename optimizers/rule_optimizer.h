@@ -8,6 +8,7 @@
 #include "kernels/device/check.h"
 #include "kernels/launch.h"
 #include "optimizers/optimizer.h"
+#include "optimizers/prepared_update.h"
 #include "optimizers/update.h"
 
 namespace lockstep {
@@ -59,6 +60,33 @@ class RuleOptimizer final : public Optimizer {
                         .grad = grad,
                         .slots = {}};
     for (size_t i = 0; i < kernel.slots.size(); ++i) kernel.slots[i] = slots[i];
+    launch(stream, kernel);
+  }
+
+  int64_t constants_bytes() const override { return sizeof(RuleConstants<Rule>); }
+
+  void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
+               const StepVerdict* verdict) const override {
+    launch(stream, Prepare<Rule>{.rule = rule_,
+                                 .weight_decay = settings_.weight_decay,
+                                 .coupled_weight_decay = settings_.coupled_weight_decay,
+                                 .state = state,
+                                 .rates = rates,
+                                 .decides = verdict != nullptr,
+                                 .verdict = verdict ? *verdict : StepVerdict{}});
+  }
+
+  void update(Stream& stream, const StepState& state, const UpdateOperands& operands) const override {
+    check_ranges(operands.param, operands.grad, operands.slots);
+    if (operands.param.size() == 0) return;
+    PreparedUpdate<Rule> kernel{.constants = static_cast<const RuleConstants<Rule>*>(state.constants),
+                                .decision = state.decision,
+                                .param = operands.param,
+                                .grad = operands.grad,
+                                .slots = {},
+                                .working_copy = operands.working_copy,
+                                .segments = operands.segments};
+    for (size_t i = 0; i < kernel.slots.size(); ++i) kernel.slots[i] = operands.slots[i];
     launch(stream, kernel);
   }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/host_device.h"
+#include "kernels/math.h"
 #include "optimizers/optimizer.h"
 
 namespace lockstep {
@@ -37,10 +38,10 @@ struct ScheduleFreeAdamW {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t step, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t step, double learning_rate) const {
     const double t = double(step);
     const double rate = learning_rate * std::min(t / std::max(1.0, double(warmup_steps)), 1.0);
-    return {Real(beta_1),  Real(1 - beta_2), Real(rate), Real(1 / std::sqrt(1 - std::pow(beta_2, t))),
+    return {Real(beta_1),  Real(1 - beta_2), Real(rate), Real(1 / std::sqrt(1 - power(beta_2, step))),
             Real(epsilon), Real(1 - 1 / t)};
   }
 };

@@ -22,7 +22,7 @@ struct Sgd {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {Real(learning_rate)};
   }
 };
@@ -45,7 +45,7 @@ struct SgdMomentum {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {place_rate<Real>(learning_rate, definition), Real(momentum)};
   }
 };
@@ -69,7 +69,7 @@ struct SgdNesterov {
   };
 
   template <class Real = float>
-  Update<Real> at(int64_t /*step*/, double learning_rate) const {
+  HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
     return {place_rate<Real>(learning_rate, definition), Real(momentum)};
   }
 };

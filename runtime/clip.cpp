@@ -5,33 +5,39 @@
 #include <cmath>
 
 #include "collectives/partition.h"
-#include "kernels/parallel.h"
+#include "kernels/backend_cpu.h"
+#include "kernels/chunk_squares.h"
 
 namespace lockstep {
 namespace {
 
-constexpr int64_t kChunk = 4096;
-
-// Element i of a chunk goes to lane i modulo lanes; lanes are folded by halves. A square of two floats is exact.
+// The order of a Team (kernels/backend_cpu.h), for values that come in pieces: element i of a chunk goes to lane i
+// modulo lanes, and lanes are folded by halves. A square of two floats is exact.
 class ChunkSum {
  public:
-  // The next elements. A multiple of the lanes, but for the last ones.
+  // The next elements.
   void add(const float* values, int64_t n) {
-    for (; n >= kLanes; n -= kLanes, values += kLanes)
+    while (n > 0) {
+      const int64_t first = position_ % kLanes, width = std::min(n, kLanes - first);
+      double* lanes = lanes_ + first;
 #pragma omp simd
-      for (int64_t j = 0; j < kLanes; ++j) lanes_[j] += double(values[j]) * double(values[j]);
-    for (int64_t j = 0; j < n; ++j) lanes_[j] += double(values[j]) * double(values[j]);
+      for (int64_t j = 0; j < width; ++j) lanes[j] += double(values[j]) * double(values[j]);
+      position_ += width;
+      values += width;
+      n -= width;
+    }
   }
   double total() {
     for (int64_t half = kLanes / 2; half > 0; half /= 2)
+#pragma omp simd
       for (int64_t j = 0; j < half; ++j) lanes_[j] += lanes_[j + half];
     return lanes_[0];
   }
 
  private:
-  // Slices of ranks begin at multiples of 32 elements, as variables do.
-  static constexpr int64_t kLanes = 16;
+  static constexpr int64_t kLanes = cpu::Team::kLanes;
   alignas(64) double lanes_[kLanes] = {};
+  int64_t position_ = 0;
 };
 
 }  // namespace
@@ -53,17 +59,15 @@ void check_clip_options(const ClipOptions& options) {
   });
 }
 
-float clip_factor(double norm, double limit) { return norm > limit ? float(limit / norm) : 1.0f; }
-
 SquareSums::SquareSums(Communicator& communicator, const Plan& plan, Pool& pool)
     : place_(communicator.place()), pool_(pool), sums_(plan.variables.size()) {
   for (size_t v = 0; v < plan.variables.size(); ++v) {
     const PlannedVariable& variable = plan.variables[v];
     if (!variable.in_gradient_sync) continue;
     const int64_t n = variable.shape.size();
-    for (int64_t begin = 0; begin < n; begin += kChunk)
+    for (int64_t begin = 0; begin < n; begin += kSquareChunk)
       chunks_.push_back(
-          {int32_t(v), variable.bucket, variable.offset + begin, variable.offset + std::min(n, begin + kChunk)});
+          {int32_t(v), variable.bucket, variable.offset + begin, variable.offset + std::min(n, begin + kSquareChunk)});
   }
   window_ = communicator.allocate_shared(window_bytes());
   pool_.enter(Purpose::gradients, window_bytes());
@@ -79,7 +83,7 @@ std::span<const double> SquareSums::run(GradientReducer& reducer, Stream& stream
   reducer.node_barrier();  // chunks reach into slices of other ranks
   auto* cells = static_cast<double*>(window_->segment(0));
   const Range mine = part_of(int64_t(chunks_.size()), place_.local_rank, place_.local_size, 1);
-  const int threads = mine.size() * kChunk < cpu::kParallelElements ? 1 : stream.threads();
+  const int threads = mine.size() * kSquareChunk < cpu::kParallelElements ? 1 : stream.threads();
   cpu::parallel_parts(threads, mine.size(), [&](int64_t part) {
     const Chunk& chunk = chunks_[size_t(mine.begin + part)];
     ChunkSum sum;
@@ -88,6 +92,7 @@ std::span<const double> SquareSums::run(GradientReducer& reducer, Stream& stream
     cells[mine.begin + part] = sum.total();
   });
   reducer.node_barrier();  // and updates clear what other ranks have read by now
+  total_ = cpu::Team{}.sum<double>(int64_t(chunks_.size()), [&](int64_t c) { return cells[c]; });
   std::fill(sums_.begin(), sums_.end(), 0.0);
   for (size_t c = 0; c < chunks_.size(); ++c) sums_[size_t(chunks_[c].variable)] += cells[c];
   return sums_;

@@ -9,6 +9,7 @@
 
 #include "collectives/gradient_reducer.h"
 #include "kernels/device/memory.h"
+#include "optimizers/step_verdict.h"
 #include "runtime/plan.h"
 
 namespace lockstep {
@@ -23,9 +24,6 @@ struct ClipOptions {
 // Error(usage) for what is negative, not finite or asked for together.
 void check_clip_options(const ClipOptions& options);
 
-// What a gradient of this norm is multiplied with so that its norm is at most `limit`; exactly 1 where it is already.
-float clip_factor(double norm, double limit);
-
 // Sums of squares in double, by variable. A variable is cut into chunks from its first element on; ranks of a node take
 // chunks in turn, and chunks are added in order: the cut among ranks, nodes and buckets leaves no trace. Every node
 // computes all of it from its own copy of the sums, so that no message is needed.
@@ -39,6 +37,8 @@ class SquareSums {
 
   // Collective over the ranks of a node, after GradientReducer::wait(). By variable of the plan; until the next run().
   std::span<const double> run(GradientReducer& reducer, Stream& stream);
+  // Over all variables, after run(). In the order of a Team over chunks: the one of optimizers/step_verdict.h.
+  double total() const { return total_; }
 
  private:
   struct Chunk {
@@ -52,6 +52,7 @@ class SquareSums {
   std::vector<Chunk> chunks_;  // of all variables, in order
   std::unique_ptr<SharedWindow> window_;
   std::vector<double> sums_;
+  double total_ = 0;
 };
 
 }  // namespace lockstep

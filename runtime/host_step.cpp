@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "collectives/finite.h"
-#include "collectives/tree_sum.h"
 #include "kernels/clamp.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
@@ -29,13 +28,6 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// Sum along the canonical tree (collectives/tree_sum.h).
-float tree_sum_values(std::span<const float> leaves) {
-  if (leaves.size() == 1) return leaves[0];
-  const size_t left = size_t(left_leaves(int(leaves.size())));
-  return tree_sum_values(leaves.first(left)) + tree_sum_values(leaves.subspan(left));
-}
-
 class HostStep final : public StepEngine {
  public:
   explicit HostStep(const StepParts& parts);
@@ -53,7 +45,6 @@ class HostStep final : public StepEngine {
  private:
   int32_t first_not_finite() const;
   void exchange_results(StepReport& report);
-  void check_loss(const StepInput& input, float loss) const;
   void update();
   void measure_norms();
   void update_bucket(size_t bucket, int64_t step);
@@ -120,7 +111,7 @@ void HostStep::run(const StepInput& input, const Passes& passes) {
   report_.communication_seconds += watch.lap();
 
   // Both verdicts are over all ranks, so all take the same way from here.
-  check_loss(input, report_.loss);
+  if (!std::isfinite(report_.loss)) fail_loss(report_.loss, input.step, variables_.learning_rate());
   report_.loss_sum += double(report_.loss) * double(input.global_count);
   report_.correct_sum += report_.correct;
   report_.skipped_sum += report_.skipped;
@@ -157,26 +148,15 @@ void HostStep::exchange_results(StepReport& report) {
   // Each cell has one rank that writes it and zeros elsewhere: the sum is exact in any order.
   const View cells{results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}};
   communicator_.all_reduce(cells, ReduceOp::sum, stream_).wait(stream_);
-  std::vector<float> losses;
   double correct = 0;
-  for (int leaf = 0; leaf < leaves_; ++leaf) {
-    losses.push_back(float(results_[size_t(2 * leaf)]));
-    correct += results_[size_t(2 * leaf + 1)];
-  }
-  report.loss = tree_sum_values(losses);
+  for (int leaf = 0; leaf < leaves_; ++leaf) correct += results_[size_t(2 * leaf + 1)];
+  report.loss = sum_of_losses(results_.data(), leaves_);
   report.correct = int64_t(correct);
   double first = 0;
   for (const double verdict : verdicts)
     if (verdict > 0 && (first == 0 || verdict < first)) first = verdict;
   report.skipped = first > 0;
   if (report.skipped) report.not_finite = variables_.plan().variables[size_t(first) - 1].path;
-}
-
-void HostStep::check_loss(const StepInput& input, float loss) const {
-  check(std::isfinite(loss), ErrorCode::numbers, [&] {
-    return str("the loss is ", loss, " at step ", input.step, ", so training stopped before the update; lower the ",
-               "learning rate (now ", variables_.learning_rate(), ") or look at the data of this step");
-  });
 }
 
 void HostStep::update() {
@@ -190,9 +170,7 @@ void HostStep::update() {
 
 void HostStep::measure_norms() {
   const std::span<const double> squares = squares_->run(reducer_, stream_);
-  double total = 0;
-  for (const double sum : squares) total += sum;
-  if (clip_.global_clipnorm > 0) scalars_.grad_scale = clip_factor(std::sqrt(total), clip_.global_clipnorm);
+  if (clip_.global_clipnorm > 0) scalars_.grad_scale = clip_factor(std::sqrt(squares_->total()), clip_.global_clipnorm);
   if (clip_.clipnorm > 0)
     for (size_t v = 0; v < squares.size(); ++v) factors_[v] = clip_factor(std::sqrt(squares[v]), clip_.clipnorm);
 }

@@ -62,6 +62,9 @@ class StepEngine {
 std::unique_ptr<StepEngine> make_host_step(const StepParts& parts);
 std::unique_ptr<StepEngine> make_device_step(const StepParts& parts);
 
+// Error(numbers): the loss of a step is none.
+[[noreturn]] void fail_loss(float loss, int64_t step, double learning_rate);
+
 // The buckets of a plan as reducers take them.
 std::vector<GradientBucket> reducer_buckets(const Plan& plan);
 

@@ -18,6 +18,12 @@ std::vector<GradientBucket> reducer_buckets(const Plan& plan) {
   return buckets;
 }
 
+void fail_loss(float loss, int64_t step, double learning_rate) {
+  fail(ErrorCode::numbers,
+       str("the loss is ", loss, " at step ", step, ", so training stopped before the update; lower the ",
+           "learning rate (now ", learning_rate, ") or look at the data of this step"));
+}
+
 TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const Optimizer& optimizer, Forward forward,
                      ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed, const StepOptions& options)
     : variables_(variables), forward_(std::move(forward)), stream_(stream), pool_(pool) {

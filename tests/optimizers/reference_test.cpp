@@ -269,7 +269,7 @@ TEST(RulesInDouble, NadamAgreesWithKerasAndPyTorchsFormulas) {
   for (const double decay : {1.0, 0.004}) {
     double m = 0, v = 0, product = 1;
     Nadam rule = keras_nadam({.beta_1 = 0.8, .beta_2 = 0.9, .epsilon = 0.01});
-    rule.momentum_decay = decay;
+    rule.momentum_base = std::pow(0.96, decay);
     expect_agreement(str("decay ", decay), rule, [&](double w, double a, double g, double t) {
       const double mu = 0.8 * (1 - 0.5 * std::pow(0.96, t * decay));
       const double next = 0.8 * (1 - 0.5 * std::pow(0.96, (t + 1) * decay));

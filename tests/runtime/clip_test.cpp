@@ -110,9 +110,8 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
   Stream stream = Stream::cpu(setting.threads);
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, *optimizer, ranks, pool, 1);
-  TrainStep step(
-      ranks, store, *optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); }, setting.mode,
-      stream, pool, 1, {.clip = setting.clip});
+  TrainStep step(ranks, store, *optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); },
+                 setting.mode, stream, pool, 1, {.clip = setting.clip});
   float input = 0;  // tells the model which step it is
   const int32_t label = 0;
   const int64_t id = 0;

@@ -31,6 +31,14 @@ class Decorated : public Optimizer {
   std::vector<Hyperparameter> hyperparameters() const override { return inner_->hyperparameters(); }
   double learning_rate() const override { return inner_->learning_rate(); }
   std::span<const ScalarState> scalars() const override { return inner_->scalars(); }
+  int64_t constants_bytes() const override { return inner_->constants_bytes(); }
+  void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
+               const StepVerdict* verdict) const override {
+    inner_->prepare(stream, state, rates, verdict);
+  }
+  void update(Stream& stream, const StepState& state, const UpdateOperands& operands) const override {
+    inner_->update(stream, state, operands);
+  }
   void advance(int64_t step, double rate, std::span<double> state) const override {
     inner_->advance(step, rate, state);
   }
@@ -189,8 +197,8 @@ TEST(RuntimeMuseum, Case32StartsWithoutRunningTheOptimizer) {
                                                   s.slot(1, 0, s.plan().arena_elements)};
                  Stream stream = Stream::cpu();
                  s.set_iteration(1);
-                 adam->update(stream, 1, s.learning_rate(), &scalars,
-                              s.parameters(0, s.plan().arena_elements), gradient, slots);
+                 adam->update(stream, 1, s.learning_rate(), &scalars, s.parameters(0, s.plan().arena_elements),
+                              gradient, slots);
                }});
   EXPECT_EQ(mutant.counters_at_start[0], 1) << "a step has been counted";
   EXPECT_NE(mutant.slots_at_start[0], real.slots_at_start[0]) << "moments have moved";

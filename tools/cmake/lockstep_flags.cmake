@@ -27,7 +27,7 @@ add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>")
 # No contraction: + - * / and sqrt then round alike in vector bodies, scalar tails and on the GPU.
 # No errno: it keeps sqrt from being vectorised.
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-fno-math-errno;-fno-trapping-math>")
-add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;-Xcompiler=-Wall;-Xcompiler=-fopenmp>")
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-Wall;-Xcompiler=-fopenmp>")
 if(NOT LOCKSTEP_MARCH_USED STREQUAL "default")
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-march=${LOCKSTEP_MARCH_USED}>")
 endif()

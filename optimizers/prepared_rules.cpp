@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <utility>
+
+#include "kernels/backend.h"
+#include "optimizers/fused_step.h"
+#include "optimizers/prepared_update.h"
+#include "optimizers/rule_list.h"
+
+namespace lockstep {
+namespace {
+
+// Operands come as parameter, gradient, then what `kFactor` and `kCopy` say, then slots.
+template <class Rule, bool kFactor, bool kCopy>
+struct PreparedElement {
+  const RuleConstants<Rule>* constants;  // in memory of the device: read there
+  const StepScalars* decision;
+
+  template <class... State>
+  HOST_DEVICE void update(float& param, float& grad, float factor, State&... state) const {
+    if (!decision->skip) {
+      const float limit = decision->clip_value;
+      const float clipped = limit > 0 ? (grad < -limit ? -limit : (grad > limit ? limit : grad)) : grad;
+      const float scaled = clipped * decision->grad_scale;
+      fused_step(constants->rule, constants->decay, constants->l2, kFactor ? scaled * factor : scaled, param, state...);
+    }
+    grad = 0;
+  }
+
+  template <class... State>
+  HOST_DEVICE void operator()(float& param, float& grad, float& first, State&... state) const {
+    if constexpr (kFactor && kCopy) {
+      with_factor_and_copy(param, grad, first, state...);
+    } else if constexpr (kFactor) {
+      update(param, grad, first, state...);
+    } else if constexpr (kCopy) {
+      update(param, grad, 1.0f, state...);
+      first = param;
+    } else {
+      update(param, grad, 1.0f, first, state...);
+    }
+  }
+  HOST_DEVICE void operator()(float& param, float& grad) const { update(param, grad, 1.0f); }
+
+ private:
+  template <class... State>
+  HOST_DEVICE void with_factor_and_copy(float& param, float& grad, float factor, float& copy, State&... state) const {
+    update(param, grad, factor, state...);
+    copy = param;
+  }
+};
+
+template <class Rule>
+struct PrepareRow {
+  Prepare<Rule> k;
+
+  template <class Team>
+  HOST_DEVICE void operator()(const Team& team, int64_t) const {
+    if (k.decides) decide(team, k.verdict);
+    team.once([this] {
+      if (!k.state.decision->skip) advance();
+    });
+  }
+
+  HOST_DEVICE void advance() const {
+    int64_t& iteration = *k.state.iteration;
+    double& rate = *k.state.learning_rate;
+    if (k.rates.values) rate = k.rates.values[iteration - k.rates.first];
+    ++iteration;
+    auto& constants = *static_cast<RuleConstants<Rule>*>(k.state.constants);
+    if constexpr (requires { Rule::scalars; }) {
+      const std::span<double> scalars(k.state.scalars, Rule::scalars.size());
+      k.rule.advance(iteration, rate, scalars);
+      constants.rule = k.rule.at(iteration, rate, scalars);
+    } else {
+      constants.rule = k.rule.at(iteration, rate);
+    }
+    constants.decay = float(k.coupled_weight_decay ? 0 : rate * k.weight_decay);
+    constants.l2 = float(k.coupled_weight_decay ? k.weight_decay : 0);
+  }
+};
+
+}  // namespace
+
+template <class Rule>
+void run(Backend, Stream& stream, const Prepare<Rule>& k) {
+  // One row, as wide as it takes for a whole block to work on it.
+  constexpr int64_t kWide = 1 << 20;
+  backend::rowwise(stream, 1, kWide, PrepareRow<Rule>{k});
+}
+
+template <class Rule>
+void run(Backend, Stream& stream, const PreparedUpdate<Rule>& u) {
+  const auto walk = [&]<bool kFactor, bool kCopy>(std::bool_constant<kFactor>, std::bool_constant<kCopy>,
+                                                  const auto&... between) {
+    [&]<size_t... I>(std::index_sequence<I...>) {
+      backend::elementwise(stream, u.param.size(), PreparedElement<Rule, kFactor, kCopy>{u.constants, u.decision},
+                           inout(data<float>(u.param)), inout(data<float>(u.grad)), between...,
+                           inout(data<float>(u.slots[I]))...);
+    }
+    (std::make_index_sequence<kSlots<Rule>>{});
+  };
+  const PerGranule factors{u.segments.variable_of, u.segments.factors};
+  const bool segmented = u.segments.variable_of != nullptr;
+  if (u.working_copy.data == nullptr) {
+    if (!segmented) return walk(std::false_type{}, std::false_type{});
+    return walk(std::true_type{}, std::false_type{}, factors);
+  }
+  check(u.working_copy.size() == u.param.size(), ErrorCode::internal, [&] {
+    return str("update: expected a working copy of ", u.param.size(), " elements, got ", u.working_copy.size());
+  });
+  const auto copy = out(data<bfloat16>(u.working_copy));
+  if (!segmented) return walk(std::false_type{}, std::true_type{}, copy);
+  walk(std::true_type{}, std::true_type{}, factors, copy);
+}
+
+template struct RunOfRules<Prepare, Rules>;
+template struct RunOfRules<PreparedUpdate, Rules>;
+
+}  // namespace lockstep

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decision of a step, made where the gradients are: whether anything is updated, by what gradients are scaled, and
+// what the step came to. One team of threads makes it, in an order that shapes alone decide; nobody waits for it.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/host_device.h"
+#include "optimizers/optimizer.h"
+
+namespace lockstep {
+
+// What of gradients is limited (runtime/clip.h has the definitions).
+enum class ClipKind : uint8_t { none, each_variable, all_variables, values };
+
+// What a gradient of this norm is multiplied with so that its norm is at most `limit`; exactly 1 where it is already.
+HOST_DEVICE inline float clip_factor(double norm, double limit) { return norm > limit ? float(limit / norm) : 1.0f; }
+
+// The canonical sum (collectives/tree_sum.h: split at the largest power of two below n) of the losses in cells[0],
+// cells[2], cells[4], ...: complete subtrees are added as they come up, and what is left is added from the right.
+HOST_DEVICE inline float sum_of_losses(const double* cells, int leaves) {
+  float sums[32] = {};
+  int sizes[32] = {}, top = 0;
+  for (int leaf = 0; leaf < leaves; ++leaf) {
+    sums[top] = float(cells[2 * leaf]);
+    sizes[top++] = 1;
+    for (; top > 1 && sizes[top - 2] == sizes[top - 1]; --top) {
+      sums[top - 2] += sums[top - 1];
+      sizes[top - 2] *= 2;
+    }
+  }
+  for (; top > 1; --top) sums[top - 2] += sums[top - 1];
+  return sums[0];
+}
+
+// What steps came to, in memory of the device, for whoever asks.
+struct StepOutcome {
+  int64_t steps = 0;  // decided so far, skipped ones included
+  int64_t skipped = 0;
+  int64_t last_skipped = -1;     // the number of the last step that was skipped, from 0
+  int32_t last_not_finite = -1;  // the first of the variables with a gradient that was not finite then
+  int32_t broken = 0;            // 1: some loss was not finite, and nothing has changed since
+  int64_t broken_step = -1;
+  float broken_loss = 0;
+  float loss = 0;  // mean over the batch of the last step
+  int64_t correct = 0;
+  // Of all steps.
+  double loss_sum = 0;  // over samples
+  int64_t correct_sum = 0;
+};
+
+// All pointers are to memory of the device.
+struct StepVerdict {
+  const double* squares;       // by chunk, of all variables in order (kernels/chunk_squares.h)
+  const int64_t* first_chunk;  // [variables + 1]
+  int32_t variables;
+  const double* cells;  // by leaf: sum of losses, right answers; summed over ranks
+  int32_t leaves;
+  int64_t global_count;  // samples of the batch
+  ClipKind clip;
+  double limit;
+  float* factors;  // [variables], written where each variable is clipped by its own norm
+  StepScalars* decision;
+  StepOutcome* outcome;
+};
+
+// Called by all threads of a team.
+template <class Team>
+HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
+  const int64_t chunks = v.first_chunk[v.variables];
+  const double total = team.template sum<double>(chunks, [&](int64_t c) { return v.squares[c]; });
+  const bool finite = total - total == 0;
+  const auto squares_of = [&](int64_t variable) {
+    double sum = 0;
+    for (int64_t c = v.first_chunk[variable]; c < v.first_chunk[variable + 1]; ++c) sum += v.squares[c];
+    return sum;
+  };
+  float first = 0;
+  if (!finite)  // the same for all threads
+    first = team.max(v.variables, [&](int64_t variable) {
+      const double sum = squares_of(variable);
+      return sum - sum == 0 ? -INFINITY : -float(variable);
+    });
+  if (v.clip == ClipKind::each_variable)
+    team.each(v.variables,
+              [&](int64_t variable) { v.factors[variable] = clip_factor(std::sqrt(squares_of(variable)), v.limit); });
+  team.once([&] {
+    StepOutcome& o = *v.outcome;
+    o.loss = sum_of_losses(v.cells, v.leaves) / float(v.global_count);
+    double correct = 0;
+    for (int leaf = 0; leaf < v.leaves; ++leaf) correct += v.cells[2 * leaf + 1];
+    o.correct = int64_t(correct);
+    if (o.broken == 0 && !(o.loss - o.loss == 0)) {
+      o.broken = 1;
+      o.broken_step = o.steps;
+      o.broken_loss = o.loss;
+    }
+    if (o.broken == 0) {
+      o.loss_sum += double(o.loss) * double(v.global_count);
+      o.correct_sum += o.correct;
+      if (!finite) {
+        ++o.skipped;
+        o.last_skipped = o.steps;
+        o.last_not_finite = int32_t(-first);
+      }
+    }
+    ++o.steps;
+    StepScalars& decision = *v.decision;
+    decision.skip = o.broken != 0 || !finite;
+    decision.grad_scale = v.clip == ClipKind::all_variables ? clip_factor(std::sqrt(total), v.limit) : 1.0f;
+    decision.clip_value = v.clip == ClipKind::values ? float(v.limit) : 0.0f;
+  });
+}
+
+}  // namespace lockstep
