@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Work that a stream of the emulation cannot do at once: functions of the host, which a thread of the stream runs while
+// the rest of the program goes on, and all that is queued behind them. Internal to the emulation.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "tests/cuda_emulation/emulation.h"
+
+namespace cuda_emulation {
+
+// One record of an event: a wait for it means this record and no later one.
+struct Mark {
+  char order = 0;
+  std::chrono::steady_clock::time_point when;
+  std::atomic<bool> reached{false};
+  void wait() const;
+};
+
+// What of the thread that queues work goes with the work.
+struct Submitter {
+  Options* options = nullptr;
+  Counters* counters = nullptr;
+  int device = 0;
+};
+
+struct Item {
+  void* context = nullptr;            // work is ordered as
+  std::shared_ptr<const Mark> after;  // first; or null
+  const void* before = nullptr;       // marks of order, in front of the work and behind it; null: the item's own, and
+  const void* behind = nullptr;       // the stream's
+  std::function<void()> work;
+  char submitted = 0;
+  Submitter submitter;
+};
+
+class Backlog {
+ public:
+  Backlog() = default;
+  Backlog(const Backlog&) = delete;
+  Backlog& operator=(const Backlog&) = delete;
+  ~Backlog();
+
+  // While that is so, work may be done at once.
+  bool empty() const { return pending_.load(std::memory_order_acquire) == 0; }
+  void add(std::shared_ptr<Item> item);
+  void drain() const;
+
+  char done = 0;  // mark of order: what the stream has done, to the host
+
+ private:
+  void run();
+
+  std::atomic<int64_t> pending_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::shared_ptr<Item>> items_;
+  bool closing_ = false;
+  std::thread thread_;
+};
+
+}  // namespace cuda_emulation
