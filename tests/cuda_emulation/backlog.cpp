@@ -17,6 +17,18 @@ void Mark::wait() const {
   while (!reached.load(std::memory_order_acquire)) nap();
 }
 
+void Item::run(const void* stream_done) const {
+  void* const own = current_context();
+  enter_context(context);
+  acquire_order(mark_before());
+  work();
+  release_order(behind ? behind : stream_done);
+  enter_context(own);
+  if (!reaches) return;
+  reaches->when = std::chrono::steady_clock::now();
+  reaches->reached.store(true, std::memory_order_release);
+}
+
 Backlog::~Backlog() {
   {
     const std::lock_guard lock(mutex_);
@@ -28,7 +40,7 @@ Backlog::~Backlog() {
 
 void Backlog::add(std::shared_ptr<Item> item) {
   item->submitter = {&options(), &counters(), current_device()};
-  release_order(item->before ? item->before : &item->submitted);
+  release_order(item->mark_before());
   pending_.fetch_add(1, std::memory_order_acq_rel);
   const std::lock_guard lock(mutex_);
   items_.push_back(std::move(item));
@@ -50,8 +62,7 @@ void Backlog::run() {
     lock.unlock();
     if (item->after) item->after->wait();
     act_for(item->submitter);
-    run_as(item->context, item->before ? item->before : &item->submitted, item->behind ? item->behind : &done,
-           item->work);
+    item->run(&done);
     item.reset();
     pending_.fetch_sub(1, std::memory_order_acq_rel);
     lock.lock();

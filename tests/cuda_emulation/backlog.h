@@ -32,13 +32,18 @@ struct Submitter {
 };
 
 struct Item {
-  void* context = nullptr;            // work is ordered as
-  std::shared_ptr<const Mark> after;  // first; or null
-  const void* before = nullptr;       // marks of order, in front of the work and behind it; null: the item's own, and
-  const void* behind = nullptr;       // the stream's
+  void* context = nullptr;            // the work is ordered as
+  std::shared_ptr<const Mark> after;  // comes first; or null
+  const void* before = nullptr;       // mark of order in front of the work; null: the item's own
+  const void* behind = nullptr;       // and behind it; null: the stream's
   std::function<void()> work;
+  std::shared_ptr<Mark> reaches;  // when the work is done; or null
   char submitted = 0;
   Submitter submitter;
+
+  const void* mark_before() const { return before ? before : &submitted; }
+  // As its context, behind mark_before(), on the calling OS thread.
+  void run(const void* stream_done) const;
 };
 
 class Backlog {

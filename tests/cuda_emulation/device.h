@@ -24,7 +24,6 @@ struct Capture;
 struct CUstream_st {
   int device = 0;
   cuda_emulation::OrderContext context;
-  char submitted = 0;  // mark of order: host to stream
   std::shared_ptr<cuda_emulation::Backlog> backlog = std::make_shared<cuda_emulation::Backlog>();
   std::shared_ptr<cuda_emulation::Capture> capture;
   size_t lane = 0;  // in the capture
@@ -101,14 +100,15 @@ void act_for(const Submitter& submitter);
 cudaError_t note(cudaError_t error);
 
 // Gives `work` to the stream: runs it as the stream, queues or records it. A function of the host always goes to the
-// stream's own thread. With `after` it comes behind that mark.
-cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_host = false,
-                   std::shared_ptr<const Mark> after = nullptr);
+// stream's own thread.
+struct Marks {
+  std::shared_ptr<const Mark> after = nullptr;  // the work comes behind it
+  std::shared_ptr<Mark> reaches = nullptr;      // it is reached when the work is done
+};
+cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_host = false, Marks marks = {});
 void dispatch(CUstream_st& stream, bool is_of_host, std::shared_ptr<Item> item);
 // The host comes behind everything that the stream has been given.
 void wait_for(const CUstream_st& stream);
-// Runs `work` in the order of a context between two marks.
-void run_as(void* context, const void* before, const void* after, const std::function<void()>& work);
 // An error while a stream is captured: what CUDA forbids then makes the capture void.
 cudaError_t forbid_in_capture(cudaStream_t stream);
 bool thread_is_capturing();

@@ -10,25 +10,14 @@
 
 namespace cuda_emulation {
 
-void run_as(void* context, const void* before, const void* after, const std::function<void()>& work) {
-  void* const host = current_context();
-  release_order(before);
-  enter_context(context);
-  acquire_order(before);
-  work();
-  release_order(after);
-  enter_context(host);
-}
-
 void dispatch(CUstream_st& stream, bool is_of_host, std::shared_ptr<Item> item) {
   if (is_of_host || !stream.backlog->empty() || (item->after && !item->after->reached))
     return stream.backlog->add(std::move(item));
-  run_as(item->context, item->before ? item->before : &stream.submitted,
-         item->behind ? item->behind : &stream.backlog->done, item->work);
+  release_order(item->mark_before());
+  item->run(&stream.backlog->done);
 }
 
-cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_host,
-                   std::shared_ptr<const Mark> after) {
+cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_host, Marks marks) {
   if (stream == nullptr) return note(cudaErrorInvalidResourceHandle);  // nothing here uses the legacy default stream
   if (const cudaError_t error = Machine::get().broken(stream->device); error != cudaSuccess) return note(error);
   if (const std::shared_ptr<Capture>& capture = stream->capture) {
@@ -39,7 +28,8 @@ cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_h
   }
   auto item = std::make_shared<Item>();
   item->context = stream->context.handle();
-  item->after = std::move(after);
+  item->after = std::move(marks.after);
+  item->reaches = std::move(marks.reaches);
   item->work = std::move(work);
   dispatch(*stream, is_of_host, std::move(item));
   return note(Machine::get().broken(stream->device));
@@ -169,11 +159,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (event->device != stream->device) return note(cudaErrorInvalidResourceHandle);
   event->mark = std::make_shared<Mark>();
-  const cudaError_t error = submit(stream, [mark = event->mark] {
-    mark->when = std::chrono::steady_clock::now();
-    release_order(&mark->order);
-    mark->reached.store(true, std::memory_order_release);
-  });
+  const cudaError_t error =
+      submit(stream, [mark = event->mark] { release_order(&mark->order); }, false, {.reaches = event->mark});
   event->capture = stream->capture;
   if (stream->capture) {
     event->lane = stream->lane;
@@ -196,8 +183,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (stream == capture->origin) capture->joined[event->lane] = event->position;
   }
   const std::shared_ptr<Mark> mark = event->mark;
-  return submit(
-      stream, [mark] { acquire_order(&mark->order); }, false, mark);
+  return submit(stream, [mark] { acquire_order(&mark->order); }, false, {.after = mark});
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
