@@ -13,6 +13,7 @@
 #include <set>
 #include <vector>
 
+#include "tests/cuda_emulation/backlog.h"
 #include "tests/cuda_emulation/sanitizers.h"
 
 namespace cuda_emulation {
@@ -23,15 +24,14 @@ struct Capture;
 struct CUstream_st {
   int device = 0;
   cuda_emulation::OrderContext context;
-  char submitted = 0, done = 0;  // marks of order: host to stream, stream to host
+  std::shared_ptr<cuda_emulation::Backlog> backlog = std::make_shared<cuda_emulation::Backlog>();
   std::shared_ptr<cuda_emulation::Capture> capture;
   size_t lane = 0;  // in the capture
 };
 struct CUevent_st {
   int device = 0;
-  char mark = 0;
-  bool recorded = false, timed = false;
-  std::chrono::steady_clock::time_point when;
+  std::shared_ptr<cuda_emulation::Mark> mark;  // of the last record
+  bool timed = false;
   std::shared_ptr<cuda_emulation::Capture> capture;  // it was recorded in
   size_t lane = 0, position = 0;
 };
@@ -41,6 +41,7 @@ namespace cuda_emulation {
 // One piece of recorded work, or a mark between lanes.
 struct Recorded {
   size_t lane = 0;
+  bool is_of_host = false;
   std::function<void()> work;
 };
 
@@ -65,7 +66,7 @@ class Machine {
  public:
   static Machine& get();
 
-  int devices() const { return devices_; }
+  static int devices();
   size_t bytes_per_device() const { return bytes_per_device_; }
   void* allocate(int device, size_t bytes);  // null when memory runs out
   void* allocate_pinned(size_t bytes);
@@ -84,7 +85,6 @@ class Machine {
  private:
   Machine();
   std::mutex mutex_;
-  int devices_;
   size_t bytes_per_device_;
   std::map<const char*, Memory> memory_;
   std::map<int, size_t> used_;
@@ -94,13 +94,21 @@ class Machine {
 
 // Of the calling OS thread.
 int& current_device();
+// Lets the calling OS thread, one of a stream, go by what the submitter goes by.
+void act_for(const Submitter& submitter);
 // Keeps the error for cudaGetLastError() and returns it.
 cudaError_t note(cudaError_t error);
 
-// Gives `work` to the stream: runs it as the stream, or records it.
-cudaError_t submit(cudaStream_t stream, std::function<void()> work);
-// Runs `work` in the order of a context between two marks.
-void run_as(void* context, const void* before, const void* after, const std::function<void()>& work);
+// Gives `work` to the stream: runs it as the stream, queues or records it. A function of the host always goes to the
+// stream's own thread.
+struct Marks {
+  std::shared_ptr<const Mark> after = nullptr;  // the work comes behind it
+  std::shared_ptr<Mark> reaches = nullptr;      // it is reached when the work is done
+};
+cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_host = false, Marks marks = {});
+void dispatch(CUstream_st& stream, bool is_of_host, std::shared_ptr<Item> item);
+// The host comes behind everything that the stream has been given.
+void wait_for(const CUstream_st& stream);
 // An error while a stream is captured: what CUDA forbids then makes the capture void.
 cudaError_t forbid_in_capture(cudaStream_t stream);
 bool thread_is_capturing();

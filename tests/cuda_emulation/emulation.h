@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The emulated device: CUDA kernels run on the CPU as fibers, under the sanitizers that watch the rest of the program.
-// For tests only. Work runs at once, in the order of the program, on the thread that queues it; the thread sanitizer is
-// told only of the order that CUDA promises, so that a missing event or barrier is a race that it reports.
+// For tests only. Work runs at once, in the order of the program, on the thread that queues it, except for functions of
+// the host (cudaLaunchHostFunc) and what comes behind them: a thread of the stream runs those, for collectives wait for
+// other ranks there. The thread sanitizer is told only of the order that CUDA promises, so that a missing event or
+// barrier is a race that it reports.
 #pragma once
 
 #include <cuda_runtime_api.h>

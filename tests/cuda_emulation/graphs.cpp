@@ -19,6 +19,7 @@ struct CUgraphExec_st {
   std::shared_ptr<Capture> capture;
   std::vector<std::unique_ptr<OrderContext>> lanes;
   char begun = 0, lane_done = 0;
+  std::shared_ptr<CUgraphExec_st> self;  // until it is destroyed; queued launches hold it too
 };
 
 namespace cuda_emulation {
@@ -79,7 +80,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
-  *exec = new CUgraphExec_st{.capture = graph->capture, .lanes = {}};
+  const auto made = std::make_shared<CUgraphExec_st>();
+  made->capture = graph->capture;
+  made->self = made;
+  *exec = made.get();
   for (size_t lane = 0; lane < graph->capture->streams.size(); ++lane)
     (*exec)->lanes.push_back(lane == 0 ? nullptr : std::make_unique<OrderContext>());
   return cudaSuccess;
@@ -89,15 +93,20 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   if (const cudaError_t error = forbid_in_capture(stream); error != cudaSuccess) return error;
   if (const cudaError_t error = Machine::get().broken(stream->device); error != cudaSuccess) return note(error);
   ++counters().graph_launches;
-  submit(stream, [exec] { release_order(&exec->begun); });
+  const auto self = exec->self;
+  submit(stream, [self] { release_order(&self->begun); });
   for (const Recorded& recorded : exec->capture->work) {
-    if (recorded.lane == 0) {
-      submit(stream, recorded.work);
-    } else {
-      run_as(exec->lanes[recorded.lane]->handle(), &exec->begun, &exec->lane_done, recorded.work);
+    auto item = std::make_shared<Item>();
+    item->context = stream->context.handle();
+    if (recorded.lane > 0) {
+      item->context = exec->lanes[recorded.lane]->handle();
+      item->before = &exec->begun;
+      item->behind = &exec->lane_done;
     }
+    item->work = [self, &recorded] { recorded.work(); };
+    dispatch(*stream, recorded.is_of_host, std::move(item));
   }
-  submit(stream, [exec] { acquire_order(&exec->lane_done); });
+  submit(stream, [self] { acquire_order(&self->lane_done); });
   return note(Machine::get().broken(stream->device));
 }
 
@@ -107,7 +116,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
-  delete exec;
+  const auto last = std::exchange(exec->self, nullptr);  // queued launches may still hold it
   return cudaSuccess;
 }
 }

@@ -25,14 +25,23 @@ thread_local cudaError_t last_error = cudaSuccess;
 
 }  // namespace
 
+namespace {
+thread_local Submitter acting_for;
+}
+
 Options& options() {
   static thread_local Options options{.race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0};
-  return options;
+  return acting_for.options ? *acting_for.options : options;
 }
 
 Counters& counters() {
   static thread_local Counters counters;
-  return counters;
+  return acting_for.counters ? *acting_for.counters : counters;
+}
+
+void act_for(const Submitter& submitter) {
+  acting_for = submitter;
+  current_device() = submitter.device;
 }
 
 int& current_device() {
@@ -45,9 +54,9 @@ cudaError_t note(cudaError_t error) {
   return error;
 }
 
-Machine::Machine()
-    : devices_(int(from_environment("LOCKSTEP_EMULATED_DEVICES", 8))),
-      bytes_per_device_(size_t(from_environment("LOCKSTEP_EMULATED_MEMORY", 4ll << 30))) {}
+Machine::Machine() : bytes_per_device_(size_t(from_environment("LOCKSTEP_EMULATED_MEMORY", 4ll << 30))) {}
+
+int Machine::devices() { return int(from_environment("LOCKSTEP_EMULATED_DEVICES", 8)); }
 
 Machine& Machine::get() {
   static auto* machine = new Machine;  // outlives what is freed at the end of the program
@@ -68,7 +77,7 @@ void* Machine::allocate(int device, size_t bytes) {
 void* Machine::allocate_pinned(size_t bytes) {
   const std::lock_guard lock(mutex_);
   void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  if (memory) memory_[static_cast<char*>(memory)] = {bytes, 0, true};
+  if (memory) memory_[static_cast<char*>(memory)] = {bytes, current_device(), true};
   return memory;
 }
 
@@ -106,9 +115,16 @@ void Machine::remove(CUstream_st* stream) {
 }
 
 void Machine::wait_for(int device) {
-  const std::lock_guard lock(mutex_);
-  for (const CUstream_st* stream : streams_)
-    if (stream->device == device) acquire_order(&stream->done);
+  std::vector<std::shared_ptr<Backlog>> backlogs;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const CUstream_st* stream : streams_)
+      if (stream->device == device) backlogs.push_back(stream->backlog);
+  }
+  for (const auto& backlog : backlogs) {
+    backlog->drain();
+    acquire_order(&backlog->done);
+  }
 }
 
 cudaError_t Machine::broken(int device) {
@@ -222,7 +238,9 @@ cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) { return cudaMa
 
 cudaError_t cudaFreeHost(void* memory) {
   if (memory == nullptr) return cudaSuccess;
-  for (int device = 0; device < Machine::get().devices(); ++device) Machine::get().wait_for(device);
+  const Memory* found = Machine::get().find(memory);
+  if (found == nullptr) return note(cudaErrorInvalidValue);
+  Machine::get().wait_for(found->device);  // the one that was current when it was allocated
   return Machine::get().release(memory) ? cudaSuccess : note(cudaErrorInvalidValue);
 }
 

@@ -17,6 +17,7 @@
 #include <thread>
 #include <utility>
 
+#include "kernels/device/check.h"
 #include "tests/cuda_emulation/nccl_session.h"
 
 using namespace lockstep::emulated_nccl;
@@ -35,22 +36,24 @@ ncclResult_t refuse(ncclResult_t result, const std::string& why) {
 
 bool has_fault(const char* what, int rank) {
   const char* fault = std::getenv("LOCKSTEP_EMULATED_NCCL_FAULT");
-  return fault && std::string(what) + ":" + std::to_string(rank) == fault;
+  return fault && lockstep::str(what, ":", rank) == fault;
 }
 
 // What goes into a stream at once: one call, or those of a group.
 struct Launch {
-  std::shared_ptr<Session> session;
+  Session* session;
   std::vector<Operation> operations;
   bool recorded = false;  // run by a graph, any number of times
 };
 
-// A graph may still be there when its communicator has gone.
-void keep_for_graphs(std::unique_ptr<Launch> launch) {
+// To the end of the program: what graphs may still launch, and sessions that were aborted while streams held their
+// work.
+template <class T>
+T* keep(std::unique_ptr<T> thing) {
   static std::mutex mutex;
-  static std::vector<std::unique_ptr<Launch>> kept;
+  static std::vector<std::unique_ptr<T>> kept;
   const std::lock_guard lock(mutex);
-  kept.push_back(std::move(launch));
+  return kept.emplace_back(std::move(thing)).get();
 }
 
 void CUDART_CB run_recorded(void* launch) {
@@ -76,7 +79,7 @@ thread_local Group group;
 }  // namespace
 
 struct ncclComm {
-  std::shared_ptr<Session> session;
+  std::unique_ptr<Session> session;
   int rank = 0, ranks = 1, device = 0;
   std::thread helper;  // connects, and later finalizes
   std::atomic<bool> helper_is_done{false};
@@ -113,8 +116,7 @@ struct ncclComm {
       if (status == cudaSuccess) static_cast<void>(queued.release());
       if (status != cudaSuccess) session->leave_queue();
     } else if (status == cudaSuccess) {
-      status = cudaLaunchHostFunc(stream, run_recorded, queued.get());
-      keep_for_graphs(std::move(queued));
+      status = cudaLaunchHostFunc(stream, run_recorded, keep(std::move(queued)));
     }
     if (status != cudaSuccess) session->fail(ncclUnhandledCudaError, cudaGetErrorString(status));
   }
@@ -123,7 +125,7 @@ struct ncclComm {
     if (stream != nullptr && stream != into)
       return refuse(ncclInvalidUsage, "the stand-in for NCCL knows one stream per communicator");
     stream = into;
-    queued = std::make_unique<Launch>(Launch{session, std::move(operations)});
+    queued = std::make_unique<Launch>(Launch{session.get(), std::move(operations)});
     polls = kPolls;
     return ncclInProgress;
   }
@@ -222,8 +224,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   made->rank = rank;
   made->ranks = ranks;
   made->device = device;
-  made->session = std::make_shared<Session>(id.internal, rank, ranks, bus_id);
-  made->help([session = made->session, rank] {
+  made->session = std::make_unique<Session>(id.internal, rank, ranks, bus_id);
+  made->help([session = made->session.get(), rank] {
     if (has_fault("init_error", rank)) return session->fail(ncclSystemError, "emulated failure to connect");
     if (has_fault("init_hang", rank)) return session->hang();
     session->join();
@@ -244,7 +246,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   if (result != ncclSuccess) return result;
   if (comm->finalizing) return refuse(ncclInvalidArgument, "finalized twice");
   comm->finalizing = true;
-  comm->help([session = comm->session] { session->finalize(); });
+  comm->help([session = comm->session.get()] { session->finalize(); });
   return ncclInProgress;
 }
 
@@ -261,6 +263,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (comm == nullptr) return refuse(ncclInvalidArgument, "the communicator is null");
   comm->session->abort();
   comm->helper.join();
+  keep(std::move(comm->session));
   delete comm;
   return ncclSuccess;
 }

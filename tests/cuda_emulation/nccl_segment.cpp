@@ -13,6 +13,8 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "kernels/device/check.h"
+
 namespace lockstep::emulated_nccl {
 
 namespace {
@@ -36,8 +38,7 @@ std::string new_segment_name() {
   static std::atomic<int> made{0};
   remove_orphans();
   const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-  return "/" + std::string(kPrefix) + std::to_string(getpid()) + "." + std::to_string(now) + "." +
-         std::to_string(++made);
+  return str("/", kPrefix, getpid(), ".", now, ".", ++made);
 }
 
 Segment::Segment(const std::string& name, int ranks)
@@ -45,14 +46,14 @@ Segment::Segment(const std::string& name, int ranks)
       ranks_(ranks),
       bytes_(kHeaderBytes + sizeof(RankBlock) * size_t(ranks) + sizeof(Mailbox) * size_t(ranks) * size_t(ranks)) {
   const int file = shm_open(name.c_str(), O_CREAT | O_RDWR, 0600);
-  if (file < 0) throw std::runtime_error("shm_open: " + std::string(strerror(errno)));
+  if (file < 0) throw std::runtime_error(str("shm_open: ", strerror(errno)));
   if (ftruncate(file, off_t(bytes_)) != 0) {
     close(file);
-    throw std::runtime_error("no shared memory: " + std::string(strerror(errno)));
+    throw std::runtime_error(str("no shared memory: ", strerror(errno)));
   }
   memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
-  if (memory_ == MAP_FAILED) throw std::runtime_error("mmap: " + std::string(strerror(errno)));
+  if (memory_ == MAP_FAILED) throw std::runtime_error(str("mmap: ", strerror(errno)));
   char* next = static_cast<char*>(memory_) + kHeaderBytes;
   blocks_ = reinterpret_cast<RankBlock*>(next);
   mailboxes_ = reinterpret_cast<Mailbox*>(next + sizeof(RankBlock) * size_t(ranks));
@@ -111,24 +112,24 @@ const char* name_of(ncclRedOp_t op) {
 }  // namespace
 
 std::string to_string(const Call& call) {
-  const std::string what = " of " + std::to_string(call.count) + " " + name_of(call.type);
+  const std::string what = str(" of ", call.count, " ", name_of(call.type));
   switch (call.kind) {
     case Kind::none:
       return "nothing";
     case Kind::finalize:
       return "ncclCommFinalize";
     case Kind::all_reduce:
-      return "ncclAllReduce" + what + " by " + name_of(call.op);
+      return str("ncclAllReduce", what, " by ", name_of(call.op));
     case Kind::reduce_scatter:
-      return "ncclReduceScatter" + what + " by " + name_of(call.op);
+      return str("ncclReduceScatter", what, " by ", name_of(call.op));
     case Kind::all_gather:
-      return "ncclAllGather" + what;
+      return str("ncclAllGather", what);
     case Kind::broadcast:
-      return "ncclBroadcast" + what + " from rank " + std::to_string(call.peer);
+      return str("ncclBroadcast", what, " from rank ", call.peer);
     case Kind::send:
-      return "ncclSend" + what + " to rank " + std::to_string(call.peer);
+      return str("ncclSend", what, " to rank ", call.peer);
     case Kind::receive:
-      return "ncclRecv" + what + " from rank " + std::to_string(call.peer);
+      return str("ncclRecv", what, " from rank ", call.peer);
   }
   return "?";
 }

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "kernels/device/check.h"
+
 namespace lockstep::emulated_nccl {
 
 Session::Session(std::string name, int rank, int ranks, std::string bus_id)
@@ -68,14 +70,14 @@ void Session::join() {
   }
   Header& header = segment_->header();
   RankBlock& mine = segment_->block(rank_);
-  if (mine.joined.exchange(1)) return fail(ncclInvalidUsage, "rank " + std::to_string(rank_) + " comes twice");
+  if (mine.joined.exchange(1)) return fail(ncclInvalidUsage, str("rank ", rank_, " comes twice"));
   bus_id_.copy(mine.bus_id, sizeof mine.bus_id - 1);
   if (header.joined.fetch_add(1, std::memory_order_acq_rel) + 1 == ranks_) segment_->unlink();
   if (!wait([&] { return header.joined.load(std::memory_order_acquire) == ranks_; })) return segment_->unlink();
   for (int other = 0; other < ranks_; ++other)
     if (other != rank_ && bus_id_ == segment_->block(other).bus_id)
-      return fail(ncclInvalidUsage, "Duplicate GPU detected : rank " + std::to_string(rank_) + " and rank " +
-                                        std::to_string(other) + " both on CUDA device " + bus_id_);
+      return fail(ncclInvalidUsage,
+                  str("Duplicate GPU detected : rank ", rank_, " and rank ", other, " both on CUDA device ", bus_id_));
 }
 
 bool Session::meet() {
@@ -94,25 +96,28 @@ bool Session::begin(const Call& call) {
   if (!meet()) return false;
   for (int other = 0; other < ranks_; ++other)
     if (!(segment_->block(other).calls[collectives_ % 2] == call)) {
-      refuse_difference("as collective number " + std::to_string(collectives_));
+      refuse_difference(str("as collective number ", collectives_));
       return false;
     }
   return true;
 }
 
 void Session::refuse_difference(const std::string& where) {
-  std::string why = "the ranks call different things " + where + ":";
+  std::string why = str("the ranks call different things ", where, ":");
   for (int rank = 0; rank < ranks_; ++rank) {
     const RankBlock& block = segment_->block(rank);
     const bool has_come = block.collectives.load(std::memory_order_acquire) >= collectives_;
-    why += " rank " + std::to_string(rank) + ": " +
-           (has_come ? to_string(block.calls[collectives_ % 2]) : "not there yet") + (rank + 1 < ranks_ ? ";" : "");
+    why += str(rank > 0 ? "; rank " : " rank ", rank, ": ",
+               has_come ? to_string(block.calls[collectives_ % 2]) : "not there yet");
   }
   fail_all(ncclInvalidUsage, why);
 }
 
 void Session::finalize() {
-  if (wait([&] { return queued_ == 0 && !running_; })) begin({.kind = Kind::finalize});
+  const auto quiet = [&] {
+    return queued_.load(std::memory_order_relaxed) == 0 && !running_.load(std::memory_order_acquire);
+  };
+  if (wait(quiet)) begin({.kind = Kind::finalize});
 }
 
 void Session::hang() const {
@@ -237,8 +242,8 @@ bool Session::move_piece(Message& message) {
   }
   if (sent == received) return false;
   if (box.call.count != call.count || box.call.type != call.type) {
-    fail_all(ncclInvalidUsage, "messages differ: rank " + std::to_string(call.peer) + ": " + to_string(box.call) +
-                                   "; rank " + std::to_string(rank_) + ": " + to_string(call));
+    fail_all(ncclInvalidUsage, str("messages differ: rank ", call.peer, ": ", to_string(box.call), "; rank ", rank_,
+                                   ": ", to_string(call)));
     return false;
   }
   std::memcpy(static_cast<char*>(message.operation.out) + message.done, box.data, size_t(box.bytes));
@@ -260,7 +265,7 @@ void Session::check_peers(const std::vector<Message>& messages) {
     ++collectives_;
     segment_->block(rank_).calls[collectives_ % 2] = call;
     segment_->block(rank_).collectives.store(collectives_, std::memory_order_release);
-    refuse_difference("where rank " + std::to_string(rank_) + " waits for a message");
+    refuse_difference(str("where rank ", rank_, " waits for a message"));
   }
 }
 

@@ -29,9 +29,10 @@ class Session {
   void finalize();
   // What was called between ncclGroupStart and ncclGroupEnd, as work of a stream.
   void run(const std::vector<Operation>& operations);
-  // How many launches are on their way to run(); finalize() waits for them.
-  void enter_queue() { ++queued_; }
-  void leave_queue() { --queued_; }
+  // How many launches are on their way to run(); finalize() waits for them. Relaxed, here and wherever a stream meets
+  // the host: the thread sanitizer would take more for an order that NCCL does not promise.
+  void enter_queue() { queued_.fetch_add(1, std::memory_order_relaxed); }
+  void leave_queue() { queued_.fetch_sub(1, std::memory_order_relaxed); }
   // Whoever waits in here leaves; returns when nobody touches the caller's buffers any more.
   void abort();
   // Faults: returns when aborted; run() reports an error and does not return before.

@@ -10,26 +10,28 @@
 
 namespace cuda_emulation {
 
-void run_as(void* context, const void* before, const void* after, const std::function<void()>& work) {
-  void* const host = current_context();
-  release_order(before);
-  enter_context(context);
-  acquire_order(before);
-  work();
-  release_order(after);
-  enter_context(host);
+void dispatch(CUstream_st& stream, bool is_of_host, std::shared_ptr<Item> item) {
+  if (is_of_host || !stream.backlog->empty() || (item->after && !item->after->reached))
+    return stream.backlog->add(std::move(item));
+  release_order(item->mark_before());
+  item->run(&stream.backlog->done);
 }
 
-cudaError_t submit(cudaStream_t stream, std::function<void()> work) {
+cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_host, Marks marks) {
   if (stream == nullptr) return note(cudaErrorInvalidResourceHandle);  // nothing here uses the legacy default stream
   if (const cudaError_t error = Machine::get().broken(stream->device); error != cudaSuccess) return note(error);
   if (const std::shared_ptr<Capture>& capture = stream->capture) {
     if (capture->invalid) return note(cudaErrorStreamCaptureInvalidated);
     ++capture->length[stream->lane];
-    capture->work.push_back({stream->lane, std::move(work)});
+    capture->work.push_back({stream->lane, is_of_host, std::move(work)});
     return cudaSuccess;
   }
-  run_as(stream->context.handle(), &stream->submitted, &stream->done, work);
+  auto item = std::make_shared<Item>();
+  item->context = stream->context.handle();
+  item->after = std::move(marks.after);
+  item->reaches = std::move(marks.reaches);
+  item->work = std::move(work);
+  dispatch(*stream, is_of_host, std::move(item));
   return note(Machine::get().broken(stream->device));
 }
 
@@ -39,6 +41,11 @@ cudaError_t forbid_in_capture(cudaStream_t stream) {
     return note(cudaErrorStreamCaptureUnsupported);
   }
   return cudaSuccess;
+}
+
+void wait_for(const CUstream_st& stream) {
+  stream.backlog->drain();
+  acquire_order(&stream.backlog->done);
 }
 
 namespace {
@@ -68,7 +75,7 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
     return submit(stream, [=] { std::memcpy(to, staged->data(), bytes); });
   }
   const cudaError_t error = submit(stream, [=] { std::memcpy(to, from, bytes); });
-  if (to_pageable) acquire_order(&stream->done);
+  if (to_pageable) wait_for(*stream);
   return error;
 }
 
@@ -110,6 +117,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithPriority(stream, 0, 0); }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  stream->backlog->drain();
   Machine::get().remove(stream);
   delete stream;
   return cudaSuccess;
@@ -123,13 +131,14 @@ cudaError_t cudaStreamGetDevice(cudaStream_t stream, int* device) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (const cudaError_t error = forbid_in_capture(stream); error != cudaSuccess) return error;
   ++counters().synchronizations;
-  acquire_order(&stream->done);
+  wait_for(*stream);
   return note(Machine::get().broken(stream->device));
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (const cudaError_t error = forbid_in_capture(stream); error != cudaSuccess) return error;
-  acquire_order(&stream->done);
+  if (!stream->backlog->empty()) return cudaErrorNotReady;
+  wait_for(*stream);
   return note(Machine::get().broken(stream->device));
 }
 
@@ -149,9 +158,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (event->device != stream->device) return note(cudaErrorInvalidResourceHandle);
-  event->recorded = true;
-  event->when = std::chrono::steady_clock::now();
-  const cudaError_t error = submit(stream, [event] { release_order(&event->mark); });
+  event->mark = std::make_shared<Mark>();
+  const cudaError_t error =
+      submit(stream, [mark = event->mark] { release_order(&mark->order); }, false, {.reaches = event->mark});
   event->capture = stream->capture;
   if (stream->capture) {
     event->lane = stream->lane;
@@ -161,7 +170,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (!event->recorded) return cudaSuccess;
+  if (!event->mark) return cudaSuccess;
   if (const std::shared_ptr<Capture>& capture = event->capture) {
     if (!stream->capture) {  // a stream joins the capture by waiting for it
       stream->capture = capture;
@@ -173,24 +182,30 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (stream->capture != capture) return note(cudaErrorStreamCaptureMerge);
     if (stream == capture->origin) capture->joined[event->lane] = event->position;
   }
-  return submit(stream, [event] { acquire_order(&event->mark); });
+  const std::shared_ptr<Mark> mark = event->mark;
+  return submit(stream, [mark] { acquire_order(&mark->order); }, false, {.after = mark});
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (event->capture && !event->capture->invalid && event->capture.use_count() > 1) return note(cudaErrorCapturedEvent);
   ++counters().synchronizations;
-  acquire_order(&event->mark);
+  if (event->mark) {
+    event->mark->wait();
+    acquire_order(&event->mark->order);
+  }
   return note(Machine::get().broken(event->device));
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  acquire_order(&event->mark);
+  if (event->mark && !event->mark->reached) return cudaErrorNotReady;
+  if (event->mark) acquire_order(&event->mark->order);
   return note(Machine::get().broken(event->device));
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
-  if (!begin->timed || !end->timed || !begin->recorded || !end->recorded) return note(cudaErrorInvalidResourceHandle);
-  *milliseconds = std::chrono::duration<float, std::milli>(end->when - begin->when).count();
+  if (!begin->timed || !end->timed || !begin->mark || !end->mark) return note(cudaErrorInvalidResourceHandle);
+  if (!begin->mark->reached || !end->mark->reached) return cudaErrorNotReady;
+  *milliseconds = std::chrono::duration<float, std::milli>(end->mark->when - begin->mark->when).count();
   return cudaSuccess;
 }
 
@@ -203,6 +218,7 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
-  return submit(stream, [=] { function(data); });
+  return submit(
+      stream, [=] { function(data); }, true);
 }
 }
