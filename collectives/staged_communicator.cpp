@@ -154,7 +154,8 @@ Work StagedCommunicator::do_broadcast(View inout, int root, Stream& after) {
                   .on_host = [this, host, root] { host_->broadcast(host, root, cpu_).wait(cpu_); },
                   .up = {},
                   .memory = memory};
-  (rank() == root ? journey.down : journey.up) = {{inout.data, static_cast<std::byte*>(host.data), inout.bytes()}};
+  (rank() == root ? journey.down : journey.up)
+      .push_back({inout.data, static_cast<std::byte*>(host.data), inout.bytes()});
   return start(std::move(journey), "broadcast", after);
 }
 
