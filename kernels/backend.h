@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A portable source file is compiled once per backend; in it, `Backend` and `backend::` name the backend at hand.
+// A portable source file is compiled once per backend (tools/cmake/add_portable.cmake); in it, `Backend` and
+// `backend::` name the backend at hand.
 #pragma once
 
-#ifdef __CUDACC__
+#ifdef LOCKSTEP_DEVICE_HALF
 #include "kernels/backend_cuda.cuh"
 namespace lockstep {
 namespace backend = cuda;

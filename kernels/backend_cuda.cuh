@@ -13,6 +13,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/cuda_shared.cuh"
 #include "kernels/device/cuda_check.h"
 #include "kernels/device/device.h"
 #include "kernels/operand.h"
@@ -28,8 +29,11 @@ inline int64_t blocks_of(int64_t n, int64_t per_block) { return (n + per_block -
 template <class... Parameter, class... Argument>
 void start(Stream& stream, dim3 blocks, dim3 threads, void (*kernel)(Parameter...), const Argument&... argument) {
   cuda_check(cudaSetDevice(stream.device().index));
-  kernel<<<blocks, threads, 0, static_cast<cudaStream_t>(stream.handle())>>>(argument...);
-  cuda_check(cudaGetLastError());
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks;
+  config.blockDim = threads;
+  config.stream = static_cast<cudaStream_t>(stream.handle());
+  cuda_check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameter>(argument)...));
 }
 
 inline unsigned grid_size(int64_t blocks) {
@@ -168,12 +172,14 @@ struct Team {
   __device__ static float larger(float a, float b) { return a < b ? b : a; }
 
   // lane[j] = op(half, lane[j], lane[j + half]) for half = kLanes / 2 down to 1. Every thread gets lane[0].
+  struct FoldLanes;
+
   template <class Op>
   __device__ static float fold(const float (&own)[kOwn], const Op& op) {
     if constexpr (kTeamThreads == kWarp) {
       return fold_in_warp(own, op);
     } else {
-      __shared__ float lanes[kLanes];
+      auto& lanes = block_shared<float[kLanes], FoldLanes>();
       __syncthreads();  // nobody still reads the lanes of the fold before
       for (int k = 0; k < kOwn; ++k) lanes[thread() + k * kTeamThreads] = own[k];
       __syncthreads();
@@ -224,7 +230,7 @@ inline constexpr int kReduceLanes = 16, kReduceTile = 32, kReduceChunk = 2048;
 template <class F, class Store>
 __global__ void __launch_bounds__(kReduceLanes* kReduceTile)
     reduce_kernel(int64_t rows, int64_t columns, F f, Store store, float* totals) {
-  __shared__ float lane[kReduceLanes][kReduceTile];
+  auto& lane = block_shared<float[kReduceLanes][kReduceTile], struct ReduceLanes>();
   const int64_t tiles = (columns + kReduceTile - 1) / kReduceTile;
   const int64_t chunk = blockIdx.x / tiles;
   const int64_t c = blockIdx.x % tiles * kReduceTile + threadIdx.x;
@@ -233,7 +239,7 @@ __global__ void __launch_bounds__(kReduceLanes* kReduceTile)
   if (c < columns)
     for (int64_t r = begin + threadIdx.y; r < end; r += kReduceLanes) sum += f(r, c);
   lane[threadIdx.y][threadIdx.x] = sum;
-  for (int half = kReduceLanes / 2; half > 0; half /= 2) {
+  for (unsigned half = kReduceLanes / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.y < half) lane[threadIdx.y][threadIdx.x] += lane[threadIdx.y + half][threadIdx.x];
   }

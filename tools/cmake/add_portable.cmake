@@ -1,12 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-# Compiles each source for the CPU and, in a CUDA build, once more with nvcc, from the same text.
+# Compiles each source for the CPU and, in a CUDA build, once more for the device, from the same text: with nvcc, or for
+# the emulated device with the compiler of the host.
 function(add_portable target)
   target_sources(${target} PRIVATE ${ARGN})
-  if(LOCKSTEP_HAS_CUDA)
-    foreach(source IN LISTS ARGN)
-      set(twin ${CMAKE_CURRENT_BINARY_DIR}/${source}.cu)
-      file(CONFIGURE OUTPUT ${twin} CONTENT "#include \"${CMAKE_CURRENT_SOURCE_DIR}/${source}\"\n" @ONLY)
-      target_sources(${target} PRIVATE ${twin})
-    endforeach()
+  if(NOT LOCKSTEP_HAS_CUDA)
+    return()
   endif()
+  set(ending cu)
+  if(LOCKSTEP_CUDA STREQUAL "EMULATED")
+    set(ending emulated.cpp)
+  endif()
+  foreach(source IN LISTS ARGN)
+    set(twin ${CMAKE_CURRENT_BINARY_DIR}/${source}.${ending})
+    file(CONFIGURE OUTPUT ${twin} CONTENT "#include \"${CMAKE_CURRENT_SOURCE_DIR}/${source}\"\n" @ONLY)
+    target_sources(${target} PRIVATE ${twin})
+    set_source_files_properties(${twin} PROPERTIES COMPILE_DEFINITIONS LOCKSTEP_DEVICE_HALF)
+    if(LOCKSTEP_CUDA STREQUAL "EMULATED")
+      # Headers of tests/cuda_emulation/include stand before those that they stand in for. Kernels move vectors of
+      # 16 bytes whatever lies in them, and say how loops unroll, which only nvcc understands.
+      set(stand_ins ${PROJECT_SOURCE_DIR}/tests/cuda_emulation/include)
+      set_source_files_properties(${twin} PROPERTIES
+        COMPILE_OPTIONS "-iquote${stand_ins};-I${stand_ins};-fno-strict-aliasing;-Wno-unknown-pragmas")
+    endif()
+  endforeach()
 endfunction()

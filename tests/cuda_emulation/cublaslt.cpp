@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for cuBLASLt: the calls that kernels/matmul_cuda.cpp makes, answered by the Eigen half of our own products,
+// so that the emulated device and a CPU half without oneDNN give the same bits.
+#include <cublasLt.h>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "kernels/matmul_cpu.h"
+
+using namespace lockstep;
+
+namespace {
+
+// What the opaque structures of NVIDIA's header hold here.
+struct OperationData {
+  cublasOperation_t transpose_first, transpose_second;
+};
+struct LayoutData {
+  cudaDataType type;
+  uint64_t rows, columns;
+  int64_t leading;
+};
+struct PreferenceData {
+  uint64_t workspace_bytes;
+  uint32_t alignment[4];
+};
+// An algorithm remembers what it was chosen for.
+struct AlgorithmData {
+  uint64_t workspace_bytes;
+  uint32_t alignment[4];  // of A, B, C, D
+};
+
+template <class Data, class Opaque>
+Data load(const Opaque* opaque) {
+  static_assert(sizeof(Data) <= sizeof(Opaque));
+  Data data;
+  std::memcpy(&data, opaque, sizeof data);
+  return data;
+}
+template <class Data, class Opaque>
+void store(Opaque* opaque, const Data& data) {
+  std::memcpy(opaque, &data, sizeof data);
+}
+
+// Sets one field from an attribute's bytes.
+template <class Field>
+cublasStatus_t set(Field& field, const void* value, size_t bytes) {
+  if (bytes != sizeof(Field)) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(&field, value, bytes);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// A column-major matrix is the row-major one of its transpose.
+ConstView row_major(const LayoutData& layout, const void* data) {
+  return {data, DType::f32, DeviceKind::cpu, Shape{int64_t(layout.columns), int64_t(layout.rows)}};
+}
+
+bool contiguous_f32(const LayoutData& layout) {
+  return layout.type == CUDA_R_32F && layout.leading == int64_t(layout.rows);
+}
+
+bool fits(const OperationData& operation, const LayoutData& a, const LayoutData& b, const LayoutData& d) {
+  const bool ta = operation.transpose_first != CUBLAS_OP_N, tb = operation.transpose_second != CUBLAS_OP_N;
+  const uint64_t m = ta ? a.columns : a.rows, k = ta ? a.rows : a.columns;
+  const uint64_t n = tb ? b.rows : b.columns, depth = tb ? b.columns : b.rows;
+  return k == depth && d.rows == m && d.columns == n && contiguous_f32(a) && contiguous_f32(b) && contiguous_f32(d);
+}
+
+// One product as the stream will run it.
+struct Product {
+  OperationData operation;
+  LayoutData a, b, d;
+  const void *first, *second;
+  void* out;
+  bool accumulate;
+
+  static void run(void* data) {
+    const auto& product = *static_cast<const Product*>(data);
+    Stream stream = Stream::cpu();
+    const ConstView out = row_major(product.d, product.out);
+    // out^T = (A B)^T = B^T A^T, and row-major views are transposes already.
+    const Matmul matmul{.out = {product.out, out.dtype, out.device, out.shape},
+                        .a = row_major(product.b, product.second),
+                        .b = row_major(product.a, product.first),
+                        .transpose_a = product.operation.transpose_second != CUBLAS_OP_N,
+                        .transpose_b = product.operation.transpose_first != CUBLAS_OP_N,
+                        .accumulate = product.accumulate};
+    run_matmul(stream, matmul, eigen::kMatmul, nullptr);
+  }
+};
+
+bool aligned(const void* address, uint32_t to) { return reinterpret_cast<uintptr_t>(address) % to == 0; }
+
+}  // namespace
+
+// The handle keeps products alive that recorded graphs run again.
+struct cublasLtContext {
+  std::vector<std::unique_ptr<Product>> products;
+};
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  *handle = new cublasLtContext;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+  delete handle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation, cublasComputeType_t, cudaDataType_t) {
+  *operation = new cublasLtMatmulDescOpaque_t{};
+  store(*operation, OperationData{CUBLAS_OP_N, CUBLAS_OP_N});
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t operation) {
+  delete operation;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+  auto data = load<OperationData>(operation);
+  cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
+  if (attribute == CUBLASLT_MATMUL_DESC_TRANSA) status = set(data.transpose_first, value, bytes);
+  if (attribute == CUBLASLT_MATMUL_DESC_TRANSB) status = set(data.transpose_second, value, bytes);
+  store(operation, data);
+  return status;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t leading) {
+  if (leading < int64_t(rows)) return CUBLAS_STATUS_INVALID_VALUE;
+  *layout = new cublasLtMatrixLayoutOpaque_t{};
+  store(*layout, LayoutData{type, rows, columns, leading});
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  delete layout;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  *preference = new cublasLtMatmulPreferenceOpaque_t{};
+  store(*preference, PreferenceData{0, {256, 256, 256, 256}});
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  delete preference;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
+                                                    size_t bytes) {
+  auto data = load<PreferenceData>(preference);
+  cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+  switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+      status = set(data.workspace_bytes, value, bytes);
+      break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+      status = set(data.alignment[0], value, bytes);
+      break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+      status = set(data.alignment[1], value, bytes);
+      break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+      status = set(data.alignment[2], value, bytes);
+      break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
+      status = set(data.alignment[3], value, bytes);
+      break;
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      break;  // one order of additions is all there is
+    default:
+      status = CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  store(preference, data);
+  return status;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int requested,
+                                              cublasLtMatmulHeuristicResult_t* results, int* found) {
+  *found = 0;
+  if (requested < 1) return CUBLAS_STATUS_INVALID_VALUE;
+  if (!fits(load<OperationData>(operation), load<LayoutData>(a), load<LayoutData>(b), load<LayoutData>(d)))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  const auto data = load<PreferenceData>(preference);
+  results[0] = {};
+  AlgorithmData algorithm{data.workspace_bytes, {}};
+  std::memcpy(algorithm.alignment, data.alignment, sizeof algorithm.alignment);
+  store(&results[0].algo, algorithm);
+  *found = 1;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void* alpha, const void* a,
+                              cublasLtMatrixLayout_t a_layout, const void* b, cublasLtMatrixLayout_t b_layout,
+                              const void* beta, const void* c, cublasLtMatrixLayout_t, void* d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t* algo, void* workspace,
+                              size_t workspace_bytes, cudaStream_t stream) {
+  const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
+  if (scale != 1 || (keep != 0 && keep != 1) || c != d || algo == nullptr) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const auto chosen = load<AlgorithmData>(algo);
+  if (workspace_bytes < chosen.workspace_bytes || (workspace_bytes > 0 && workspace == nullptr) ||
+      !aligned(a, chosen.alignment[0]) || !aligned(b, chosen.alignment[1]) || !aligned(c, chosen.alignment[2]) ||
+      !aligned(d, chosen.alignment[3]))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  const Product product{load<OperationData>(operation),
+                        load<LayoutData>(a_layout),
+                        load<LayoutData>(b_layout),
+                        load<LayoutData>(d_layout),
+                        a,
+                        b,
+                        d,
+                        keep == 1};
+  if (!fits(product.operation, product.a, product.b, product.d)) return CUBLAS_STATUS_INVALID_VALUE;
+  handle->products.push_back(std::make_unique<Product>(product));
+  return cudaLaunchHostFunc(stream, &Product::run, handle->products.back().get()) == cudaSuccess
+             ? CUBLAS_STATUS_SUCCESS
+             : CUBLAS_STATUS_EXECUTION_FAILED;
+}
+
+const char* cublasLtGetStatusName(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED" : "CUBLAS_STATUS_INVALID_VALUE";
+}
+const char* cublasLtGetStatusString(cublasStatus_t) { return "refused by the stand-in for cuBLASLt"; }
+}

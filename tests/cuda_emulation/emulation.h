@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The emulated device: CUDA kernels run on the CPU as fibers, under the sanitizers that watch the rest of the program.
+// For tests only. Work runs at once, in the order of the program, on the thread that queues it; the thread sanitizer is
+// told only of the order that CUDA promises, so that a missing event or barrier is a race that it reports.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace cuda_emulation {
+
+// In which order blocks, and threads that can go on, are picked. Right kernels give the same bits in each.
+enum class Order { forward, reverse, random };
+
+// Of the calling OS thread.
+struct Options {
+  Order order = Order::forward;
+  uint64_t seed = 1;
+  // Under the thread sanitizer: every CUDA thread is a context of its own, so that races inside of kernels are found.
+  // It costs about a millisecond for each; without it a kernel counts as one piece of its stream's work.
+  // LOCKSTEP_EMULATED_THREAD_RACES=1 sets the default.
+  bool race_check_threads = false;
+};
+Options& options();
+
+// What the calling OS thread has done so far.
+struct Counters {
+  int64_t launches = 0;  // of kernels, in graphs too
+  int64_t graph_launches = 0;
+  int64_t synchronizations = 0;  // of streams, events and devices with the host
+};
+Counters& counters();
+
+// What a kernel launch is: a grid of blocks of threads, each of which runs `body`.
+struct Launch {
+  dim3 grid{1}, block{1};
+  size_t shared_bytes = 0;
+  bool cooperative = false;
+};
+cudaError_t launch(const Launch& launch, cudaStream_t stream, std::function<void()> body);
+
+}  // namespace cuda_emulation

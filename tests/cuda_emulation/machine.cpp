@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// Devices and memory of the emulation, by the names of the CUDA runtime.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "tests/cuda_emulation/device.h"
+#include "tests/cuda_emulation/emulation.h"
+
+namespace cuda_emulation {
+namespace {
+
+long long from_environment(const char* name, long long otherwise) {
+  const char* text = std::getenv(name);
+  return text && *text ? std::atoll(text) : otherwise;
+}
+
+// Fills without a call that a sanitizer would take for an access.
+void fill_with_ones(void* memory, size_t bytes) {
+  asm volatile("rep stosb" : "+D"(memory), "+c"(bytes) : "a"(0xFF) : "memory");
+}
+
+thread_local cudaError_t last_error = cudaSuccess;
+
+}  // namespace
+
+Options& options() {
+  static thread_local Options options{.race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0};
+  return options;
+}
+
+Counters& counters() {
+  static thread_local Counters counters;
+  return counters;
+}
+
+int& current_device() {
+  static thread_local int device = 0;
+  return device;
+}
+
+cudaError_t note(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+Machine::Machine()
+    : devices_(int(from_environment("LOCKSTEP_EMULATED_DEVICES", 8))),
+      bytes_per_device_(size_t(from_environment("LOCKSTEP_EMULATED_MEMORY", 4ll << 30))) {}
+
+Machine& Machine::get() {
+  static auto* machine = new Machine;  // outlives what is freed at the end of the program
+  return *machine;
+}
+
+void* Machine::allocate(int device, size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (bytes > bytes_per_device_ - used_[device]) return nullptr;
+  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (memory == nullptr) return nullptr;
+  fill_with_ones(memory, bytes);
+  used_[device] += bytes;
+  memory_[static_cast<char*>(memory)] = {bytes, device, false};
+  return memory;
+}
+
+void* Machine::allocate_pinned(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (memory) memory_[static_cast<char*>(memory)] = {bytes, 0, true};
+  return memory;
+}
+
+bool Machine::release(void* memory) {
+  const std::lock_guard lock(mutex_);
+  const auto found = memory_.find(static_cast<char*>(memory));
+  if (found == memory_.end()) return false;
+  if (!found->second.pinned) used_[found->second.device] -= found->second.bytes;
+  memory_.erase(found);
+  std::free(memory);
+  return true;
+}
+
+const Memory* Machine::find(const void* address) {
+  const std::lock_guard lock(mutex_);
+  auto after = memory_.upper_bound(static_cast<const char*>(address));
+  if (after == memory_.begin()) return nullptr;
+  --after;
+  return static_cast<const char*>(address) < after->first + after->second.bytes ? &after->second : nullptr;
+}
+
+size_t Machine::used(int device) {
+  const std::lock_guard lock(mutex_);
+  return used_[device];
+}
+
+void Machine::add(CUstream_st* stream) {
+  const std::lock_guard lock(mutex_);
+  streams_.insert(stream);
+}
+
+void Machine::remove(CUstream_st* stream) {
+  const std::lock_guard lock(mutex_);
+  streams_.erase(stream);
+}
+
+void Machine::wait_for(int device) {
+  const std::lock_guard lock(mutex_);
+  for (const CUstream_st* stream : streams_)
+    if (stream->device == device) acquire_order(&stream->done);
+}
+
+cudaError_t Machine::broken(int device) {
+  const std::lock_guard lock(mutex_);
+  const auto found = broken_.find(device);
+  return found == broken_.end() ? cudaSuccess : found->second;
+}
+
+void Machine::break_device(int device, cudaError_t error, const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  if (!broken_.emplace(device, error).second) return;
+  std::fprintf(stderr, "emulated device %d: %s\n", device, what.c_str());
+}
+
+}  // namespace cuda_emulation
+
+using namespace cuda_emulation;
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = Machine::get().devices();
+  return *count > 0 ? cudaSuccess : note(cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
+  current_device() = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
+  *properties = {};
+  std::snprintf(properties->name, sizeof properties->name, "Emulated GPU (CPU)");
+  properties->totalGlobalMem = Machine::get().bytes_per_device();
+  properties->sharedMemPerBlock = 48 * 1024;
+  properties->warpSize = 32;
+  properties->maxThreadsPerBlock = 1024;
+  properties->maxGridSize[0] = 2147483647;
+  properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
+  properties->major = 9;
+  properties->multiProcessorCount = 4;
+  properties->l2CacheSize = 4 << 20;
+  properties->pciBusID = device + 1;
+  properties->cooperativeLaunch = 1;
+  properties->uuid.bytes[15] = char(device + 1);
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
+  if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
+  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", device + 1);
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  cudaDeviceProp properties;
+  if (const cudaError_t error = cudaGetDeviceProperties(&properties, device); error != cudaSuccess) return error;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = properties.multiProcessorCount;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = properties.major;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = properties.minor;
+      return cudaSuccess;
+    case cudaDevAttrL2CacheSize:
+      *value = properties.l2CacheSize;
+      return cudaSuccess;
+    default:
+      return note(cudaErrorNotSupported);
+  }
+}
+
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
+  *total = Machine::get().bytes_per_device();
+  *free_bytes = *total - Machine::get().used(current_device());
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (const cudaError_t error = Machine::get().broken(current_device()); error != cudaSuccess) return note(error);
+  if (current_device() >= Machine::get().devices()) return note(cudaErrorNoDevice);
+  if (thread_is_capturing()) return note(cudaErrorStreamCaptureUnsupported);
+  *memory = Machine::get().allocate(current_device(), bytes);
+  return *memory || bytes == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  const Memory* found = Machine::get().find(memory);
+  if (found == nullptr) return note(cudaErrorInvalidValue);
+  Machine::get().wait_for(found->device);  // as on a real one
+  return Machine::get().release(memory) ? cudaSuccess : note(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  *memory = Machine::get().allocate_pinned(bytes);
+  return *memory ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) { return cudaMallocHost(memory, bytes); }
+
+cudaError_t cudaFreeHost(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  for (int device = 0; device < Machine::get().devices(); ++device) Machine::get().wait_for(device);
+  return Machine::get().release(memory) ? cudaSuccess : note(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* address) {
+  const Memory* found = Machine::get().find(address);
+  *attributes = {};
+  attributes->type =
+      found == nullptr ? cudaMemoryTypeUnregistered : (found->pinned ? cudaMemoryTypeHost : cudaMemoryTypeDevice);
+  attributes->device = found ? found->device : 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  if (thread_is_capturing()) return note(cudaErrorStreamCaptureUnsupported);
+  ++counters().synchronizations;
+  Machine::get().wait_for(current_device());
+  return note(Machine::get().broken(current_device()));
+}
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = last_error;
+  // What has broken the device stays.
+  last_error = Machine::get().broken(current_device());
+  return error;
+}
+
+cudaError_t cudaPeekAtLastError() { return last_error; }
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureUnjoined:
+      return "cudaErrorStreamCaptureUnjoined";
+    default:
+      return "cudaErrorUnknown";
+  }
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    default:
+      return "unknown error";
+  }
+}
+}
