@@ -1,14 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Configures and builds one preset into build/PRESET and prints what it is built with.
-# usage: tools/configure_and_build.sh PRESET
+# usage: tools/configure_and_build.sh PRESET [OPTION FOR cmake...]
 set -eu
 preset=$1
+shift
 cd "$(dirname "$0")/.."
+bundle=${LOCKSTEP_BUNDLE:-offline_bundle}
+command -v ninja >/dev/null || [ ! -x "$bundle/usr/bin/ninja" ] || export PATH="$PATH:$(cd "$bundle/usr/bin" && pwd)"
 mkdir -p "build/$preset"
 log="build/$preset/configure.log"
 
-if ! cmake --preset "$preset" >"$log" 2>&1 </dev/null; then
+if ! cmake --preset "$preset" "$@" >"$log" 2>&1 </dev/null; then
   cat "$log" >&2
   echo "configure_and_build: error: configuring preset '$preset' failed (see above)" >&2
   exit 1

@@ -17,6 +17,14 @@ fi
 # Open MPI gives ranks a terminal of their own even when its output goes to a pipe or a file.
 [ -t 1 ] || export TERM=dumb
 
+# The mpirun of the bundle belongs to the library that the bundle made the build use.
+bundle=${LOCKSTEP_BUNDLE:-$(dirname "$0")/../offline_bundle}
+if [ -x "$bundle/usr/bin/mpirun" ]; then
+  bundle=$(cd "$bundle" && pwd)
+  libraries=$bundle/usr/lib/$(sed -n 's/^libraries //p' "$bundle/manifest.txt")
+  export OPAL_PREFIX="$bundle/usr" PMIX_LIBDIR="$libraries/pmix2/lib" PMIX_DATADIR="$libraries/pmix2/share"
+  export PATH="$bundle/usr/bin:$PATH"
+fi
 command -v mpirun >/dev/null || {
   echo "mpirun.sh: error: mpirun is not installed (Debian: openmpi-bin); 'lockstep train --ranks N' runs ranks as threads" >&2
   exit 1

@@ -75,9 +75,31 @@ else()
   endif()
   lockstep_decide(LOCKSTEP_CUDA ${cuda_found} "a CUDA compiler (nvcc)" LOCKSTEP_HAS_CUDA)
 endif()
+
+# A toolkit may be installed without cuBLAS, and Python's packages with it, under the name that the loader asks for.
+function(lockstep_find_cublas_of_python)
+  execute_process(COMMAND python3 -c "import nvidia; print(*nvidia.__path__, sep=';')"
+    OUTPUT_VARIABLE patterns ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+  list(TRANSFORM patterns APPEND "/*/lib/libcublasLt.so.*")
+  file(GLOB libraries ${patterns})
+  if(NOT libraries)
+    message(FATAL_ERROR "cuBLAS (cublasLt) was found neither in the CUDA toolkit (${CUDAToolkit_LIBRARY_DIR}) nor among "
+      "Python's packages (nvidia-cublas); install it, or build without CUDA: -DLOCKSTEP_CUDA=OFF")
+  endif()
+  list(GET libraries 0 library)
+  get_filename_component(folder ${library}/../../include ABSOLUTE)
+  find_path(CUBLASLT_INCLUDE_DIR cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${folder} REQUIRED)
+  add_library(CUDA::cublasLt UNKNOWN IMPORTED)
+  set_target_properties(CUDA::cublasLt PROPERTIES
+    IMPORTED_LOCATION ${library} INTERFACE_INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS};${CUBLASLT_INCLUDE_DIR}")
+endfunction()
+
 if(LOCKSTEP_HAS_CUDA AND NOT LOCKSTEP_CUDA STREQUAL "EMULATED")
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
+  if(NOT TARGET CUDA::cublasLt)
+    lockstep_find_cublas_of_python()
+  endif()
   # CMake 3.25 does not know that nvcc from 13.0 on speaks C++20.
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
