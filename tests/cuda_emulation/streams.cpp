@@ -72,7 +72,10 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
   if (from_pageable) {
     const auto* first = static_cast<const char*>(from);
     auto staged = std::make_shared<std::vector<char>>(first, first + bytes);
-    return submit(stream, [=] { std::memcpy(to, staged->data(), bytes); });
+    return submit(stream, [=] {
+      std::memcpy(to, staged->data(), bytes);
+      std::vector<char>().swap(*staged);  // by whoever has read it
+    });
   }
   const cudaError_t error = submit(stream, [=] { std::memcpy(to, from, bytes); });
   if (to_pageable) wait_for(*stream);
