@@ -6,6 +6,7 @@
 
 #include "tests/cuda_emulation/device.h"
 #include "tests/cuda_emulation/emulation.h"
+#include "tests/cuda_emulation/fiber.h"
 #include "tests/cuda_emulation/grid.h"
 
 namespace cuda_emulation {
@@ -222,6 +223,6 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   return submit(
-      stream, [=] { function(data); }, true);
+      stream, [=] { run_on_own_stack([=] { function(data); }); }, true);
 }
 }
