@@ -16,6 +16,12 @@ long long from_environment(const char* name, long long otherwise) {
   return text && *text ? std::atoll(text) : otherwise;
 }
 
+Waits waits_from_environment() {
+  const char* text = std::getenv("LOCKSTEP_EMULATED_IGNORED_WAITS");
+  if (text == nullptr) return Waits::none;
+  return std::string(text) == "urgent" ? Waits::of_urgent_streams : Waits::of_other_streams;
+}
+
 // Fills without a call that a sanitizer would take for an access.
 void fill_with_ones(void* memory, size_t bytes) {
   asm volatile("rep stosb" : "+D"(memory), "+c"(bytes) : "a"(0xFF) : "memory");
@@ -30,7 +36,8 @@ thread_local Submitter acting_for;
 }
 
 Options& options() {
-  static thread_local Options options{.race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0};
+  static thread_local Options options{.race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0,
+                                      .ignored_waits = waits_from_environment()};
   return acting_for.options ? *acting_for.options : options;
 }
 

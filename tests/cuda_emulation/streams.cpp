@@ -106,10 +106,11 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int priority) {
   if (current_device() >= Machine::get().devices()) return note(cudaErrorNoDevice);
   *stream = new CUstream_st;
   (*stream)->device = current_device();
+  (*stream)->urgent = priority < 0;
   Machine::get().add(*stream);
   return cudaSuccess;
 }
@@ -175,6 +176,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (!event->mark) return cudaSuccess;
+  if (options().ignored_waits == (stream->urgent ? Waits::of_urgent_streams : Waits::of_other_streams))
+    return cudaSuccess;
   if (const std::shared_ptr<Capture>& capture = event->capture) {
     if (!stream->capture) {  // a stream joins the capture by waiting for it
       stream->capture = capture;
