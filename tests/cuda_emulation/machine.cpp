@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <string>
 
 #include "tests/cuda_emulation/device.h"
@@ -63,7 +64,25 @@ cudaError_t note(cudaError_t error) {
 
 Machine::Machine() : bytes_per_device_(size_t(from_environment("LOCKSTEP_EMULATED_MEMORY", 4ll << 30))) {}
 
-int Machine::devices() { return int(from_environment("LOCKSTEP_EMULATED_DEVICES", 8)); }
+namespace {
+// The GPUs of the machine that this process sees, by the numbers it sees them under.
+std::vector<int> visible_devices() {
+  const int there = int(from_environment("LOCKSTEP_EMULATED_DEVICES", 8));
+  std::vector<int> visible;
+  const char* chosen = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (!chosen)
+    for (int device = 0; device < there; ++device) visible.push_back(device);
+  std::istringstream numbers(chosen ? chosen : "");
+  for (std::string number; std::getline(numbers, number, ',');) {
+    const int device = std::atoi(number.c_str());
+    if (device < 0 || device >= there) break;  // as the driver does: the rest is not seen
+    visible.push_back(device);
+  }
+  return visible;
+}
+}  // namespace
+
+int Machine::devices() { return int(visible_devices().size()); }
 
 Machine& Machine::get() {
   static auto* machine = new Machine;  // outlives what is freed at the end of the program
@@ -189,7 +208,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
   if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
-  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", device + 1);
+  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", visible_devices()[size_t(device)] + 1);
   return cudaSuccess;
 }
 
