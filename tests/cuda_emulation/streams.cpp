@@ -88,9 +88,11 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
 cudaError_t launch(const Launch& launch, cudaStream_t stream, std::function<void()> body) {
   if (!launchable(launch)) return note(cudaErrorInvalidConfiguration);
   if (stream && stream->device != current_device()) return note(cudaErrorInvalidResourceHandle);
-  return submit(stream, [launch, body = std::move(body), device = stream ? stream->device : 0] {
+  const std::shared_ptr<const std::function<void()>> kept(new std::function<void()>(std::move(body)),
+                                                          [](auto* held) { delete_unordered(held); });
+  return submit(stream, [launch, kept, device = stream ? stream->device : 0] {
     ++counters().launches;
-    run_grid(launch, body, device);
+    run_grid(launch, *kept, device);
   });
 }
 
