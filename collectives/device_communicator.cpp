@@ -101,8 +101,12 @@ Work DeviceCommunicator::work_of_stream() {
   return Work([done = mark()](Stream& stream) { stream.wait(*done); });
 }
 
-void DeviceCommunicator::wait_for(const Event& mark) const {
-  wait_until([&] { return mark.reached(); }, [] { return "an earlier step"; });
+void DeviceCommunicator::synchronize(Stream& stream) {
+  do_wait([&] { return stream.idle(); }, "its GPU");
+}
+
+void DeviceCommunicator::wait_for(const Event& mark) {
+  do_wait([&] { return mark.reached(); }, "an earlier step on its GPU");
 }
 
 void DeviceCommunicator::wait_until(const std::function<bool()>& done, const std::function<std::string()>& what) const {

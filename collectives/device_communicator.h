@@ -51,9 +51,9 @@ class DeviceCommunicator {
   // Returns when `stream` (any stream of this rank) has done everything; looks after the health of the transport while
   // it waits. Error(collective) with the ranks' deadline or when the transport reports a failure: names the transport's
   // message and what this rank waited for. What still waits on the device for other ranks is ended then.
-  virtual void synchronize(Stream& stream) = 0;
-  // The same for what came before a mark. Error(collective) with the ranks' deadline.
-  void wait_for(const Event& mark) const;
+  void synchronize(Stream& stream);
+  // The same for what came before a mark.
+  void wait_for(const Event& mark);
 
  protected:
   // `ranks` outlives this.
@@ -72,6 +72,8 @@ class DeviceCommunicator {
   void check_call(std::string_view kind, const Stream& after) const;
   void check_operand(std::string_view kind, const ConstView& view) const;
 
+  // Returns when done() says so, the way of synchronize().
+  virtual void do_wait(const std::function<bool()>& done, const std::string& what) = 0;
   virtual Work do_all_reduce(View inout, ReduceOp op, Stream& after) = 0;
   virtual Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) = 0;
   virtual Work do_all_gather(ConstView in, View out, Stream& after) = 0;

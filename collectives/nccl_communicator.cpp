@@ -63,9 +63,9 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   std::string_view transport() const override { return "nccl"; }
   bool recordable() const override { return true; }
-  void synchronize(Stream& stream) override;
 
  private:
+  void do_wait(const std::function<bool()>& done, const std::string& what) override;
   Work do_all_reduce(View inout, ReduceOp op, Stream& after) override;
   Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) override;
   Work do_all_gather(ConstView in, View out, Stream& after) override;
@@ -177,15 +177,15 @@ std::string NcclCommunicator::last_call() const {
   return str(" (last call: number ", last_.number, ", ", last_.kind, " of ", last_.bytes, " bytes)");
 }
 
-void NcclCommunicator::synchronize(Stream& stream) {
+void NcclCommunicator::do_wait(const std::function<bool()>& done, const std::string& what) {
   check_alive();
   guard([&] {
-    const auto done = [&] {
-      const bool idle = stream.idle();
+    const auto done_in_health = [&] {
+      const bool is_done = done();
       check_health();  // also at the end: an aborted collective ends like one that is done
-      return idle;
+      return is_done;
     };
-    wait_until(done, [&] { return str("its GPU", last_call()); });
+    wait_until(done_in_health, [&] { return str(what, last_call()); });
   });
 }
 

@@ -38,9 +38,9 @@ class StagedCommunicator final : public DeviceCommunicator {
 
   std::string_view transport() const override { return "staged"; }
   bool recordable() const override { return false; }
-  void synchronize(Stream& stream) override;
 
  private:
+  void do_wait(const std::function<bool()>& done, const std::string& what) override;
   Work do_all_reduce(View inout, ReduceOp op, Stream& after) override;
   Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) override;
   Work do_all_gather(ConstView in, View out, Stream& after) override;
@@ -65,8 +65,8 @@ StagedCommunicator::~StagedCommunicator() {
   }
 }
 
-void StagedCommunicator::synchronize(Stream& stream) {
-  wait_until([&] { return stream.idle(); }, [] { return std::string("its GPU"); });
+void StagedCommunicator::do_wait(const std::function<bool()>& done, const std::string& what) {
+  wait_until(done, [&] { return what; });
 }
 
 std::shared_ptr<PinnedBuffer> StagedCommunicator::take_memory(int64_t bytes) {

@@ -14,7 +14,7 @@ set(may_include_tests kernels optimizers collectives runtime tools tests)
 # Vendor headers and their homes, as regular expressions.
 set(vendors CUDA NCCL MPI oneDNN Eigen toml++ RE2)
 set(headers_CUDA "^(cuda|cublas|cudnn|curand|cub/|cooperative_groups|nvtx|thrust/)")
-set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/(device|memory)_cuda\\.cpp|device/cuda_check\\.h)$")
+set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/(device|memory)_cuda\\.cpp|device/cuda_check\\.h)$|^tests/cuda_emulation/")
 set(headers_NCCL "^nccl")
 set(home_NCCL "^(collectives/(nccl_[a-z_]*\\.cpp|nccl_library\\.h)|tests/cuda_emulation/.*)$")
 set(headers_MPI "^mpi")
@@ -33,7 +33,7 @@ set(doors "kernels/device/cuda_check.h" "kernels/backend_cuda.cuh" "kernels/back
   "collectives/nccl_library.h")
 set(through_kernels/device/cuda_check.h "${home_CUDA}")
 set(through_kernels/backend_cuda.cuh "^kernels/backend\\.h$")
-set(through_kernels/backend.h "\\.cpp$")
+set(through_kernels/backend.h "\\.cpp$|^optimizers/rule_list\\.h$")
 set(through_collectives/mpi_runtime.h "^collectives/mpi_[a-z_]*\\.cpp$")
 set(through_collectives/nccl_library.h "^collectives/nccl_[a-z_]*\\.cpp$")
 

@@ -57,8 +57,8 @@ BenchmarkRow row(const std::string& name, Bench& bench, const std::function<void
 std::vector<BenchmarkRow> bench_op(const OpCase& op, int threads) {
   Bench bench(threads);
   std::vector<int64_t> ids;
-  std::vector<Tensor> inputs = random_inputs(bench.pool, op.large, 1), gradients;
-  set_sample_ids(bench.context, ids, op.large[0].shape[0]);
+  std::vector<Tensor> inputs = random_inputs(bench.stream, bench.pool, op.large, 1), gradients;
+  const Tensor cells = set_sample_ids(bench.context, ids, op.large[0].shape[0]);
   int64_t input_bytes = 0, gradient_bytes = 0;
   int64_t differentiated = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {

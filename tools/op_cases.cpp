@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/device/transfer.h"
 #include "kernels/dropout.h"
 #include "kernels/philox.h"
 #include "runtime/ops.h"
@@ -148,32 +149,41 @@ std::vector<OpCase> op_cases() {
   };
 }
 
-std::vector<Tensor> random_inputs(Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed) {
+std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed) {
+  Pool host_pool({});
   std::vector<Tensor> tensors;
   for (size_t t = 0; t < inputs.size(); ++t) {
     const OpInput& input = inputs[t];
-    Tensor tensor(pool, input.dtype, input.shape);
-    for (int64_t i = 0; i < tensor.size(); ++i) {
+    const Tensor host(host_pool, input.dtype, input.shape);
+    for (int64_t i = 0; i < host.size(); ++i) {
       const double draw = double(philox4x32(seed, uint64_t(i), t).v[0]) * 0x1p-32;
       const double value = input.low + (input.high - input.low) * draw;
       if (input.dtype == DType::i32)
-        data<int32_t>(View(tensor))[i] = int32_t(std::floor(value));
+        data<int32_t>(View(host))[i] = int32_t(std::floor(value));
       else
-        data<float>(View(tensor))[i] = float(value);
+        data<float>(View(host))[i] = float(value);
     }
-    tensors.push_back(std::move(tensor));
+    tensors.emplace_back(pool, input.dtype, input.shape);
+    copy(stream, tensors.back(), host);
+    stream.synchronize();  // before the host's memory goes
   }
   return tensors;
 }
 
-void set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows) {
+Tensor set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows) {
   ids.resize(size_t(rows));
   std::iota(ids.begin(), ids.end(), int64_t(0));
   ids.push_back(int64_t(dropout_key(kSeed, 0)));
-  const ConstView cells{ids.data(), DType::i64, DeviceKind::cpu, Shape{rows + 1}};
-  ConstView key = slice(cells, rows, rows + 1);
+  Tensor cells = Tensor::borrow(ConstView{ids.data(), DType::i64, DeviceKind::cpu, Shape{rows + 1}});
+  if (context.stream().device().kind != DeviceKind::cpu) {
+    const Tensor host = cells;
+    cells = context.empty({rows + 1}, DType::i64);
+    copy(context.stream(), cells, host);
+  }
+  ConstView key = slice(ConstView(cells), rows, rows + 1);
   key.shape = {};
-  context.random() = {.key = key, .sample_ids = slice(cells, 0, rows)};
+  context.random() = {.key = key, .sample_ids = slice(ConstView(cells), 0, rows)};
+  return cells;
 }
 
 }  // namespace lockstep

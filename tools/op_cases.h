@@ -42,11 +42,11 @@ struct OpCase {
 
 std::vector<OpCase> op_cases();
 
-// Inputs with random values, a function of `seed`. Labels are i32.
-std::vector<Tensor> random_inputs(Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed);
+// Inputs with random values, a function of `seed`, in memory of `pool`, on the stream's device. Labels are i32.
+std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed);
 
-// A context as ops want it: sample ids 0, 1, ... for `rows` samples. `ids` is filled, a key behind them, and must
-// outlive the context's use.
-void set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows);
+// A context as ops want it: sample ids 0, 1, ... for `rows` samples. `ids` is filled, a key behind them; it and the
+// result, which holds their copy on a GPU, must outlive the context's use.
+Tensor set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows);
 
 }  // namespace lockstep

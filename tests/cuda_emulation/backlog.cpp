@@ -2,6 +2,7 @@
 #include "tests/cuda_emulation/backlog.h"
 
 #include <chrono>
+#include <utility>
 
 #include "tests/cuda_emulation/device.h"
 
@@ -17,11 +18,11 @@ void Mark::wait() const {
   while (!reached.load(std::memory_order_acquire)) nap();
 }
 
-void Item::run(const void* stream_done) const {
+void Item::run(const void* stream_done) {
   void* const own = current_context();
   enter_context(context);
   acquire_order(mark_before());
-  work();
+  std::exchange(work, nullptr)();
   release_order(behind ? behind : stream_done);
   enter_context(own);
   if (!reaches) return;

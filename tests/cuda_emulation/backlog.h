@@ -42,8 +42,9 @@ struct Item {
   Submitter submitter;
 
   const void* mark_before() const { return before ? before : &submitted; }
-  // As its context, behind mark_before(), on the calling OS thread.
-  void run(const void* stream_done) const;
+  // As its context, behind mark_before(), on the calling OS thread. The work is gone then, freed by that context: what
+  // it held, such as arguments of a kernel, it has read.
+  void run(const void* stream_done);
 };
 
 class Backlog {

@@ -23,6 +23,7 @@ struct Capture;
 // What NVIDIA's handles point to here.
 struct CUstream_st {
   int device = 0;
+  bool urgent = false;  // created with a higher priority
   cuda_emulation::OrderContext context;
   std::shared_ptr<cuda_emulation::Backlog> backlog = std::make_shared<cuda_emulation::Backlog>();
   std::shared_ptr<cuda_emulation::Capture> capture;

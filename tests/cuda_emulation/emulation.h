@@ -17,6 +17,9 @@ namespace cuda_emulation {
 // In which order blocks, and threads that can go on, are picked. Right kernels give the same bits in each.
 enum class Order { forward, reverse, random };
 
+// Waits for events that are left out, as if the program had forgotten them: a mutation that its tests have to notice.
+enum class Waits { none, of_urgent_streams, of_other_streams };
+
 // Of the calling OS thread.
 struct Options {
   Order order = Order::forward;
@@ -25,6 +28,8 @@ struct Options {
   // It costs about a millisecond for each; without it a kernel counts as one piece of its stream's work.
   // LOCKSTEP_EMULATED_THREAD_RACES=1 sets the default.
   bool race_check_threads = false;
+  // LOCKSTEP_EMULATED_IGNORED_WAITS=urgent|other sets the default.
+  Waits ignored_waits = Waits::none;
 };
 Options& options();
 

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <map>
 #include <new>
 
 #include "tests/cuda_emulation/sanitizers.h"
@@ -102,6 +103,39 @@ void switch_fiber(Fiber& from, Fiber& to, bool for_good) {
 void arrive(Fiber& now, Fiber& main) {
   main_fiber = &main;
   finish_switch(now);
+}
+
+namespace {
+
+// A stack for functions that one context calls on this OS thread.
+struct Excursion {
+  Fiber home;
+  Fiber* away = nullptr;
+  const std::function<void()>* work = nullptr;
+  ~Excursion() {
+    if (away) destroy_fiber(away);
+  }
+};
+thread_local Excursion* excursion = nullptr;
+
+void go_away() {
+  for (;;) {
+    Excursion& here = *excursion;
+    (*here.work)();
+    switch_fiber(*here.away, here.home);
+  }
+}
+
+}  // namespace
+
+void run_on_own_stack(const std::function<void()>& work) {
+  if (!has_tsan()) return work();
+  static thread_local std::map<void*, Excursion> excursions;
+  Excursion& here = excursions[current_context()];
+  if (!here.away) here.away = make_fiber(&go_away, false);
+  here.work = &work;
+  excursion = &here;
+  switch_fiber(here.home, *here.away);
 }
 
 }  // namespace cuda_emulation

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 
 namespace cuda_emulation {
 
@@ -26,5 +27,9 @@ void destroy_context(Fiber& fiber) noexcept;
 void switch_fiber(Fiber& from, Fiber& to, bool for_good = false);
 // First thing in a fiber that was just made; `main`: the one that it was started from.
 void arrive(Fiber& now, Fiber& main);
+
+// Runs `work` on a stack that belongs to the current context, where the thread sanitizer watches: it would take two
+// contexts that use the stack of one OS thread for a race. `work` calls no CUDA.
+void run_on_own_stack(const std::function<void()>& work);
 
 }  // namespace cuda_emulation

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <new>
 #include <utility>
 
@@ -17,13 +18,18 @@ namespace {
 constexpr size_t kKeptContexts = 4000;
 constexpr size_t kSharedArrays = 64, kWarpCalls = 64;
 
-// Fibers without contexts serve one launch after the other.
-struct FiberCache : std::vector<Fiber*> {
+// Fibers without contexts of their own serve one launch after the other, of one stream: the thread sanitizer would take
+// two streams that have used one stack for a race.
+struct FiberCache : std::map<void*, std::vector<Fiber*>> {
   ~FiberCache() {
-    for (Fiber* fiber : *this) destroy_fiber(fiber);
+    for (const auto& [context, fibers] : *this)
+      for (Fiber* fiber : fibers) destroy_fiber(fiber);
   }
 };
-thread_local FiberCache fiber_cache;
+std::vector<Fiber*>& cached_fibers() {
+  static thread_local FiberCache cache;
+  return cache[current_context()];
+}
 
 const char* text(ThreadState state) {
   static const char* const texts[] = {"not started",        "ready",   "running", "__syncthreads", "a warp primitive",
@@ -73,7 +79,7 @@ Grid::~Grid() {
   }
   for (char* arena : dead_arenas_) std::free(arena);
   for (Fiber* fiber : dead_) destroy_fiber(fiber);
-  for (Fiber* fiber : idle_) fiber_cache.push_back(fiber);
+  for (Fiber* fiber : idle_) cached_fibers().push_back(fiber);
 }
 
 bool Grid::threads_have_contexts() const { return has_tsan() && options().race_check_threads; }
@@ -128,9 +134,9 @@ void Grid::resume(Thread* thread) {
     if (!idle_.empty()) {
       thread->fiber = idle_.back();
       idle_.pop_back();
-    } else if (!threads_have_contexts() && !fiber_cache.empty()) {
-      thread->fiber = fiber_cache.back();
-      fiber_cache.pop_back();
+    } else if (std::vector<Fiber*>& cached = cached_fibers(); !threads_have_contexts() && !cached.empty()) {
+      thread->fiber = cached.back();
+      cached.pop_back();
     } else {
       thread->fiber = make_fiber(&Grid::fiber_main, threads_have_contexts());
     }

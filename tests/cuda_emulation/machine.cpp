@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <string>
 
 #include "tests/cuda_emulation/device.h"
@@ -16,9 +17,21 @@ long long from_environment(const char* name, long long otherwise) {
   return text && *text ? std::atoll(text) : otherwise;
 }
 
+Waits waits_from_environment() {
+  const char* text = std::getenv("LOCKSTEP_EMULATED_IGNORED_WAITS");
+  if (text == nullptr) return Waits::none;
+  return std::string(text) == "urgent" ? Waits::of_urgent_streams : Waits::of_other_streams;
+}
+
 // Fills without a call that a sanitizer would take for an access.
 void fill_with_ones(void* memory, size_t bytes) {
   asm volatile("rep stosb" : "+D"(memory), "+c"(bytes) : "a"(0xFF) : "memory");
+}
+
+// Not a byte more than asked for, so that the address sanitizer sees what is touched behind the end.
+void* allocate_exactly(size_t bytes) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, 256, bytes) == 0 ? memory : nullptr;
 }
 
 thread_local cudaError_t last_error = cudaSuccess;
@@ -30,7 +43,8 @@ thread_local Submitter acting_for;
 }
 
 Options& options() {
-  static thread_local Options options{.race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0};
+  static thread_local Options options{.race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0,
+                                      .ignored_waits = waits_from_environment()};
   return acting_for.options ? *acting_for.options : options;
 }
 
@@ -56,7 +70,25 @@ cudaError_t note(cudaError_t error) {
 
 Machine::Machine() : bytes_per_device_(size_t(from_environment("LOCKSTEP_EMULATED_MEMORY", 4ll << 30))) {}
 
-int Machine::devices() { return int(from_environment("LOCKSTEP_EMULATED_DEVICES", 8)); }
+namespace {
+// The GPUs of the machine that this process sees, by the numbers it sees them under.
+std::vector<int> visible_devices() {
+  const int there = int(from_environment("LOCKSTEP_EMULATED_DEVICES", 8));
+  std::vector<int> visible;
+  const char* chosen = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (!chosen)
+    for (int device = 0; device < there; ++device) visible.push_back(device);
+  std::istringstream numbers(chosen ? chosen : "");
+  for (std::string number; std::getline(numbers, number, ',');) {
+    const int device = std::atoi(number.c_str());
+    if (device < 0 || device >= there) break;  // as the driver does: the rest is not seen
+    visible.push_back(device);
+  }
+  return visible;
+}
+}  // namespace
+
+int Machine::devices() { return int(visible_devices().size()); }
 
 Machine& Machine::get() {
   static auto* machine = new Machine;  // outlives what is freed at the end of the program
@@ -66,7 +98,7 @@ Machine& Machine::get() {
 void* Machine::allocate(int device, size_t bytes) {
   const std::lock_guard lock(mutex_);
   if (bytes > bytes_per_device_ - used_[device]) return nullptr;
-  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  void* memory = allocate_exactly(bytes);
   if (memory == nullptr) return nullptr;
   fill_with_ones(memory, bytes);
   used_[device] += bytes;
@@ -76,7 +108,7 @@ void* Machine::allocate(int device, size_t bytes) {
 
 void* Machine::allocate_pinned(size_t bytes) {
   const std::lock_guard lock(mutex_);
-  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  void* memory = allocate_exactly(bytes);
   if (memory) memory_[static_cast<char*>(memory)] = {bytes, current_device(), true};
   return memory;
 }
@@ -182,7 +214,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
   if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
-  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", device + 1);
+  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", visible_devices()[size_t(device)] + 1);
   return cudaSuccess;
 }
 

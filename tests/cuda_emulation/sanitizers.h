@@ -12,6 +12,8 @@ extern "C" {
 [[gnu::weak]] void* __tsan_get_current_fiber();
 [[gnu::weak]] void __tsan_acquire(void*);
 [[gnu::weak]] void __tsan_release(void*);
+[[gnu::weak]] void AnnotateIgnoreWritesBegin(const char*, int);
+[[gnu::weak]] void AnnotateIgnoreWritesEnd(const char*, int);
 [[gnu::weak]] void __sanitizer_start_switch_fiber(void**, const void*, size_t);
 [[gnu::weak]] void __sanitizer_finish_switch_fiber(void*, const void**, size_t*);
 [[gnu::weak]] void __asan_poison_memory_region(const volatile void*, size_t);
@@ -29,6 +31,14 @@ inline void release_order(const void* address) {
 }
 inline void acquire_order(const void* address) {
   if (has_tsan()) __tsan_acquire(const_cast<void*>(address));
+}
+
+// Frees what threads of a kernel have read, which the host does without waiting for them: they are done.
+template <class T>
+void delete_unordered(T* object) {
+  if (has_tsan()) AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  delete object;
+  if (has_tsan()) AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
 }
 
 // What the thread sanitizer takes for a thread. Owns the sanitizer's context; nothing without it.

@@ -6,6 +6,7 @@
 
 #include "tests/cuda_emulation/device.h"
 #include "tests/cuda_emulation/emulation.h"
+#include "tests/cuda_emulation/fiber.h"
 #include "tests/cuda_emulation/grid.h"
 
 namespace cuda_emulation {
@@ -72,7 +73,10 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
   if (from_pageable) {
     const auto* first = static_cast<const char*>(from);
     auto staged = std::make_shared<std::vector<char>>(first, first + bytes);
-    return submit(stream, [=] { std::memcpy(to, staged->data(), bytes); });
+    return submit(stream, [=] {
+      std::memcpy(to, staged->data(), bytes);
+      std::vector<char>().swap(*staged);  // by whoever has read it
+    });
   }
   const cudaError_t error = submit(stream, [=] { std::memcpy(to, from, bytes); });
   if (to_pageable) wait_for(*stream);
@@ -84,9 +88,11 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
 cudaError_t launch(const Launch& launch, cudaStream_t stream, std::function<void()> body) {
   if (!launchable(launch)) return note(cudaErrorInvalidConfiguration);
   if (stream && stream->device != current_device()) return note(cudaErrorInvalidResourceHandle);
-  return submit(stream, [launch, body = std::move(body), device = stream ? stream->device : 0] {
+  const std::shared_ptr<const std::function<void()>> kept(new std::function<void()>(std::move(body)),
+                                                          [](auto* held) { delete_unordered(held); });
+  return submit(stream, [launch, kept, device = stream ? stream->device : 0] {
     ++counters().launches;
-    run_grid(launch, body, device);
+    run_grid(launch, *kept, device);
   });
 }
 
@@ -102,10 +108,11 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int priority) {
   if (current_device() >= Machine::get().devices()) return note(cudaErrorNoDevice);
   *stream = new CUstream_st;
   (*stream)->device = current_device();
+  (*stream)->urgent = priority < 0;
   Machine::get().add(*stream);
   return cudaSuccess;
 }
@@ -171,6 +178,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (!event->mark) return cudaSuccess;
+  if (options().ignored_waits == (stream->urgent ? Waits::of_urgent_streams : Waits::of_other_streams))
+    return cudaSuccess;
   if (const std::shared_ptr<Capture>& capture = event->capture) {
     if (!stream->capture) {  // a stream joins the capture by waiting for it
       stream->capture = capture;
@@ -219,6 +228,6 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   return submit(
-      stream, [=] { function(data); }, true);
+      stream, [=] { run_on_own_stack([=] { function(data); }); }, true);
 }
 }

@@ -5,7 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "kernels/device/view.h"
+#include "kernels/device/memory.h"
+#include "kernels/device/transfer.h"
 
 namespace lockstep::testing_support {
 
@@ -28,6 +29,29 @@ struct Array {
   operator ConstView() const { return {values.data(), DType::f32, DeviceKind::cpu, shape}; }
   float operator[](int64_t i) const { return values[size_t(i)]; }
   float& operator[](int64_t i) { return values[size_t(i)]; }
+};
+
+// A copy of an array on the stream's device.
+class OnDevice {
+ public:
+  OnDevice(Stream& stream, Pool& pool, const Array& array)
+      : stream_(stream), memory_(pool, ConstView(array).bytes(), Purpose::data), shape_(array.shape) {
+    copy(stream, *this, array);
+    stream.synchronize();
+  }
+  operator View() const { return memory_.view(DType::f32, shape_); }
+  operator ConstView() const { return memory_.view(DType::f32, shape_); }
+  std::vector<float> values() const {
+    Array host(shape_);
+    copy(stream_, host, *this);
+    stream_.synchronize();
+    return host.values;
+  }
+
+ private:
+  Stream& stream_;
+  Buffer memory_;
+  Shape shape_;
 };
 
 }  // namespace lockstep::testing_support

@@ -9,6 +9,7 @@
 #include "kernels/conv2d_columns.h"
 #include "kernels/conv2d_cpu.h"
 #include "tests/kernels/arrays.h"
+#include "tests/support/devices.h"
 
 namespace lockstep {
 namespace {
@@ -130,6 +131,49 @@ TEST(Conv2d, MatchesADoubleReference) {
 TEST(Conv2d, ByColumnsMatchesADoubleReference) {
   Stream stream = Stream::cpu();
   expect_all_three_match_the_reference([&](const auto& op) { by_columns(stream, op); });
+}
+
+// A convolution of views of the host, computed on a GPU.
+struct OnGpu {
+  Stream& stream;
+  Pool& pool;
+
+  void operator()(const Conv2d& op) const {
+    const Buffer out = there(op.out), in = there(op.in), weight = there(op.weight);
+    const Buffer bias = op.bias.data ? there(op.bias) : Buffer();
+    const ConstView bias_view = op.bias.data ? ConstView(as(bias, op.bias)) : ConstView();
+    launch(stream, Conv2d{as(out, op.out), as(in, op.in), as(weight, op.weight), bias_view, op.geometry});
+    back(op.out, out);
+  }
+  void operator()(const Conv2dGradInput& op) const {
+    const Buffer d_in = there(op.d_in), d_out = there(op.d_out), weight = there(op.weight);
+    launch(stream, Conv2dGradInput{as(d_in, op.d_in), as(d_out, op.d_out), as(weight, op.weight), op.geometry});
+    back(op.d_in, d_in);
+  }
+  void operator()(const Conv2dGradWeight& op) const {
+    const Buffer d_weight = there(op.d_weight), d_out = there(op.d_out), in = there(op.in);
+    launch(stream, Conv2dGradWeight{as(d_weight, op.d_weight), as(d_out, op.d_out), as(in, op.in), op.geometry});
+    back(op.d_weight, d_weight);
+  }
+
+ private:
+  static View as(const Buffer& buffer, const ConstView& like) { return buffer.view(like.dtype, like.shape); }
+  Buffer there(const ConstView& host) const {
+    Buffer buffer(pool, host.bytes(), Purpose::data);
+    copy(stream, as(buffer, host), host);
+    return buffer;
+  }
+  void back(const View& host, const Buffer& buffer) const {
+    copy(stream, host, as(buffer, host));
+    stream.synchronize();
+  }
+};
+
+TEST(Conv2d, OnAGpuMatchesADoubleReference) {
+  LOCKSTEP_NEEDS_GPU();
+  Stream stream = Stream::cuda(0);
+  Pool pool(stream.device());
+  expect_all_three_match_the_reference(OnGpu{stream, pool});
 }
 
 TEST(Conv2d, WithoutALibraryMatchesADoubleReference) {

@@ -9,6 +9,7 @@
 
 #include "kernels/matmul_cpu.h"
 #include "tests/kernels/arrays.h"
+#include "tests/support/devices.h"
 
 namespace lockstep {
 namespace {
@@ -16,6 +17,7 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 using testing_support::Array;
+using testing_support::OnDevice;
 
 struct Library {
   const char* name;
@@ -79,6 +81,27 @@ TEST(Matmul, MatchesADoubleReferenceForEveryLibraryTransposeAndAccumulation) {
         EXPECT_LT(worst_error(c, x, before, ta, tb, accumulate), 1e-6)
             << library.name << " " << c.m << " x " << c.n << " x " << c.k << " flags " << flags;
       }
+}
+
+TEST(Matmul, OnAGpuMatchesTheReferenceAndTheBitsOfTheCpuWhereItHasThem) {
+  LOCKSTEP_NEEDS_GPU();
+  Stream cpu = Stream::cpu(), stream = Stream::cuda(0);
+  Pool pool(stream.device());
+  for (const Case& c : kCases)
+    for (int flags = 0; flags < 8; ++flags) {
+      const bool ta = flags & 1, tb = flags & 2, accumulate = flags & 4;
+      Operands x = operands(c, ta, tb);
+      const Array before = x.out;
+      const OnDevice a(stream, pool, x.a), b(stream, pool, x.b), out(stream, pool, x.out);
+      launch(cpu, x.op(ta, tb, accumulate));
+      launch(stream, Matmul{out, a, b, ta, tb, accumulate});
+      const std::string what = str(c.m, " x ", c.n, " x ", c.k, " flags ", flags);
+      if (products_have_equal_bits()) {
+        EXPECT_EQ(out.values(), x.out.values) << what;
+      }
+      x.out.values = out.values();
+      EXPECT_LT(worst_error(c, x, before, ta, tb, accumulate), 1e-6) << what;
+    }
 }
 
 TEST(Matmul, IsExactOnSmallIntegers) {

@@ -53,13 +53,17 @@ TEST(DeviceTraining, TakesTheBitsOfCpuRanks) {
 
 TEST(DeviceTraining, TakesTheSameBitsOnAnyNumberOfRanks) {
   LOCKSTEP_NEEDS_GPU();
+  // Partial batches, and leaves without samples, come with 24 and 60.
   for (const int64_t batch : {16, 24, 60}) {
-    const Outcome one = train(on_gpu({.ranks = 1, .batch = batch}));
-    ASSERT_EQ(one.ledger.size(), 20u);
+    const Setting setting{.ranks = 1, .steps = 6, .batch = batch};
+    const Outcome one = train(on_gpu(setting));
+    ASSERT_EQ(one.ledger.size(), 6u);
     for (const DeviceTransport transport : kTransports)
-      for (const int ranks : {2, 3, 4, 5, 8}) {
+      for (const int ranks : {2, 3, 4, 8}) {
         if (!enough_gpus(ranks, transport)) continue;
-        EXPECT_EQ(train(on_gpu({.ranks = ranks, .batch = batch}, transport)).ledger, one.ledger)
+        Setting more = setting;
+        more.ranks = ranks;
+        EXPECT_EQ(train(on_gpu(more, transport)).ledger, one.ledger)
             << ranks << " ranks, batch " << batch << ", transport " << int(transport);
       }
   }
@@ -110,7 +114,8 @@ TEST(DeviceTraining, SkipsAStepTogetherAndNamesTheVariable) {
   EXPECT_EQ(gpu.not_finite, cpu.not_finite);
   EXPECT_THAT(gpu.counters, Each(7));
   EXPECT_EQ(gpu.last.skipped_sum, 1);
-  EXPECT_EQ(gpu.last.last_not_finite, cpu.last.last_not_finite);
+  EXPECT_EQ(gpu.last_not_finite, cpu.last_not_finite);
+  EXPECT_THAT(gpu.last_not_finite, testing::Not(testing::IsEmpty()));
 }
 
 TEST(DeviceTraining, StopsAtALossThatIsNotFinite) {

@@ -243,7 +243,7 @@ struct OpRun {
   void run(const OpCase& op, std::vector<Tensor> inputs, std::vector<int64_t>& ids) {
     Tape tape;
     Context context(stream, transient, &tape);
-    set_sample_ids(context, ids, op.inputs[0].shape[0]);
+    const Tensor cells = set_sample_ids(context, ids, op.inputs[0].shape[0]);
     std::vector<Tensor> gradients;
     for (size_t i = 0; i < inputs.size(); ++i) {
       gradients.emplace_back(values, DType::f32, inputs[i].shape());
@@ -264,7 +264,7 @@ TEST(MemoryRehearsal, KnowsEveryOpOfTheVocabulary) {
     for (const int threads : {1, 2}) {
       std::vector<int64_t> ids;
       OpRun real = OpRun::real(threads), rehearsed = OpRun::rehearsed(threads);
-      real.run(op, random_inputs(real.values, op.inputs, 1), ids);
+      real.run(op, random_inputs(real.stream, real.values, op.inputs, 1), ids);
       std::vector<Tensor> inputs;
       for (const OpInput& input : op.inputs) inputs.emplace_back(rehearsed.values, input.dtype, input.shape);
       rehearsed.run(op, inputs, ids);

@@ -6,6 +6,8 @@
 #include <fstream>
 #include <set>
 
+#include "kernels/device/transfer.h"
+#include "tests/support/devices.h"
 #include "tools/op_cases.h"
 
 namespace lockstep {
@@ -13,11 +15,15 @@ namespace {
 
 constexpr uint64_t kSeed = 20261122;
 
-std::vector<double> doubles(const ConstView& view) {
-  std::vector<double> values;
+std::vector<double> doubles(Stream& stream, const ConstView& view) {
+  PinnedBuffer host(stream.device(), view.bytes());
+  const View values = host.view(view.dtype, view.shape);
+  copy(stream, values, view);
+  stream.synchronize();
+  std::vector<double> result;
   for (int64_t i = 0; i < view.size(); ++i)
-    values.push_back(view.dtype == DType::i32 ? double(data<int32_t>(view)[i]) : double(data<float>(view)[i]));
-  return values;
+    result.push_back(view.dtype == DType::i32 ? double(data<int32_t>(values)[i]) : double(data<float>(values)[i]));
+  return result;
 }
 
 double greatest(const std::vector<double>& values) {
@@ -36,10 +42,10 @@ void expect_near(const std::vector<double>& actual, const std::vector<double>& e
 // A pass of one case over its small inputs, recorded.
 class Pass {
  public:
-  explicit Pass(const OpCase& op, int threads = 1)
-      : op_(op), stream_(Stream::cpu(threads)), pool_({}), context_(stream_, pool_, &tape_) {
-    inputs_ = random_inputs(pool_, op.inputs, kSeed);
-    set_sample_ids(context_, ids_, op.inputs[0].shape[0]);
+  explicit Pass(const OpCase& op, Stream stream = Stream::cpu())
+      : op_(op), stream_(std::move(stream)), pool_(stream_.device()), context_(stream_, pool_, &tape_) {
+    inputs_ = random_inputs(stream_, pool_, op.inputs, kSeed);
+    sample_ids_ = set_sample_ids(context_, ids_, op.inputs[0].shape[0]);
     for (size_t i = 0; i < inputs_.size(); ++i) {
       gradients_.emplace_back(pool_, DType::f32, inputs_[i].shape());
       if (op.inputs[i].differentiable) tape_.watch(inputs_[i], int32_t(i), gradients_[i]);
@@ -47,17 +53,19 @@ class Pass {
     output_ = op.run(context_, inputs_);
   }
 
-  std::vector<double> output() const { return doubles(output_); }
+  std::vector<double> output() { return doubles(stream_, output_); }
   const Shape& output_shape() const { return output_.shape(); }
   void backward(const std::vector<double>& weights) {
-    Tensor seed(pool_, DType::f32, output_.shape());
-    for (int64_t i = 0; i < seed.size(); ++i) data<float>(View(seed))[i] = float(weights[size_t(i)]);
+    const std::vector<float> values(weights.begin(), weights.end());
+    const Tensor seed(pool_, DType::f32, output_.shape());
+    copy(stream_, seed, ConstView{values.data(), DType::f32, DeviceKind::cpu, output_.shape()});
+    stream_.synchronize();
     tape_.backward(context_, output_, seed, nullptr);
   }
-  std::vector<double> gradient(size_t input) const { return doubles(gradients_[input]); }
-  std::vector<DoubleTensor> reference_inputs() const {
+  std::vector<double> gradient(size_t input) { return doubles(stream_, gradients_[input]); }
+  std::vector<DoubleTensor> reference_inputs() {
     std::vector<DoubleTensor> tensors;
-    for (const Tensor& input : inputs_) tensors.push_back({input.shape(), doubles(input)});
+    for (const Tensor& input : inputs_) tensors.push_back({input.shape(), doubles(stream_, input)});
     return tensors;
   }
 
@@ -68,22 +76,22 @@ class Pass {
   Tape tape_;
   Context context_;
   std::vector<int64_t> ids_;
+  Tensor sample_ids_;
   std::vector<Tensor> inputs_, gradients_;
   Tensor output_;
 };
 
 class EveryOp : public testing::TestWithParam<OpCase> {};
 
-TEST_P(EveryOp, HasTheValueOfTheReference) {
-  const Pass pass(GetParam());
-  const DoubleTensor expected = GetParam().reference(pass.reference_inputs());
+void expect_value_of_reference(const OpCase& op, Stream stream) {
+  Pass pass(op, std::move(stream));
+  const DoubleTensor expected = op.reference(pass.reference_inputs());
   EXPECT_EQ(pass.output_shape(), expected.shape);
-  expect_near(pass.output(), expected.values, GetParam().tolerance, "value");
+  expect_near(pass.output(), expected.values, op.tolerance, "value");
 }
 
-TEST_P(EveryOp, HasTheGradientsOfCentralDifferences) {
-  const OpCase& op = GetParam();
-  Pass pass(op);
+void expect_gradients_of_central_differences(const OpCase& op, Stream stream) {
+  Pass pass(op, std::move(stream));
   // Random weights make one scalar of the output, so that all its elements count.
   std::vector<double> weights;
   for (size_t i = 0; i < pass.output().size(); ++i) weights.push_back(std::sin(1.0 + double(i) * 0.7));
@@ -113,16 +121,45 @@ TEST_P(EveryOp, HasTheGradientsOfCentralDifferences) {
   }
 }
 
-TEST_P(EveryOp, GivesTheSameBitsOnThreeThreads) {
-  Pass one(GetParam(), 1), three(GetParam(), 3);
-  EXPECT_EQ(one.output(), three.output());
-  const std::vector<double> weights(one.output().size(), 1.0);
-  one.backward(weights);
-  three.backward(weights);
-  for (size_t t = 0; t < GetParam().inputs.size(); ++t) {
-    if (!GetParam().inputs[t].differentiable) continue;
-    EXPECT_EQ(one.gradient(t), three.gradient(t));
+void expect_same_bits(const OpCase& op, Pass& a, Pass& b) {
+  EXPECT_EQ(a.output(), b.output());
+  std::vector<double> weights;
+  for (size_t i = 0; i < a.output().size(); ++i) weights.push_back(std::cos(double(i)));
+  a.backward(weights);
+  b.backward(weights);
+  for (size_t t = 0; t < op.inputs.size(); ++t) {
+    if (!op.inputs[t].differentiable) continue;
+    EXPECT_EQ(a.gradient(t), b.gradient(t)) << "gradient of input " << t;
   }
+}
+
+TEST_P(EveryOp, HasTheValueOfTheReference) { expect_value_of_reference(GetParam(), Stream::cpu()); }
+TEST_P(EveryOp, HasTheGradientsOfCentralDifferences) {
+  expect_gradients_of_central_differences(GetParam(), Stream::cpu());
+}
+
+TEST_P(EveryOp, GivesTheSameBitsOnThreeThreads) {
+  Pass one(GetParam()), three(GetParam(), Stream::cpu(3));
+  expect_same_bits(GetParam(), one, three);
+}
+
+TEST_P(EveryOp, HasTheValueOfTheReferenceOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  expect_value_of_reference(GetParam(), Stream::cuda(0));
+}
+
+TEST_P(EveryOp, HasTheGradientsOfCentralDifferencesOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  expect_gradients_of_central_differences(GetParam(), Stream::cuda(0));
+}
+
+TEST_P(EveryOp, HasTheBitsOfTheCpuOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  const std::string& op = GetParam().op;
+  if ((op == "matmul" || op == "linear" || op == "conv2d") && !products_have_equal_bits())
+    GTEST_SKIP() << "products of this GPU and of " << matmul_library() << " add in orders of their own";
+  Pass cpu(GetParam()), gpu(GetParam(), Stream::cuda(0));
+  expect_same_bits(GetParam(), cpu, gpu);
 }
 
 std::string case_name(const testing::TestParamInfo<OpCase>& info) {

@@ -70,9 +70,10 @@ struct Outcome {
   std::vector<double> learning_rates;
   std::vector<bool> skipped;  // by step
   std::vector<std::string> not_finite;
+  std::string last_not_finite;
   std::vector<CollectiveRecord> trace;                                                // of rank 0
   int64_t gradient_bytes = 0, parameter_bytes = 0, slot_bytes = 0, scalar_bytes = 0;  // of rank 0, by the pool
-  StepReport last;
+  StepReport last;  // its names have gone with the plan
 };
 
 inline Outcome train(const Setting& setting) {
@@ -123,6 +124,7 @@ inline Outcome train(const Setting& setting) {
       const StepReport report = step.report();
       if (communicator.rank() != 0) continue;
       outcome.last = report;
+      outcome.last_not_finite = report.last_not_finite;
       outcome.skipped.push_back(report.skipped);
       outcome.not_finite.emplace_back(report.not_finite);
       outcome.ledger.push_back(ledger_line(s, report.loss, store, 0));

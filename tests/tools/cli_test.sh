@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The program from end to end, with real processes: cli_test.sh GROUP PROGRAM [MPIRUN]
 # GROUP: usage | data | outputs | weights | threads | plan | plan_files | plan_verify |
-# optimizer_options | schedules | plot, and with MPIRUN: launch | failing_ranks | ledgers | plan_verify_mpi
+# optimizer_options | schedules | plot | gpu_refusals, and with MPIRUN: launch | failing_ranks | ledgers |
+# plan_verify_mpi | gpu_ranks | gpu_training
 # shellcheck disable=SC2034  # what the parts use
 set -u
 
@@ -15,7 +16,7 @@ cp "$2" "$lockstep"
 out=$work/out
 
 here=$(dirname "${BASH_SOURCE[0]}")/cli
-for part in support bad_input failing_ranks optimizers training planning; do
+for part in support bad_input failing_ranks gpu optimizers training planning; do
   # shellcheck source=/dev/null
   . "$here/$part.sh"
 done

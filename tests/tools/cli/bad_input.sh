@@ -37,8 +37,6 @@ test_usage() {
   expect_error 2 "*--reduce: expected tree, fast or mpi, got 'foo'" "${bad[@]}" --reduce foo
   expect_error 2 "*--reduce mpi needs*reduce by 'tree' or 'fast'" "${bad[@]}" --reduce mpi --ranks 2
   expect_error 2 "*--device: expected cpu or cuda, got 'foo'" "${bad[@]}" --device foo
-  # Where there are GPUs, this version does not compute on them.
-  expect_error 1 '*--device cuda: *; use --device cpu' "${bad[@]}" --device cuda
   expect_error 2 "*unknown variable 'adam/iteratoin'; did you mean 'adam/iteration'?*" "$lockstep" explain adam/iteratoin
 }
 

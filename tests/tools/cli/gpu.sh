@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Training on GPUs, real or emulated, and what goes wrong with them.
+# shellcheck disable=SC2154  # variables of cli_test.sh and support.sh
+
+emulated() { "$lockstep" doctor | grep -q '^gpus  *Emulated'; }
+has_gpus() { ! "$lockstep" doctor | grep -q '^gpus  *none'; }
+
+# What needs no GPU to be refused, and machines without one.
+test_gpu_refusals() {
+  local cuda=("${bad[@]}" --device cuda)
+  expect_error 2 '*--graph*--device cuda*' "${bad[@]}" --graph
+  expect_error 2 '*--transport: expected auto, nccl or staged, got '\''carrier pigeon'\''*' "${bad[@]}" --transport 'carrier pigeon'
+  has_gpus || { expect_error 1 '*\[device\] --device cuda: no GPU can be used: *; use --device cpu*' "${cuda[@]}"; return; }
+  expect_error 2 '*--reduce mpi*tree*fast*' "${cuda[@]}" --reduce mpi
+  emulated || return
+  expect_error 1 '*\[device\] --device cuda: no GPU can be used: *; use --device cpu*' \
+    env LOCKSTEP_EMULATED_DEVICES=0 "${cuda[@]}"
+  expect_error 1 '*\[device\]*out of memory on cuda:0*parameters*' env LOCKSTEP_EMULATED_MEMORY=9000000 "${cuda[@]}"
+  expect_error 1 '*NCCL*/nonexistent*--transport staged*' \
+    env LOCKSTEP_NCCL_LIBRARY=/nonexistent "${cuda[@]}" --ranks 2 --transport nccl
+  # A step cannot be recorded where the host has a part in it.
+  expect_error 2 '*--graph*staged*' "${cuda[@]}" --ranks 2 --transport staged --graph
+}
+
+# Two ranks of one machine with one GPU: refused on every rank, told once, unless gradients go through the host.
+test_gpu_ranks() {
+  emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
+  local one=(env LOCKSTEP_EMULATED_DEVICES=1)
+  expect_error any '*\[launch\]*GPU*--transport staged*' "${one[@]}" "$mpirun" -np 2 "${bad[@]}" --device cuda
+  expect_success "${one[@]}" "$mpirun" -np 2 "${on_data[@]}" --steps 2 --device cuda --transport staged
+  expect_success env LOCKSTEP_NCCL_LIBRARY=/nonexistent "$mpirun" -np 2 "${on_data[@]}" --steps 2 --device cuda
+}
+
+test_gpu_training() {
+  emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
+  local training ranks
+  settings mlp 6
+  make_reference 6
+  for ranks in 1 2 4; do expect_same_run "$mpirun" -np $ranks "${training[@]}" --device cuda; done
+  expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --transport staged
+  expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --graph
+  expect_same_run "${training[@]}" --device cuda --ranks 3
+  expect_other_run "$mpirun" -np 2 "${training[@]}" --device cuda --reduce fast
+  expect_success "${training[@]}" --device cuda --metrics "$work/metrics" --save "$work/weights"
+  expect_training_output 6 1 "$work/metrics"
+  expect_success "$lockstep" eval --data "$data" --weights "$work/weights"
+  cp "$work/stdout" "$work/on_cpu"
+  expect_success "$lockstep" eval --data "$data" --weights "$work/weights" --device cuda
+  expect_same "$work/on_cpu" "$work/stdout"
+}
