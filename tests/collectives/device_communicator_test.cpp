@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <random>
@@ -140,6 +141,8 @@ TEST(DeviceCommunicator, ExchangesMessagesOfAnyLengthBetweenAllPairsInOrder) {
       sends.push_back({peer, memory.emplace_back(on, 1, on.rank() - 50).data(), 3});
       receives.push_back({peer, memory.emplace_back(on, 1, 0).data(), 3});
     }
+    // Only the order within a pair counts.
+    std::ranges::stable_partition(sends, [](const Outgoing& send) { return send.bytes != 3; });
     on.comm.exchange(sends, receives, on.compute).wait(on.compute);
     for (size_t i = 0, peer = 0; i < memory.size(); i += 4, ++peer) {
       const int from = int(peer) + (int(peer) >= on.rank());
