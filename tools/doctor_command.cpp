@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "collectives/bootstrap.h"
+#include "collectives/device_communicator.h"
 #include "kernels/config.h"
 #include "kernels/matmul.h"
 #include "tools/command_line.h"
@@ -47,7 +48,7 @@ std::vector<Finding> examine(const Communicator& communicator) {
       {"compiler", fmt::format("{}, {}, -march={}", config::compiler, config::build_type, config::architecture)},
       {"matrix products", std::string(matmul_library())},
       {"mpi", config::mpi ? "built in" : "not in this build: ranks are threads of one process (train --ranks N)"},
-      {"nccl", config::nccl ? "found when built; training on GPUs is not in this version" : "not in this build"},
+      {"nccl", describe_nccl()},
       {"cuda", config::cuda ? "kernels built in" : "not in this build"},
       {"gpus", cuda.count() > 0 ? cuda.detail : fmt::format("none: {}", cuda.detail)},
       {"launcher", launcher.launcher.empty() ? "none" : launcher.launcher},
