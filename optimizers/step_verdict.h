@@ -18,20 +18,12 @@ enum class ClipKind : uint8_t { none, each_variable, all_variables, values };
 HOST_DEVICE inline float clip_factor(double norm, double limit) { return norm > limit ? float(limit / norm) : 1.0f; }
 
 // The canonical sum (collectives/tree_sum.h: split at the largest power of two below n) of the losses in cells[0],
-// cells[2], cells[4], ...: complete subtrees are added as they come up, and what is left is added from the right.
-HOST_DEVICE inline float sum_of_losses(const double* cells, int leaves) {
-  float sums[32] = {};
-  int sizes[32] = {}, top = 0;
-  for (int leaf = 0; leaf < leaves; ++leaf) {
-    sums[top] = float(cells[2 * leaf]);
-    sizes[top++] = 1;
-    for (; top > 1 && sizes[top - 2] == sizes[top - 1]; --top) {
-      sums[top - 2] += sums[top - 1];
-      sizes[top - 2] *= 2;
-    }
-  }
-  for (; top > 1; --top) sums[top - 2] += sums[top - 1];
-  return sums[0];
+// cells[2], cells[4], ..., which are used up: neighbours are added, then sums of two, of four, and so on.
+HOST_DEVICE inline float sum_of_losses(double* cells, int leaves) {
+  for (int width = 1; width < leaves; width *= 2)
+    for (int leaf = 0; leaf + width < leaves; leaf += 2 * width)
+      cells[2 * leaf] = float(cells[2 * leaf]) + float(cells[2 * (leaf + width)]);
+  return float(cells[0]);
 }
 
 // What steps came to, in memory of the device, for whoever asks.
@@ -55,7 +47,7 @@ struct StepVerdict {
   const double* squares;       // by chunk, of all variables in order (kernels/chunk_squares.h)
   const int64_t* first_chunk;  // [variables + 1]
   int32_t variables;
-  const double* cells;  // by leaf: sum of losses, right answers; summed over ranks
+  double* cells;  // by leaf: sum of losses, right answers; summed over ranks, and used up
   int32_t leaves;
   int64_t global_count;  // samples of the batch
   ClipKind clip;

@@ -70,7 +70,7 @@ StepVerdict DeviceTables::verdict(int leaves, int64_t global_count, const ClipOp
   StepVerdict verdict{.squares = static_cast<const double*>(squares_.data()),
                       .first_chunk = static_cast<const int64_t*>(first_chunk_.data()),
                       .variables = int32_t(variables_.size()),
-                      .cells = static_cast<const double*>(cells_.data()),
+                      .cells = static_cast<double*>(cells_.data()),
                       .leaves = leaves,
                       .global_count = global_count,
                       .clip = ClipKind::none,

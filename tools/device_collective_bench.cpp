@@ -252,8 +252,8 @@ std::vector<BenchmarkRow> device_collective_rows(const DeviceCollectiveBench& be
       const double factor = ranks > 1 ? bus_factor(line.kind, ranks) : 1;
       const double value = double(line.bytes) / way->seconds / 1e9 * factor;
       rows.push_back(
-          {.name = fmt::format("{} {} B, {} GPUs, {}, {}", line.kind, line.bytes, ranks, bench.transport,
-                               way == &line.in_place ? "in place" : "out of place"),
+          {.name = fmt::format("{} {} B, {} GPU{}, {}, {}", line.kind, line.bytes, ranks, ranks == 1 ? "" : "s",
+                               bench.transport, way == &line.in_place ? "in place" : "out of place"),
            .value = value,
            .unit = "GB/s",
            .roof = value / way->of_roof,

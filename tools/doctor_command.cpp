@@ -48,7 +48,7 @@ std::vector<Finding> examine(const Communicator& communicator) {
       {"compiler", fmt::format("{}, {}, -march={}", config::compiler, config::build_type, config::architecture)},
       {"matrix products", std::string(matmul_library())},
       {"mpi", config::mpi ? "built in" : "not in this build: ranks are threads of one process (train --ranks N)"},
-      {"nccl", describe_nccl()},
+      {"nccl", config::nccl ? describe_nccl() : "not in this build"},
       {"cuda", config::cuda ? "kernels built in" : "not in this build"},
       {"gpus", cuda.count() > 0 ? cuda.detail : fmt::format("none: {}", cuda.detail)},
       {"launcher", launcher.launcher.empty() ? "none" : launcher.launcher},

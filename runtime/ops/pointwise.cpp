@@ -63,11 +63,8 @@ Tensor dropout(Call call, const Tensor& x, float rate) {
   });
   check(random.key.data != nullptr, ErrorCode::plan, "dropout: expected a key; set Context::random().key");
   Tensor mask = context.empty_like(x);
-  context.launch(DropoutMask{.mask = mask,
-                             .sample_ids = random.sample_ids,
-                             .key = random.key,
-                             .op = random.next_op++,
-                             .rate = rate});
+  context.launch(DropoutMask{
+      .mask = mask, .sample_ids = random.sample_ids, .key = random.key, .op = random.next_op++, .rate = rate});
   return multiply(call, x, mask);
 }
 

@@ -100,10 +100,9 @@ void switch_fiber(Fiber& from, Fiber& to, bool for_good) {
   finish_switch(from);
 }
 
-void arrive(Fiber& now, Fiber& main) {
-  main_fiber = &main;
-  finish_switch(now);
-}
+void start_from(Fiber& main) { main_fiber = &main; }
+
+void arrive(Fiber& now) { finish_switch(now); }
 
 namespace {
 

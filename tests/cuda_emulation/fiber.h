@@ -25,8 +25,10 @@ void destroy_context(Fiber& fiber) noexcept;
 
 // Leaves `from` and goes on in `to`. `for_good`: `from` is never come back to.
 void switch_fiber(Fiber& from, Fiber& to, bool for_good = false);
-// First thing in a fiber that was just made; `main`: the one that it was started from.
-void arrive(Fiber& now, Fiber& main);
+// The stack that fibers are entered from and come back to, from here on, on the calling OS thread.
+void start_from(Fiber& main);
+// First thing in a fiber that was just made.
+void arrive(Fiber& now);
 
 // Runs `work` on a stack that belongs to the current context, where the thread sanitizer watches: it would take two
 // contexts that use the stack of one OS thread for a race. `work` calls no CUDA.

@@ -101,6 +101,7 @@ std::vector<unsigned> Grid::block_order() {
 }
 
 std::string Grid::run() {
+  start_from(main_);
   const std::vector<unsigned> order = block_order();
   // One block after the other, but for launches whose blocks wait for one another.
   const size_t limit = launch_.cooperative ? order.size() : 1;
@@ -148,7 +149,7 @@ void Grid::resume(Thread* thread) {
 
 void Grid::fiber_main() {
   Fiber* fiber = current_grid()->self_->fiber;
-  arrive(*fiber, current_grid()->main_);
+  arrive(*fiber);
   // A parked fiber comes back here, perhaps for another grid.
   for (;;) current_grid()->run_threads(fiber);
 }

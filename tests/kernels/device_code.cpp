@@ -36,9 +36,10 @@ void count_access(Kernel& kernel, const std::string& instruction) {
 
 // The same bits as on the CPU take one rounding to nearest for each operation, and no flush of subnormals.
 void look_at_arithmetic(Kernel& kernel, const std::string& instruction) {
-  const bool rounds = std::regex_search(instruction, std::regex(R"(^(add|sub|mul|div|rcp|sqrt)\.)"));
-  const bool loose = std::regex_search(instruction, std::regex(R"(^(fma|mad)\.|\.(approx|full|ftz)\b)"));
+  const bool rounds = std::regex_search(instruction, std::regex(R"(^(add|sub|mul|div|rcp|sqrt|fma|mad)\.)"));
+  const bool loose = std::regex_search(instruction, std::regex(R"(\.(approx|full|ftz)\b)"));
   if (loose || (rounds && instruction.find(".rn") == std::string::npos)) kernel.loose_arithmetic.push_back(instruction);
+  if (std::regex_search(instruction, std::regex(R"(^(fma|mad)\.)"))) ++kernel.fused_operations;
 }
 
 Kernel kernel_of(const std::string& mangled, const std::string& body) {
@@ -127,11 +128,19 @@ Table read_table(const std::string& path) {
     ++number;
     if (line.empty() || line[0] == '#') continue;
     std::istringstream words(line);
-    std::string loads, stores;
+    std::string loads, stores, word;
     Row row;
     row.line = number;
-    if (!(words >> loads >> stores >> row.registers >> std::ws) || !std::getline(words, row.pattern))
-      throw std::runtime_error(place(table, row) + ": expected LOADS STORES REGISTERS PATTERN, got '" + line + "'");
+    words >> loads >> stores >> row.registers;
+    while (words >> word && (word == "fma" || word.starts_with("stack="))) {
+      if (word == "fma") row.fused_math = true;
+      if (word.starts_with("stack=")) row.stack_bytes = std::stoi(word.substr(6));
+    }
+    std::getline(words, row.pattern);
+    row.pattern = word + row.pattern;
+    if (row.pattern.empty())
+      throw std::runtime_error(place(table, row) +
+                               ": expected LOADS STORES REGISTERS [fma] [stack=BYTES] PATTERN, got '" + line + "'");
     row.loads = read_count(loads);
     row.stores = read_count(stores);
     row.regex = std::regex(row.pattern);
@@ -160,13 +169,15 @@ void compare(Table& table, const Kernel& kernel, const std::string& source, Find
   if (!kernel.loose_arithmetic.empty())
     findings.push_back(where + ": " + std::to_string(kernel.loose_arithmetic.size()) +
                        " instructions need not round as on the CPU, the first is " + kernel.loose_arithmetic[0]);
+  if (!row->fused_math) compare_count("fused multiply-adds", 0, kernel.fused_operations, where, findings);
   for (const auto& [architecture, r] : kernel.resources) {
     const std::string here = where + " on " + architecture;
     if (r.registers > row->registers)
       findings.push_back(here + ": expected at most " + std::to_string(row->registers) + " registers, got " +
                          std::to_string(r.registers));
-    if (r.stack_bytes + r.spill_store_bytes + r.spill_load_bytes > 0)
-      findings.push_back(here + ": expected everything in registers, got " + std::to_string(r.stack_bytes) +
+    if (r.stack_bytes > row->stack_bytes || r.spill_store_bytes + r.spill_load_bytes > 0)
+      findings.push_back(here + ": expected at most " + std::to_string(row->stack_bytes) +
+                         " bytes of stack and no spills, got " + std::to_string(r.stack_bytes) +
                          " bytes of stack, spill stores of " + std::to_string(r.spill_store_bytes) +
                          " and spill loads of " + std::to_string(r.spill_load_bytes) + " bytes");
   }

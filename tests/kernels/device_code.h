@@ -18,6 +18,7 @@ struct Kernel {
   std::string name;                            // without namespaces and parameters: "gather_kernel<MaskAt>"
   int vector_loads = 0, vector_stores = 0;     // 128-bit accesses to global memory
   int generic_accesses = 0;                    // of which the compiler does not know that they go to global memory
+  int fused_operations = 0;                    // contractions, unless the text calls std::fma
   std::vector<std::string> loose_arithmetic;   // instructions that may round otherwise than the CPU's
   std::map<std::string, Resources> resources;  // by architecture: "sm_90"
 };
@@ -27,6 +28,8 @@ struct Row {
   static constexpr int kOperands = -1;  // as many as the operands in the kernel's name ask for
   int line = 0;
   int loads = 0, stores = 0, registers = 0;
+  int stack_bytes = 0;      // of arrays that are indexed at run time
+  bool fused_math = false;  // std::fma is called
   std::string pattern;
   std::regex regex;
   bool used = false;
@@ -46,7 +49,7 @@ Table read_table(const std::string& path);
 std::string place(const Table&, const Row&);
 
 // Compares with the first row that matches and marks it as used. What every kernel has to keep: no spills, no generic
-// accesses, no arithmetic that is rounded otherwise than on the CPU.
+// accesses, no arithmetic that is rounded otherwise than on the CPU, no contraction.
 void compare(Table&, const Kernel&, const std::string& source, Findings&);
 
 std::string to_string(const Kernel&);

@@ -29,6 +29,12 @@ __global__ void indexed(float* to, int k) {
   for (int i = 0; i < k; ++i) own[to[i] > 0 ? i : k] = i;
   to[threadIdx.x] = own[k];
 }
+__global__ void allowed(float* to, int k) {
+  float own[64];
+  for (int i = 0; i < 64; ++i) own[i] = fmaf(to[i], to[i], 1);
+  for (int i = 0; i < k; ++i) own[to[i] > 0 ? i : k] = i;
+  to[threadIdx.x] = own[k];
+}
 __global__ void unknown() {}
 ]])
 file(WRITE ${WORK}/table.txt [[
@@ -36,7 +42,8 @@ file(WRITE ${WORK}/table.txt [[
 operands 1 32 ^fine
 1 1 32 ^scalar
 0 0 1 ^generic
-0 0 32 ^(contracted|approximate|indexed)
+0 0 32 stack=128 ^(contracted|approximate|indexed)
+0 0 64 fma stack=256 ^allowed
 0 0 32 ^nobody
 ]])
 set(command "${NVCC} -O3 -std=c++20 -x cu -c ${WORK}/planted.cpp.cu -o ${WORK}/planted.o")
@@ -48,12 +55,12 @@ set(expected
   "planted.cpp: generic: expected 0 generic accesses, got 1"
   "planted.cpp: generic on sm_80: expected at most 1 registers, got "
   "planted.cpp: generic on sm_90: expected at most 1 registers, got "
-  "planted.cpp: contracted: 1 instructions need not round as on the CPU, the first is fma.rn.f32"
+  "planted.cpp: contracted: expected 0 fused multiply-adds, got 1"
   "planted.cpp: approximate: 1 instructions need not round as on the CPU, the first is div.approx.f32"
-  "planted.cpp: indexed on sm_80: expected everything in registers, got "
-  "planted.cpp: indexed on sm_90: expected everything in registers, got "
+  "planted.cpp: indexed on sm_80: expected at most 128 bytes of stack and no spills, got "
+  "planted.cpp: indexed on sm_90: expected at most 128 bytes of stack and no spills, got "
   "planted.cpp: unknown: no row of ${WORK}/table.txt matches"
-  "${WORK}/table.txt:6: no kernel has a name like '^nobody'")
+  "${WORK}/table.txt:7: no kernel has a name like '^nobody'")
 
 execute_process(COMMAND ${CHECK} ${WORK}/compile_commands.json ${WORK}/table.txt ${WORK}/code
   OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE result)
@@ -64,7 +71,7 @@ foreach(finding IN LISTS expected)
   endif()
 endforeach()
 list(LENGTH expected count)
-string(FIND "${output}" "8 kernels of 1 files, ${count} findings" at)
+string(FIND "${output}" "9 kernels of 1 files, ${count} findings" at)
 if(at EQUAL -1 OR NOT result EQUAL 1)
   message(FATAL_ERROR "expected ${count} findings and exit code 1, got exit code ${result} and\n${output}")
 endif()

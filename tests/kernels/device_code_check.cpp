@@ -3,7 +3,7 @@
 // build, to PTX and to machine code, and compares each kernel with the table in device_code.txt.
 // usage: device_code_check COMPILE_COMMANDS.json TABLE WORK_FOLDER
 // Exit code 0: every kernel is as the table says; 1: findings, or nothing to look at; 2: wrong usage.
-#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -57,15 +57,16 @@ struct Result {
 };
 std::vector<Result> compile_all(const std::vector<Source>& sources, const std::filesystem::path& work) {
   std::vector<Result> results(sources.size());
-  const auto every_second = [&](size_t first) {
-    for (size_t i = first; i < sources.size(); i += 2) try {
+  std::atomic<size_t> next = 0;
+  const auto work_off = [&] {
+    for (size_t i = next++; i < sources.size(); i = next++) try {
         results[i].kernels = compile(sources[i], work);
       } catch (const std::exception& error) {
         results[i].error = error.what();
       }
   };
-  std::jthread other(every_second, 1);
-  every_second(0);
+  std::jthread other(work_off);
+  work_off();
   other.join();
   return results;
 }
