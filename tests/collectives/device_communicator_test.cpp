@@ -78,6 +78,19 @@ TEST(DeviceCommunicator, ReducesEveryDtypeOperatorAndSize) {
   });
 }
 
+TEST(DeviceCommunicator, ReduceScatterWorksInPlace) {
+  on_every_device_group([](DeviceRank& on) {
+    for (const int64_t n : {1, 40'001}) {
+      DeviceVector<float> whole(on, elements<float>(on.rank(), n * on.size()));
+      const View own = slice(whole.view(), on.rank() * n, (on.rank() + 1) * n);
+      on.comm.reduce_scatter(whole.view(), own, ReduceOp::sum, on.compute).wait(on.compute);
+      const std::vector<float> values = whole.get();
+      for (int64_t i = on.rank() * n; i < (on.rank() + 1) * n; ++i)
+        ASSERT_EQ(number(values[size_t(i)]), reduced<float>(on.size(), i, ReduceOp::sum)) << "element " << i;
+    }
+  });
+}
+
 TEST(DeviceCommunicator, SumsOfFloatsHaveTheSameBitsOnAllRanks) {
   on_every_device_group([](DeviceRank& on) {
     std::mt19937 random(unsigned(on.rank()));
