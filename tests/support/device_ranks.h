@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <vector>
@@ -75,9 +76,12 @@ inline void with_device(Communicator& ranks, DeviceTransport transport, const st
   comm->synchronize(comm->stream());
 }
 
-// GPUs for that many ranks: NCCL wants one for each.
+// GPUs for that many ranks: NCCL wants one for each. Says so where they are missing.
 inline bool enough_gpus(DeviceTransport transport, int ranks) {
-  return transport == DeviceTransport::staged || find_cuda_devices().count() >= ranks;
+  const int gpus = find_cuda_devices().count();
+  if (transport == DeviceTransport::staged || gpus >= ranks) return true;
+  std::printf("skipped: NCCL between %d ranks, for %d GPUs\n", ranks, gpus);
+  return false;
 }
 
 // body(rank) by each transport, on 1 to 4 thread ranks or once on the ranks of mpirun. Skips, saying why, without GPUs.
