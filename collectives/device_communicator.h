@@ -41,7 +41,8 @@ class DeviceCommunicator {
 
   // Sums of floats: all ranks receive the same bits; the order of additions is the transport's.
   Work all_reduce(View inout, ReduceOp op, Stream& after);
-  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after);  // in.size() == size() * out.size()
+  // in.size() == size() * out.size(). `out` may be this rank's part of `in`; the rest of `in` is undefined then.
+  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after);
   // out.size() == size() * in.size(). `in` may be this rank's part of `out`.
   Work all_gather(ConstView in, View out, Stream& after);
   Work broadcast(View inout, int root, Stream& after);

@@ -5,6 +5,7 @@
 #include "tools/benchmark.h"
 #include "tools/collective_bench.h"
 #include "tools/command_line.h"
+#include "tools/device_collective_bench.h"
 #include "tools/kernel_bench.h"
 #include "tools/op_bench.h"
 #include "tools/plan_bench.h"
@@ -18,6 +19,8 @@ namespace {
 struct BenchOptions {
   std::string what;
   std::string device = "cpu";
+  std::string transport = "auto";
+  CollectiveBenchOptions collectives;
   bool json = false;
   int64_t threads = 1;
   int64_t elements = int64_t(1) << 26;
@@ -38,8 +41,34 @@ std::vector<BenchmarkRow> kernel_rows(const BenchOptions& options) {
   return rows;
 }
 
+void check_sizes(const CollectiveBenchOptions& sizes) {
+  constexpr int64_t kLargest = int64_t(1) << 36;
+  check(sizes.smallest_bytes >= 4 && sizes.smallest_bytes <= sizes.largest_bytes && sizes.largest_bytes <= kLargest,
+        ErrorCode::usage, [&] {
+          return str("--smallest-bytes and --largest-bytes: expected 4 to ", kLargest, " and the smaller first, got ",
+                     sizes.smallest_bytes, " and ", sizes.largest_bytes);
+        });
+  check(sizes.factor >= 2 && sizes.factor <= 1024, ErrorCode::usage,
+        [&] { return str("--factor: expected 2 to 1024, got ", sizes.factor); });
+}
+
+void bench_gpus(const BenchOptions& options, Communicator& communicator) {
+  const DeviceTransport transport = parse_device_transport(options.transport);
+  const Device device = choose_device(communicator, transport);
+  const DeviceCollectiveBench bench = bench_device_collectives(communicator, device, transport, options.collectives);
+  if (communicator.rank() != 0) return;
+  if (options.json)
+    print_json(std::cout, device_collective_rows(bench));
+  else
+    print_device_collectives(std::cout, bench);
+}
+
 void bench_collectives_command(const BenchOptions& options, Communicator& communicator) {
-  const auto lines = bench_collectives(communicator, {.threads = int(options.threads)});
+  check_sizes(options.collectives);
+  if (options.device == "cuda") return bench_gpus(options, communicator);
+  CollectiveBenchOptions collectives = options.collectives;
+  collectives.threads = int(options.threads);
+  const auto lines = bench_collectives(communicator, collectives);
   if (communicator.rank() != 0) return;
   if (options.json)
     print_json(std::cout, collective_rows(lines, communicator.size()));
@@ -55,8 +84,11 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
         [&] { return str("--elements: expected at least 1, got ", options.elements); });
   check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
         "--batch and --rounds: expected at least 1");
-  std::string meant = str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
-                          " reduce=", options.train.reduce, " virtual_ranks=", options.train.virtual_ranks, " models=");
+  std::string meant =
+      str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
+          " reduce=", options.train.reduce, " virtual_ranks=", options.train.virtual_ranks, " device=", options.device,
+          " transport=", options.transport, " bytes=", options.collectives.smallest_bytes, "..",
+          options.collectives.largest_bytes, " factor=", options.collectives.factor, " models=");
   for (const std::string& model : options.train.models) meant += model + " ";
   check_agreement(communicator, {{"options", meant}});
   if (options.what == "collectives") return bench_collectives_command(options, communicator);
@@ -86,6 +118,16 @@ CLI::App& add_kind(CLI::App& bench, const std::string& name, const std::string& 
   return command;
 }
 
+void add_collectives(CLI::App& bench, const std::shared_ptr<BenchOptions>& options, Command& chosen) {
+  CLI::App& command = add_kind(
+      bench, "collectives", "All-reduce beside MPI_Allreduce; with --device cuda collectives of GPUs as nccl-tests do",
+      options, chosen);
+  command.add_option("--transport", options->transport, "between GPUs: auto | nccl | staged")->capture_default_str();
+  command.add_option("-b,--smallest-bytes", options->collectives.smallest_bytes)->capture_default_str();
+  command.add_option("-e,--largest-bytes", options->collectives.largest_bytes)->capture_default_str();
+  command.add_option("-f,--factor", options->collectives.factor, "from one size to the next")->capture_default_str();
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& app, Command& chosen) {
@@ -97,7 +139,7 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   add_kind(bench, "kernels", "Ops, memory and optimizers", options, chosen)
       .add_option("--elements", options->elements, "parameters of the optimizer rows")
       ->capture_default_str();
-  add_kind(bench, "collectives", "All-reduce beside MPI_Allreduce, on the ranks of the launcher", options, chosen);
+  add_collectives(bench, options, chosen);
   CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
   train.add_option("--model", options->train.models, "mlp | cnn (repeatable)")->allow_extra_args(false);
   train.add_option("--data", options->train.data, "folder of the four IDX files")->capture_default_str();

@@ -5,11 +5,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "collectives/device_communicator.h"
+#include "kernels/config.h"
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"
 #include "tests/support/ranks.h"
@@ -75,9 +77,12 @@ inline void with_device(Communicator& ranks, DeviceTransport transport, const st
   comm->synchronize(comm->stream());
 }
 
-// GPUs for that many ranks: NCCL wants one for each.
-inline bool enough_gpus(DeviceTransport transport, int ranks) {
-  return transport == DeviceTransport::staged || find_cuda_devices().count() >= ranks;
+// NCCL has to be in the build, and wants a GPU for each rank. Says so where something is missing.
+inline bool can_run(DeviceTransport transport, int ranks) {
+  const int gpus = find_cuda_devices().count();
+  if (transport == DeviceTransport::staged || (config::nccl && gpus >= ranks)) return true;
+  std::printf("skipped: NCCL between %d ranks, for %d GPUs%s\n", ranks, gpus, config::nccl ? "" : " and no NCCL");
+  return false;
 }
 
 // body(rank) by each transport, on 1 to 4 thread ranks or once on the ranks of mpirun. Skips, saying why, without GPUs.
@@ -89,12 +94,12 @@ inline void on_every_device_group(const std::function<void(DeviceRank&)>& body) 
     const auto on_ranks = [&](Communicator& ranks) { with_device(ranks, transport, body); };
     if (Communicator* ranks = launched_ranks()) {
       ranks->set_timeout(std::chrono::seconds(60));
-      if (enough_gpus(transport, ranks->size())) on_ranks(*ranks);
+      if (can_run(transport, ranks->size())) on_ranks(*ranks);
       continue;
     }
     for (int ranks = 1; ranks <= 4; ++ranks) {
       SCOPED_TRACE(str(ranks, " thread ranks"));
-      if (enough_gpus(transport, ranks)) run_ranks(ranks, on_ranks);
+      if (can_run(transport, ranks)) run_ranks(ranks, on_ranks);
     }
   }
 }

@@ -3,7 +3,7 @@
 # The program from end to end, with real processes: cli_test.sh GROUP PROGRAM [MPIRUN]
 # GROUP: usage | data | outputs | weights | threads | plan | plan_files | plan_verify |
 # optimizer_options | schedules | plot | gpu_refusals, and with MPIRUN: launch | failing_ranks | ledgers |
-# plan_verify_mpi | gpu_ranks | gpu_training
+# plan_verify_mpi | gpu_ranks | gpu_training | gpu_bench
 # shellcheck disable=SC2034  # what the parts use
 set -u
 

@@ -49,3 +49,27 @@ test_gpu_training() {
   expect_success "$lockstep" eval --data "$data" --weights "$work/weights" --device cuda
   expect_same "$work/on_cpu" "$work/stdout"
 }
+
+# Every collective on every number of ranks, by both transports: the rows that are asked for, and no wrong element.
+test_gpu_bench() {
+  emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
+  local bench=("$lockstep" bench collectives --device cuda) transport ranks
+  for transport in nccl staged; do
+    for ranks in 1 3; do
+      expect_success "$mpirun" -np $ranks "${bench[@]}" --transport $transport -b 3000 -e 12000 -f 4
+      expect_output 1 "^# Transport: $transport"
+      expect_output $ranks '^#  Rank +[0-9]+ on .* device +[0-9]+ \[EEEE:0[0-9]:00.0\] Emulated GPU'
+      expect_output 4 '^# Out of bounds values : 0 OK$'
+      expect_output 4 '^# Avg bus bandwidth    : [0-9.]+$'
+      expect_output 2 '^ +(3000|12000) +(750|3000) +float +sum +-1 +N/A +N/A +N/A +N/A( +[0-9.]+){3} +0$'
+      expect_output 4 '^ +(3000|12000) +[0-9]+ +float +(sum|none) +-1( +[0-9.]+){3} +0( +[0-9.]+){3} +0$'
+      expect_output 2 '^ +(3000|12000) +(750|3000) +float +none +0 +N/A +N/A +N/A +N/A( +[0-9.]+){3} +0$'
+    done
+  done
+  expect_success "$mpirun" -np 2 "${bench[@]}" -b 4096 -e 4096 --json
+  expect_output 6 '"name": "(all_reduce|reduce_scatter|all_gather|broadcast) 4096 B, 2 GPUs, nccl, (in|out of) place"'
+  expect_output 6 '"note": ".* us, 0 wrong, roof: the same bytes copied within a GPU"'
+  expect_error 2 '*--smallest-bytes and --largest-bytes*got 100 and 10*' "${bench[@]}" -b 100 -e 10
+  expect_error 2 '*--factor: expected 2 to 1024, got 1*' "${bench[@]}" -f 1
+  expect_error 2 '*--transport: expected auto, nccl or staged*' "${bench[@]}" --transport pigeon
+}
