@@ -65,12 +65,12 @@ TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, const R
     : planned_(std::move(planned)),
       communicator_(communicator),
       stream_(device.stream()),
+      pool_(stream_.device()),
+      variables_(planned_.plan, planned_.model.variables, *planned_.optimizer, communicator, pool_, seed,
+                 device.device.kind == DeviceKind::cuda ? &stream_ : nullptr),
       device_communicator_(device.device.kind == DeviceKind::cpu
                                ? nullptr
                                : make_device_communicator(communicator, device.device, device.transport)),
-      pool_(stream_.device()),
-      variables_(planned_.plan, planned_.model.variables, *planned_.optimizer, communicator, pool_, seed,
-                 device_communicator_ ? &stream_ : nullptr),
       step_(
           communicator, variables_, *planned_.optimizer,
           [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); },

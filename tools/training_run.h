@@ -70,9 +70,11 @@ class TrainingRun {
   PlannedRun planned_;
   Communicator& communicator_;
   Stream stream_;
-  std::unique_ptr<DeviceCommunicator> device_communicator_;  // of ranks with GPUs
   Pool pool_;
   VariableStore variables_;
+  // Of ranks with GPUs. It goes before memory does: freeing waits for streams, and those may wait for ranks that are
+  // gone.
+  std::unique_ptr<DeviceCommunicator> device_communicator_;
   TrainStep step_;
 };
 
