@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <iostream>
+#include <optional>
 
 #include "collectives/handshake.h"
 #include "tools/benchmark.h"
 #include "tools/collective_bench.h"
 #include "tools/command_line.h"
+#include "tools/device_bench.h"
 #include "tools/device_collective_bench.h"
 #include "tools/kernel_bench.h"
 #include "tools/op_bench.h"
@@ -23,7 +25,8 @@ struct BenchOptions {
   CollectiveBenchOptions collectives;
   bool json = false;
   int64_t threads = 1;
-  int64_t elements = int64_t(1) << 26;
+  std::optional<int64_t> elements;
+  bool warm = false;
   TrainBenchOptions train;
 };
 
@@ -31,11 +34,23 @@ void print(const BenchOptions& options, const std::vector<BenchmarkRow>& rows) {
   options.json ? print_json(std::cout, rows) : print_table(std::cout, rows);
 }
 
+std::vector<BenchmarkRow> device_kernel_rows(const BenchOptions& options) {
+  DeviceBenchOptions device;
+  if (options.elements) device.elements = device.sweep_elements = *options.elements;
+  if (options.warm) device.timing.cache = Cache::warm;
+  DeviceBench bench(device);
+  std::vector<BenchmarkRow> rows = bench.memory();
+  for (const auto& more : {bench_ops(bench), bench.optimizers(), bench.adam_sizes(), bench.adam_tensors()})
+    rows.insert(rows.end(), more.begin(), more.end());
+  return rows;
+}
+
 std::vector<BenchmarkRow> kernel_rows(const BenchOptions& options) {
+  if (parse_device(options.device) == DeviceKind::cuda) return device_kernel_rows(options);
   Stream stream = Stream::cpu(int(options.threads));
   std::vector<BenchmarkRow> rows = bench_ops(int(options.threads));
   Pool pool(stream.device());
-  const MemoryBenchOptions memory{.elements = options.elements};
+  const MemoryBenchOptions memory{.elements = options.elements.value_or(int64_t(1) << 26)};
   for (const auto& more : {bench_memory(stream, pool, memory), bench_optimizers(stream, pool, memory)})
     rows.insert(rows.end(), more.begin(), more.end());
   return rows;
@@ -77,11 +92,15 @@ void bench_collectives_command(const BenchOptions& options, Communicator& commun
 }
 
 void run_bench(const BenchOptions& options, Communicator& communicator) {
-  (void)parse_device(options.device);
+  const DeviceKind device = parse_device(options.device);
+  check(device == DeviceKind::cpu || (options.what != "tape" && options.what != "plan"), ErrorCode::usage,
+        [&] { return str("--device cuda: bench ", options.what, " measures work of the host; leave --device out"); });
+  check(device == DeviceKind::cuda || !options.warm, ErrorCode::usage,
+        "--warm is about the cache of a GPU; leave it out, or use --device cuda");
   check(options.threads >= 1 && options.threads <= 1024, ErrorCode::usage,
         [&] { return str("--threads: expected 1 to 1024, got ", options.threads); });
-  check(options.elements >= 1, ErrorCode::usage,
-        [&] { return str("--elements: expected at least 1, got ", options.elements); });
+  check(!options.elements || *options.elements >= 1, ErrorCode::usage,
+        [&] { return str("--elements: expected at least 1, got ", *options.elements); });
   check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
         "--batch and --rounds: expected at least 1");
   std::string meant =
@@ -95,6 +114,8 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
   if (options.what == "train") {
     TrainBenchOptions train = options.train;
     train.threads = int(options.threads);
+    train.device = options.device;
+    train.transport = options.transport;
     const auto rows = bench_training(communicator, train);
     if (communicator.rank() == 0) print(options, rows);
     return;
@@ -136,14 +157,18 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   bench.require_subcommand(1);
   add_kind(bench, "tape", "What the tape adds to an op", options, chosen);
   add_kind(bench, "plan", "What planning costs, for up to 100,000 ranks", options, chosen);
-  add_kind(bench, "kernels", "Ops, memory and optimizers", options, chosen)
-      .add_option("--elements", options->elements, "parameters of the optimizer rows")
-      ->capture_default_str();
+  CLI::App& kernels = add_kind(bench, "kernels", "Ops, memory and optimizers", options, chosen);
+  kernels.add_option(
+      "--elements", options->elements,
+      "parameters of the optimizer rows; on a GPU of any array, at most (default: 67108864, and 268435456 "
+      "for Adam on a GPU)");
+  kernels.add_flag("--warm", options->warm, "of a GPU: leave operands in its cache between samples");
   add_collectives(bench, options, chosen);
   CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
   train.add_option("--model", options->train.models, "mlp | cnn (repeatable)")->allow_extra_args(false);
   train.add_option("--data", options->train.data, "folder of the four IDX files")->capture_default_str();
   train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
+  train.add_option("--transport", options->transport, "between GPUs: auto | nccl | staged")->capture_default_str();
   train.add_option("--reduce", options->train.reduce, "tree | fast | mpi")->capture_default_str();
   train.add_option("--virtual-ranks", options->train.virtual_ranks, "0: as many as ranks")->capture_default_str();
   train.add_option("--rounds", options->train.rounds, "of which medians are taken")->capture_default_str();

@@ -5,7 +5,9 @@
 #include <cmath>
 
 #include "kernels/matmul.h"
+#include "tools/device_timing.h"
 #include "tools/leaf_input.h"
+#include "tools/memory_roof.h"
 #include "tools/training_run.h"
 
 namespace lockstep {
@@ -22,11 +24,11 @@ class ModelProducts {
       layers_.push_back({Tensor(pool, DType::f32, {m, product.inner}),
                          Tensor(pool, DType::f32, {product.inner, product.columns}),
                          Tensor(pool, DType::f32, {m, product.columns}), product.needs_input_gradient});
-      layers_.back().fill();
+      layers_.back().fill(stream_);
     }
   }
 
-  // Seconds of all products, each by the faster of Matmul and one plain call of the library.
+  // Seconds of all products. On one thread of the CPU each by the faster of Matmul and one plain call of the library.
   double seconds() {
     double total = 0;
     for (Layer& layer : layers_) {
@@ -35,7 +37,7 @@ class ModelProducts {
       if (layer.input_gradient)
         total += fastest({.out = layer.x, .a = layer.y, .b = layer.weight, .transpose_b = true});
       // Values would grow without bound from round to round.
-      layer.fill();
+      layer.fill(stream_);
     }
     return total;
   }
@@ -46,16 +48,18 @@ class ModelProducts {
     bool input_gradient;
 
     // Uninitialised memory may hold denormals, which are slow; any other value multiplies at one speed.
-    void fill() {
-      for (const Tensor* t : {&x, &weight, &y}) std::fill_n(data<float>(View(*t)), t->size(), 1e-2f);
+    void fill(Stream& stream) {
+      for (const Tensor* t : {&x, &weight, &y}) launch(stream, FillSpread{*t, 1e-2f, 1e-2f});
     }
   };
 
   double fastest(const Matmul& product) {
+    stream_.synchronize();
     double start = now();
     launch(stream_, product);
+    stream_.synchronize();
     const double ours = now() - start;
-    if (stream_.threads() > 1) return ours;
+    if (stream_.device().kind != DeviceKind::cpu || stream_.threads() > 1) return ours;
     start = now();
     matmul_by_library(product);
     return std::min(ours, now() - start);
@@ -71,13 +75,14 @@ struct Sample {
 
 class TrainBench {
  public:
-  TrainBench(Communicator& communicator, const TrainBenchOptions& options, const std::string& model,
-             const Dataset& dataset)
+  TrainBench(Communicator& communicator, const TrainBenchOptions& options, const RunDevice& device,
+             const std::string& model, const Dataset& dataset)
       : communicator_(communicator),
         dataset_(dataset),
         run_(plan_run({.model = model, .reduce = options.reduce, .virtual_ranks = options.virtual_ranks},
-                      {.height = dataset.train.height, .width = dataset.train.width}, communicator.size()),
-             communicator, {.threads = options.threads}, 1),
+                      {.height = dataset.train.height, .width = dataset.train.width}, communicator.size(),
+                      ranks_per_node(communicator), device.device.kind),
+             communicator, device, 1),
         products_(run_.model(), options.batch, run_.stream(), run_.pool()),
         loader_(dataset.train, {.batch = options.batch * communicator.size(),
                                 .steps = int64_t(1) << 40,
@@ -96,6 +101,7 @@ class TrainBench {
     communicator_.barrier();
     const double start = now();
     for (int64_t s = 0; s < steps; ++s) step();
+    (void)run_.step().report();
     sample.step = (now() - start) / double(steps);
     return sample;
   }
@@ -105,7 +111,7 @@ class TrainBench {
     const Batch& batch = loader_.next();
     leaves_.clear();
     for (const LeafBatch& leaf : batch.leaves) leaves_.push_back(leaf_input(leaf, dataset_.train));
-    (void)run_.step().run({batch.step, batch.global_count, leaves_});
+    run_.step().queue({batch.step, batch.global_count, leaves_});
   }
 
   Communicator& communicator_;
@@ -117,8 +123,8 @@ class TrainBench {
 };
 
 std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBenchOptions& options,
-                                      const std::string& name, const Dataset& dataset) {
-  TrainBench bench(communicator, options, name, dataset);
+                                      const RunDevice& device, const std::string& name, const Dataset& dataset) {
+  TrainBench bench(communicator, options, device, name, dataset);
   // How many steps fill a round is rank 0's decision: all ranks must take as many.
   bench.round(2);
   int64_t steps = std::max<int64_t>(2, int64_t(std::ceil(options.seconds_per_round / bench.round(2).step)));
@@ -132,15 +138,17 @@ std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBen
     share.push_back(sample.products / sample.step);
   }
   const int64_t flops = bench.model().flops_per_sample() * options.batch;
-  const std::string note = str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ", options.threads,
-                               " threads, reduce ", options.reduce);
+  const bool on_cpu = device.device.kind == DeviceKind::cpu;
+  const std::string gpu = on_cpu ? "" : "; " + describe_gpu(device.device.index);
+  const std::string note = str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ",
+                               on_cpu ? str(options.threads, " threads") : "1 GPU", ", reduce ", options.reduce, gpu);
   return {{.name = "train/" + name,
            .value = double(flops) / median(step) * 1e-9,
            .unit = "GFLOP/s",
            .roof = double(flops) / median(products) * 1e-9,
            .share_of_roof = median(share),
            .flops = flops,
-           .note = note + "; per rank, roof: the model's own matrix products"},
+           .note = "per rank, roof: the model's own matrix products; " + note},
           {.name = "train/" + name + "/images",
            .value = double(options.batch * communicator.size()) / median(step),
            .unit = "images/s",
@@ -152,9 +160,11 @@ std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBen
 
 std::vector<BenchmarkRow> bench_training(Communicator& communicator, const TrainBenchOptions& options) {
   const Dataset dataset = load_dataset(options.data);
+  const RunDevice device =
+      choose_run_device(communicator, options.device, parse_device_transport(options.transport), options.threads);
   std::vector<BenchmarkRow> rows;
   for (const std::string& model : options.models)
-    for (BenchmarkRow& row : bench_model(communicator, options, model, dataset)) rows.push_back(std::move(row));
+    for (BenchmarkRow& row : bench_model(communicator, options, device, model, dataset)) rows.push_back(std::move(row));
   return rows;
 }
 

@@ -18,7 +18,9 @@ struct TrainBenchOptions {
   std::string reduce = "tree";
   int64_t batch = 128;        // samples of each rank
   int64_t virtual_ranks = 0;  // 0: as many as ranks
-  int threads = 1;            // of each rank
+  std::string device = "cpu";
+  std::string transport = "auto";  // between GPUs
+  int threads = 1;                 // of each rank, on the CPU
   int rounds = 9;
   double seconds_per_round = 0.5;
 };

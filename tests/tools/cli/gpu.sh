@@ -50,6 +50,29 @@ test_gpu_training() {
   expect_same "$work/on_cpu" "$work/stdout"
 }
 
+# Arrays that the emulated GPU ends with soon; rows of memory, ops and optimizers, and that no GPU was measured.
+test_gpu_bench_kernels() {
+  emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
+  local bench=("$lockstep" bench kernels --device cuda)
+  expect_success "${bench[@]}" --elements 640
+  expect_output 1 '^memory/copy +[0-9.e+]+ +GB/s +- +- +640 f32 read and written; emulated: not a measurement of a GPU; Emulated GPU.*, cold$'
+  expect_output 1 '^optimizer/adam/640 +[0-9.e+-]+ +GB/s +[0-9.e+-]+ +[0-9.]+ .* 32 bytes a parameter, roof: copy of 640 f32; emulated'
+  expect_output 1 '^optimizer/adam/10x64 +[0-9.]+ +us +[0-9.]+ +[0-9.]+ +both launches, a factor for each tensor'
+  expect_success "${bench[@]}" --elements 100 --warm --json
+  expect_output 1 '"name": "op/layer_norm/forward\+backward"'
+  expect_output 2 '"name": "optimizer/lion"|"name": "optimizer/schedule_free_adamw"'
+  expect_error 2 '*--elements: expected at least 1, got 0*' "${bench[@]}" --elements 0
+  expect_error 2 '*--warm*--device cuda*' "$lockstep" bench kernels --warm
+  expect_error 2 '*bench tape*leave --device out*' "$lockstep" bench tape --device cuda
+}
+
+test_gpu_bench_train() {
+  emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
+  expect_success "$mpirun" -np 2 "$lockstep" bench train --model mlp --data "$data" --batch 4 --rounds 1 --device cuda
+  expect_output 1 '^train/mlp +.* 2 ranks x 1 GPU, reduce tree; emulated: not a measurement of a GPU'
+  expect_output 1 '^train/mlp/images '
+}
+
 # Every collective on every number of ranks, by both transports: the rows that are asked for, and no wrong element.
 test_gpu_bench() {
   emulated || { echo "needs the emulated GPUs of preset emulated"; return; }

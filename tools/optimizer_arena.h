@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one optimizer's step works on, on a GPU: parameters, gradients and slots as flat arrays, and the step's own
+// state, filled with ordinary numbers, for benchmarks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/device/memory.h"
+#include "optimizers/optimizer.h"
+#include "tools/device_timing.h"
+
+namespace lockstep {
+
+// So many tensors of one size, side by side.
+struct TensorSizes {
+  int64_t tensors = 1;
+  int64_t elements = 0;
+};
+
+class OptimizerArena {
+ public:
+  // Several tensors have a factor each for their gradients, as where each is clipped by its own norm; their size is a
+  // multiple of 32 then. `optimizer` and `stream` must outlive the arena. Error(device) when memory runs out.
+  OptimizerArena(const Optimizer& optimizer, const TensorSizes& sizes, Stream& stream);
+
+  // Both launches of a step. Ahead of each sample gradients are filled anew, for an update clears them.
+  DeviceCall step();
+
+ private:
+  View array(const Buffer& buffer) const { return buffer.view(DType::f32, Shape{elements_}); }
+  Buffer filled(float low, float high);
+  StepState state() const;
+  Segments segments() const;
+
+  const Optimizer& optimizer_;
+  Stream& stream_;
+  Pool pool_;
+  int64_t elements_;
+  Buffer param_, grad_;
+  std::vector<Buffer> slots_;
+  Buffer iteration_, learning_rate_, scalars_, decision_, constants_;
+  Buffer variable_of_, factors_;  // of several tensors
+};
+
+}  // namespace lockstep
