@@ -27,6 +27,21 @@ void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operan
   parallel_ranges(stream.threads(), n, 64, [&](int64_t begin, int64_t end) { range(begin, end, f, operand...); });
 }
 
+// As elementwise(), for the elements of those granules g (PerGranule) for which where(g).
+template <class Where, class F, class... Operand>
+void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f, const Operand&... operand) {
+  const auto granule = [n](int64_t g, const F f, const Operand... operand) {
+    const int64_t begin = g * PerGranule::kGranule, end = std::min(n, begin + PerGranule::kGranule);
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) apply_at(i, f, operand...);
+  };
+  const int64_t granules = (n + PerGranule::kGranule - 1) / PerGranule::kGranule;
+  parallel_ranges(n < kParallelElements ? 1 : stream.threads(), granules, 2, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g)
+      if (where(g)) granule(g, f, operand...);
+  });
+}
+
 // What a row's formula may do together: on the GPU a thread block, here a loop. Sums keep kLanes partial sums, then
 // fold them by halves: the order that a block of kLanes threads uses.
 struct Team {

@@ -143,6 +143,30 @@ void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operan
   start(stream, blocks, kThreads, elementwise_kernel<F, Operand...>, n, aligned, f, operand...);
 }
 
+// Vectors lie within granules, for arrays begin with one.
+template <class Where, class F, class... Operand>
+__global__ void __launch_bounds__(kThreads)
+    elementwise_where_kernel(int64_t n, bool aligned, Where where, F f, Operand... operand) {
+  constexpr int kWidth = kPack<Operand...>;
+  static_assert(PerGranule::kGranule % kWidth == 0);
+  const int64_t begin = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
+  if (begin >= n || !where(begin / PerGranule::kGranule)) return;
+  if constexpr (kWidth > 1) {
+    if (aligned && begin + kWidth <= n) return apply_packed(begin, f, operand...);
+  }
+  for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, f, operand...);
+}
+
+// As elementwise(), for the elements of those granules g (PerGranule) for which where(g).
+template <class Where, class F, class... Operand>
+void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f, const Operand&... operand) {
+  if (n == 0) return;
+  bool aligned = false;
+  if constexpr (kPackable<Operand...>) aligned = (starts_aligned(operand) && ...);
+  const unsigned blocks = grid_size(blocks_of(n, int64_t(kThreads) * kPack<Operand...>));
+  start(stream, blocks, kThreads, elementwise_where_kernel<Where, F, Operand...>, n, aligned, where, f, operand...);
+}
+
 // What a row's formula may do together: the threads of one warp, or of one block. Sums keep kLanes partial sums,
 // then fold them by halves. kTeamThreads only says how the lanes are spread over threads.
 template <int kTeamThreads>

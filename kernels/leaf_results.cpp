@@ -12,6 +12,13 @@ struct StoreCell {
   HOST_DEVICE void operator()(int64_t i) const { cells[i] = double(i == 0 ? loss[0] : correct[0]); }
 };
 
+struct SeedElement {
+  float* seed;
+  float weight;
+  const double* scale;
+  HOST_DEVICE void operator()(int64_t i) const { seed[i] = scale ? weight * float(*scale) : weight; }
+};
+
 }  // namespace
 
 void run(Backend, Stream& stream, const StoreLeafResults& k) {
@@ -19,6 +26,10 @@ void run(Backend, Stream& stream, const StoreLeafResults& k) {
         [&] { return str("leaf ", k.leaf, " has no place in ", k.cells.size(), " cells"); });
   backend::gather(stream, 2,
                   StoreCell{data<double>(k.cells) + 2 * k.leaf, data<float>(k.loss), data<float>(k.correct)});
+}
+
+void run(Backend, Stream& stream, const SeedGradient& k) {
+  backend::gather(stream, k.seed.size(), SeedElement{data<float>(k.seed), k.weight, k.scale});
 }
 
 }  // namespace lockstep

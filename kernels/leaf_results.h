@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a leaf of the batch came to, into the cells that ranks exchange.
+// Where a leaf's backward pass begins, and what the leaf came to, into the cells that ranks exchange.
 #pragma once
 
 #include <cstdint>
@@ -17,5 +17,14 @@ struct StoreLeafResults {
 };
 void run(Cpu, Stream&, const StoreLeafResults&);
 void run(Cuda, Stream&, const StoreLeafResults&);
+
+// seed[i] = weight * scale[0]: the gradient of the whole loss by the loss of a sample.
+struct SeedGradient {
+  View seed;
+  float weight;
+  const double* scale;  // in memory of the device; null: 1
+};
+void run(Cpu, Stream&, const SeedGradient&);
+void run(Cuda, Stream&, const SeedGradient&);
 
 }  // namespace lockstep

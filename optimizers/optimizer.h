@@ -50,16 +50,22 @@ struct StepState {
 };
 
 // The rate of the step that begins at counter i is values[i - first], for i in [first, first + count); without values
-// it stays as it is.
+// it stays as it is. What is `own` (not negative) holds for one optimizer of several, and so does the factor.
 struct LearningRates {
   const double* values = nullptr;
   int64_t first = 0, count = 0;
+  double factor = 1;
+  double own = -1;
+  bool counted = false;  // another optimizer has advanced the counter and set the rate
 };
 
-// Factors of gradients by variable: that of the elements [32 g, 32 g + 32) is factors[variable_of[g]]. Null: none.
+// What is known by variable: the elements [32 g, 32 g + 32) belong to variable_of[g].
 struct Segments {
   const uint32_t* variable_of = nullptr;
-  const float* factors = nullptr;
+  const float* factors = nullptr;  // of gradients; null: none
+  // Null: all variables are updated; otherwise, and then there are factors, those with groups[variable] == group.
+  const uint32_t* groups = nullptr;
+  uint32_t group = 0;
 };
 
 // Flat ranges of equal length on the device.
@@ -87,6 +93,9 @@ class Optimizer {
 
   // Brings the values of scalars() to `step`. Once per committed step, before its first update; not on skipped steps.
   virtual void advance(int64_t step, double learning_rate, std::span<double> state) const = 0;
+
+  // Whether a step is computed tensor by tensor: update_tensor() then, and neither of the update()s.
+  virtual bool whole_tensors() const { return false; }
 
   // One pass over memory: unscale, decay, update, clear the gradient. Weight decay holds for the whole range; ranges
   // excluded from it are given to a twin made with weight_decay 0, whose slots are the same.

@@ -49,6 +49,31 @@ struct PreparedElement {
   }
 };
 
+// The granules of the variables of one group.
+struct OfGroup {
+  const uint32_t* variable_of;
+  const uint32_t* groups;
+  uint32_t group;
+  HOST_DEVICE bool operator()(int64_t granule) const { return groups[variable_of[granule]] == group; }
+};
+
+template <bool kFactor, bool kCopy, class Rule, class... Between>
+void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, const Between&... between) {
+  const PreparedElement<Rule, kFactor, kCopy> element{u.constants, u.decision};
+  [&]<size_t... I>(std::index_sequence<I...>) {
+    if constexpr (kFactor) {
+      if (u.segments.groups) {
+        const OfGroup members{u.segments.variable_of, u.segments.groups, u.segments.group};
+        return backend::elementwise_where(stream, u.param.size(), members, element, inout(data<float>(u.param)),
+                                          inout(data<float>(u.grad)), between..., inout(data<float>(u.slots[I]))...);
+      }
+    }
+    backend::elementwise(stream, u.param.size(), element, inout(data<float>(u.param)), inout(data<float>(u.grad)),
+                         between..., inout(data<float>(u.slots[I]))...);
+  }
+  (std::make_index_sequence<kSlots<Rule>>{});
+}
+
 template <class Rule>
 struct PrepareRow {
   Prepare<Rule> k;
@@ -63,9 +88,11 @@ struct PrepareRow {
 
   HOST_DEVICE void advance() const {
     int64_t& iteration = *k.state.iteration;
-    double& rate = *k.state.learning_rate;
-    if (k.rates.values) rate = k.rates.values[iteration - k.rates.first];
-    ++iteration;
+    if (!k.rates.counted) {
+      if (k.rates.values) *k.state.learning_rate = k.rates.values[iteration - k.rates.first];
+      ++iteration;
+    }
+    const double rate = k.rates.own >= 0 ? k.rates.own : *k.state.learning_rate * k.rates.factor;
     auto& constants = *static_cast<RuleConstants<Rule>*>(k.state.constants);
     if constexpr (requires { Rule::scalars; }) {
       const std::span<double> scalars(k.state.scalars, Rule::scalars.size());
@@ -90,27 +117,19 @@ void run(Backend, Stream& stream, const Prepare<Rule>& k) {
 
 template <class Rule>
 void run(Backend, Stream& stream, const PreparedUpdate<Rule>& u) {
-  const auto walk = [&]<bool kFactor, bool kCopy>(std::bool_constant<kFactor>, std::bool_constant<kCopy>,
-                                                  const auto&... between) {
-    [&]<size_t... I>(std::index_sequence<I...>) {
-      backend::elementwise(stream, u.param.size(), PreparedElement<Rule, kFactor, kCopy>{u.constants, u.decision},
-                           inout(data<float>(u.param)), inout(data<float>(u.grad)), between...,
-                           inout(data<float>(u.slots[I]))...);
-    }
-    (std::make_index_sequence<kSlots<Rule>>{});
-  };
   const PerGranule factors{u.segments.variable_of, u.segments.factors};
-  const bool segmented = u.segments.variable_of != nullptr;
+  const bool segmented = u.segments.factors != nullptr;
+  check(segmented || !u.segments.groups, ErrorCode::internal, "update: groups of variables want factors of variables");
   if (u.working_copy.data == nullptr) {
-    if (!segmented) return walk(std::false_type{}, std::false_type{});
-    return walk(std::true_type{}, std::false_type{}, factors);
+    if (!segmented) return update_elements<false, false>(stream, u);
+    return update_elements<true, false>(stream, u, factors);
   }
   check(u.working_copy.size() == u.param.size(), ErrorCode::internal, [&] {
     return str("update: expected a working copy of ", u.param.size(), " elements, got ", u.working_copy.size());
   });
   const auto copy = out(data<bfloat16>(u.working_copy));
-  if (!segmented) return walk(std::false_type{}, std::true_type{}, copy);
-  walk(std::true_type{}, std::true_type{}, factors, copy);
+  if (!segmented) return update_elements<false, true>(stream, u, copy);
+  update_elements<true, true>(stream, u, factors, copy);
 }
 
 template struct RunOfRules<Prepare, Rules>;

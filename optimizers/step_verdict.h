@@ -26,6 +26,17 @@ HOST_DEVICE inline float sum_of_losses(double* cells, int leaves) {
   return float(cells[0]);
 }
 
+// A step's end for loss scaling: cells[0] is the factor, cells[1] the steps since it changed.
+HOST_DEVICE inline void adjust_loss_scale(double* cells, double growth_steps, bool skipped) {
+  if (skipped) {
+    cells[0] *= 0.5;
+    cells[1] = 0;
+  } else if (++cells[1] >= growth_steps) {
+    cells[0] *= 2;
+    cells[1] = 0;
+  }
+}
+
 // What steps came to, in memory of the device, for whoever asks.
 struct StepOutcome {
   int64_t steps = 0;  // decided so far, skipped ones included
@@ -55,6 +66,8 @@ struct StepVerdict {
   float* factors;  // [variables], written where each variable is clipped by its own norm
   StepScalars* decision;
   StepOutcome* outcome;
+  double* loss_scale = nullptr;  // two cells; null: gradients are what they are
+  double growth_steps = 0;
 };
 
 // Called by all threads of a team.
@@ -68,6 +81,7 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     for (int64_t c = v.first_chunk[variable]; c < v.first_chunk[variable + 1]; ++c) sum += v.squares[c];
     return sum;
   };
+  const double scale = v.loss_scale ? v.loss_scale[0] : 1;
   float first = 0;
   if (!finite)  // the same for all threads
     first = team.max(v.variables, [&](int64_t variable) {
@@ -75,8 +89,9 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
       return sum - sum == 0 ? -INFINITY : -float(variable);
     });
   if (v.clip == ClipKind::each_variable)
-    team.each(v.variables,
-              [&](int64_t variable) { v.factors[variable] = clip_factor(std::sqrt(squares_of(variable)), v.limit); });
+    team.each(v.variables, [&](int64_t variable) {
+      v.factors[variable] = clip_factor(std::sqrt(squares_of(variable)) / scale, v.limit);
+    });
   team.once([&] {
     StepOutcome& o = *v.outcome;
     o.loss = sum_of_losses(v.cells, v.leaves) / float(v.global_count);
@@ -100,8 +115,11 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     ++o.steps;
     StepScalars& decision = *v.decision;
     decision.skip = o.broken != 0 || !finite;
-    decision.grad_scale = v.clip == ClipKind::all_variables ? clip_factor(std::sqrt(total), v.limit) : 1.0f;
-    decision.clip_value = v.clip == ClipKind::values ? float(v.limit) : 0.0f;
+    decision.grad_scale = v.clip == ClipKind::all_variables ? clip_factor(std::sqrt(total) / scale, v.limit) : 1.0f;
+    decision.clip_value = v.clip == ClipKind::values ? float(v.limit) * float(scale) : 0.0f;
+    if (v.loss_scale == nullptr) return;
+    decision.grad_scale /= float(scale);
+    adjust_loss_scale(v.loss_scale, v.growth_steps, decision.skip);
   });
 }
 

@@ -11,6 +11,7 @@
 #include "kernels/device/graph.h"
 #include "kernels/device/transfer.h"
 #include "kernels/dropout.h"
+#include "optimizers/moving_average.h"
 #include "optimizers/step_verdict.h"
 #include "runtime/batch_upload.h"
 #include "runtime/bucket_layout.h"
@@ -51,11 +52,13 @@ class DeviceStep final : public StepEngine {
   void launch_recorded(const StepInput& on_device, const ConstView& dropout_key, const Passes& passes);
   void enter_collectives();
   void exchange_cells();
-  void decide_and_update(int64_t global_count);
+  void decide(int64_t global_count);
+  void update(int32_t group);
+  void average();
 
   DeviceCommunicator& device_;
   VariableStore& variables_;
-  const Optimizer& optimizer_;
+  OptimizerSet optimizer_;
   Stream& stream_;
   uint64_t seed_;
   StepOptions options_;
@@ -147,7 +150,9 @@ void DeviceStep::queue(const StepInput& on_device, const ConstView& dropout_key,
   exchange_cells();
   tables_.measure(stream_, reducer_.sums());
   if (timed_) reduced_.record(stream_);
-  decide_and_update(on_device.global_count);
+  decide(on_device.global_count);
+  for (int32_t group = 0; group < optimizer_.groups(); ++group) update(group);
+  if (optimizer_.average()) average();
 }
 
 // The collectives of a step that is launched as a whole, for the trace.
@@ -165,16 +170,41 @@ void DeviceStep::exchange_cells() {
   device_.all_reduce(tables_.cells(), ReduceOp::sum, stream_).wait(stream_);
 }
 
-void DeviceStep::decide_and_update(int64_t global_count) {
-  const StepState state = tables_.state(variables_);
-  const StepVerdict verdict = tables_.verdict(leaves_, global_count, options_.clip);
-  optimizer_.prepare(stream_, state, rates_.rates(), &verdict);
+// The first group's launch decides, counts and sets the run's rate; the others follow.
+void DeviceStep::decide(int64_t global_count) {
+  StepVerdict verdict = tables_.verdict(leaves_, global_count, options_.clip);
+  if (optimizer_.scaling()) {
+    verdict.loss_scale = variables_.loss_scale_cell();
+    verdict.growth_steps = double(optimizer_.scaling()->growth_steps);
+  }
+  for (int32_t group = 0; group < optimizer_.groups(); ++group) {
+    LearningRates rates = rates_.rates();
+    rates.factor = optimizer_.group(group).rate_factor;
+    rates.own = optimizer_.group(group).own_rate.value_or(-1);
+    rates.counted = group > 0;
+    optimizer_.group(group).optimizer->prepare(stream_, tables_.state(variables_, group), rates,
+                                               group == 0 ? &verdict : nullptr);
+  }
+}
+
+void DeviceStep::update(int32_t group) {
+  const Optimizer& optimizer = *optimizer_.group(group).optimizer;
   const int64_t elements = variables_.plan().arena_elements;
   std::vector<View> slots;
-  for (size_t s = 0; s < optimizer_.slots().size(); ++s) slots.push_back(variables_.slot(int32_t(s), 0, elements));
+  for (size_t s = 0; s < optimizer.slots().size(); ++s) slots.push_back(variables_.slot(int32_t(s), 0, elements));
   UpdateOperands operands{.param = variables_.parameters(0, elements), .grad = reducer_.sums(), .slots = slots};
-  if (options_.clip.clipnorm > 0) operands.segments = tables_.segments();
-  optimizer_.update(stream_, state, operands);
+  if (options_.clip.clipnorm > 0 || optimizer_.groups() > 1) operands.segments = tables_.segments(group);
+  optimizer.update(stream_, tables_.state(variables_, group), operands);
+}
+
+void DeviceStep::average() {
+  const int64_t elements = variables_.plan().arena_elements;
+  launch(stream_, AverageParameters{.momentum = optimizer_.average()->momentum,
+                                    .overwrite_every = optimizer_.average()->overwrite_every,
+                                    .iteration = variables_.iteration_cell(),
+                                    .decision = tables_.decision(),
+                                    .param = variables_.parameters(0, elements),
+                                    .average = variables_.slot(optimizer_.average_slot(), 0, elements)});
 }
 
 StepReport DeviceStep::report() {

@@ -26,7 +26,7 @@ ConstView i64_view(const Buffer& buffer, int64_t n) { return buffer.view(DType::
 
 }  // namespace
 
-DeviceTables::DeviceTables(const Plan& plan, const Optimizer& optimizer, int64_t cells, Pool& pool, Stream& stream)
+DeviceTables::DeviceTables(const Plan& plan, const OptimizerSet& optimizer, int64_t cells, Pool& pool, Stream& stream)
     : count_(cells), fetched_(pool.device(), sizeof(StepOutcome)) {
   std::vector<int64_t> begins, ends, first_chunk{0};
   // What lies between variables is padding: it belongs to the one before it, and holds zeros.
@@ -48,7 +48,13 @@ DeviceTables::DeviceTables(const Plan& plan, const Optimizer& optimizer, int64_t
   const auto bytes_of = [](size_t n, size_t size) { return int64_t(std::max<size_t>(n * size, 1)); };
   cells_ = Buffer(pool, bytes_of(size_t(cells), sizeof(double)), Purpose::scratch);
   squares_ = Buffer(pool, bytes_of(begins.size(), sizeof(double)), Purpose::scratch);
-  constants_ = Buffer(pool, optimizer.constants_bytes(), Purpose::scratch);
+  for (int32_t group = 0; group < optimizer.groups(); ++group) {
+    constants_.emplace_back(pool, optimizer.group(group).optimizer->constants_bytes(), Purpose::scratch);
+    first_scalar_.push_back(optimizer.first_scalar(group));
+  }
+  std::vector<uint32_t> groups;
+  for (const int32_t v : variables_) groups.push_back(uint32_t(optimizer.group_of(plan.variables[size_t(v)].path)));
+  groups_ = upload(groups, pool, stream);
   begins_ = upload(begins, pool, stream);
   ends_ = upload(ends, pool, stream);
   first_chunk_ = upload(first_chunk, pool, stream);
@@ -84,12 +90,19 @@ StepVerdict DeviceTables::verdict(int leaves, int64_t global_count, const ClipOp
   return verdict;
 }
 
-StepState DeviceTables::state(const VariableStore& variables) const {
+Segments DeviceTables::segments(int32_t group) const {
+  return {.variable_of = static_cast<const uint32_t*>(variable_of_.data()),
+          .factors = factors(),
+          .groups = constants_.size() > 1 ? static_cast<const uint32_t*>(groups_.data()) : nullptr,
+          .group = uint32_t(group)};
+}
+
+StepState DeviceTables::state(const VariableStore& variables, int32_t group) const {
   return {.iteration = variables.iteration_cell(),
           .learning_rate = variables.learning_rate_cell(),
-          .scalars = variables.scalar_cells(),
+          .scalars = variables.scalar_cells() + first_scalar_[size_t(group)],
           .decision = static_cast<StepScalars*>(decision_.data()),
-          .constants = constants_.data()};
+          .constants = constants_[size_t(group)].data()};
 }
 
 void DeviceTables::fetch_outcome(Stream& stream) {

@@ -9,6 +9,7 @@
 #include "collectives/device_communicator.h"
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"
+#include "optimizers/optimizer_set.h"
 #include "optimizers/schedule.h"
 #include "optimizers/step_verdict.h"
 #include "runtime/clip.h"
@@ -21,17 +22,18 @@ class DeviceTables {
  public:
   // `cells`: f64 numbers that ranks exchange (verdict_cells()). Counted as scratch: the plan knows variables and
   // gradients only.
-  DeviceTables(const Plan& plan, const Optimizer& optimizer, int64_t cells, Pool& pool, Stream& stream);
+  DeviceTables(const Plan& plan, const OptimizerSet& optimizer, int64_t cells, Pool& pool, Stream& stream);
 
   View cells() const { return cells_.view(DType::f64, Shape{count_}); }
   // Writes the sums of squares of `gradients` [arena elements]; queued on `stream`.
   void measure(Stream& stream, const View& gradients) const;
   // What prepare() decides by after measure().
   StepVerdict verdict(int leaves, int64_t global_count, const ClipOptions& clip) const;
-  // What prepare() and update() share.
-  StepState state(const VariableStore& variables) const;
-  // Where each variable is clipped by its own norm.
-  Segments segments() const { return {static_cast<const uint32_t*>(variable_of_.data()), factors()}; }
+  // What prepare() and update() of one group share.
+  StepState state(const VariableStore& variables, int32_t group) const;
+  // Where each variable is clipped by its own norm, or variables have groups.
+  Segments segments(int32_t group) const;
+  const StepScalars* decision() const { return static_cast<const StepScalars*>(decision_.data()); }
 
   // Queues a copy of the outcome to the host; outcome() has it when `stream` is through.
   void fetch_outcome(Stream& stream);
@@ -44,7 +46,9 @@ class DeviceTables {
 
   int64_t count_, chunks_;
   std::vector<int32_t> variables_;  // of the plan that are in gradient sync, in order
-  Buffer cells_, squares_, begins_, ends_, first_chunk_, variable_of_, factors_, decision_, outcome_, constants_;
+  Buffer cells_, squares_, begins_, ends_, first_chunk_, variable_of_, factors_, groups_, decision_, outcome_;
+  std::vector<Buffer> constants_;      // by group
+  std::vector<int32_t> first_scalar_;  // by group
   PinnedBuffer fetched_;
 };
 

@@ -11,6 +11,7 @@
 #include "kernels/clamp.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
+#include "optimizers/moving_average.h"
 #include "runtime/bucket_layout.h"
 #include "runtime/step_engine.h"
 
@@ -48,13 +49,18 @@ class HostStep final : public StepEngine {
   void update();
   void measure_norms();
   void update_bucket(size_t bucket, int64_t step);
-  void update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int64_t step);
+  void update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int32_t group, int64_t step);
+  void average(int64_t step);
   void clear_gradients();
-  std::span<double> optimizer_state() { return {variables_.scalar_cells(), optimizer_.scalars().size()}; }
+  std::span<double> state_of(int32_t group) {
+    return {variables_.scalar_cells() + optimizer_.first_scalar(group),
+            optimizer_.group(group).optimizer->scalars().size()};
+  }
+  double scale() const { return variables_.loss_scale_cell() ? *variables_.loss_scale_cell() : 1; }
 
   Communicator& communicator_;
   VariableStore& variables_;
-  const Optimizer& optimizer_;
+  OptimizerSet optimizer_;
   Stream& stream_;
   Pool& pool_;
   uint64_t seed_;
@@ -67,6 +73,7 @@ class HostStep final : public StepEngine {
   ClipOptions clip_;
   std::optional<SquareSums> squares_;  // where clipping needs norms
   std::vector<float> factors_;         // by variable of the plan, where each is clipped by its own norm
+  std::vector<int32_t> groups_;        // by variable of the plan
   std::vector<View> slots_;            // of the range at work
   StepReport report_;
 };
@@ -84,8 +91,9 @@ HostStep::HostStep(const StepParts& parts)
       leaves_(parts.mode == ReduceMode::tree ? variables_.plan().settings.virtual_ranks : communicator_.size()),
       results_(size_t(verdict_cells(leaves_, communicator_.size()))),
       clip_(options_.clip),
-      factors_(variables_.plan().variables.size(), 1.0f),
-      slots_(optimizer_.slots().size()) {
+      factors_(variables_.plan().variables.size(), 1.0f) {
+  for (const PlannedVariable& variable : variables_.plan().variables)
+    groups_.push_back(optimizer_.group_of(variable.path));
   check(!options_.graph, ErrorCode::usage, "a graph records the work of a GPU; leave --graph out on CPU ranks");
   if (clip_.by_norm()) squares_.emplace(communicator_, variables_.plan(), pool_);
   pool_.enter(Purpose::gradients, reducer_.shared_bytes());
@@ -120,6 +128,8 @@ void HostStep::run(const StepInput& input, const Passes& passes) {
     clear_gradients();
   else
     update();
+  if (optimizer_.scaling())
+    adjust_loss_scale(variables_.loss_scale_cell(), double(optimizer_.scaling()->growth_steps), report_.skipped);
   report_.compute_seconds += watch.lap();
   reducer_.node_barrier();
   report_.communication_seconds += watch.lap();
@@ -161,40 +171,69 @@ void HostStep::exchange_results(StepReport& report) {
 
 void HostStep::update() {
   const int64_t step = variables_.iteration() + 1;
-  optimizer_.advance(step, variables_.learning_rate(), optimizer_state());
+  const double rate = variables_.learning_rate();
+  for (int32_t group = 0; group < optimizer_.groups(); ++group)
+    optimizer_.group(group).optimizer->advance(step, optimizer_.rate_of(group, rate), state_of(group));
+  scalars_.grad_scale = float(1 / scale());
   if (squares_) measure_norms();
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) update_bucket(bucket, step);
+  if (optimizer_.average()) average(step);
   // Once per committed step: not per leaf, bucket or rank.
   variables_.set_iteration(step);
 }
 
 void HostStep::measure_norms() {
   const std::span<const double> squares = squares_->run(reducer_, stream_);
-  if (clip_.global_clipnorm > 0) scalars_.grad_scale = clip_factor(std::sqrt(squares_->total()), clip_.global_clipnorm);
+  if (clip_.global_clipnorm > 0)
+    scalars_.grad_scale *= clip_factor(std::sqrt(squares_->total()) / scale(), clip_.global_clipnorm);
   if (clip_.clipnorm > 0)
-    for (size_t v = 0; v < squares.size(); ++v) factors_[v] = clip_factor(std::sqrt(squares[v]), clip_.clipnorm);
+    for (size_t v = 0; v < squares.size(); ++v)
+      factors_[v] = clip_factor(std::sqrt(squares[v]) / scale(), clip_.clipnorm) / float(scale());
 }
 
 void HostStep::update_bucket(size_t bucket, int64_t step) {
   const GradientReducer::Slice owned = reducer_.owned(bucket);
   if (owned.begin == owned.end) return;
-  if (clip_.clipvalue > 0) launch(stream_, Clamp{owned.sum, float(clip_.clipvalue)});
-  if (clip_.clipnorm == 0) return update_range(owned, owned.begin, owned.end, step);
-  // Each variable has a factor of its own; what lies between them is padding.
+  if (clip_.clipvalue > 0) launch(stream_, Clamp{owned.sum, float(clip_.clipvalue) * float(scale())});
+  if (clip_.clipnorm == 0 && optimizer_.groups() == 1) return update_range(owned, owned.begin, owned.end, 0, step);
+  // Each variable has a group, and may have a factor; what lies between them is padding.
   const Plan& plan = variables_.plan();
-  for (const int32_t v : plan.buckets[bucket].variables) {
-    const PlannedVariable& variable = plan.variables[size_t(v)];
-    const int64_t begin = std::max(owned.begin, variable.offset);
-    const int64_t end = std::min(owned.end, variable.offset + variable.shape.size());
-    scalars_.grad_scale = factors_[size_t(v)];
-    if (begin < end) update_range(owned, begin, end, step);
+  const std::vector<int32_t>& members = plan.buckets[bucket].variables;
+  for (size_t i = 0; i < members.size();) {
+    const int32_t v = members[i];
+    const int64_t begin = std::max(owned.begin, plan.variables[size_t(v)].offset);
+    int64_t end = begin;
+    const int32_t group = groups_[size_t(v)];
+    do {
+      const PlannedVariable& variable = plan.variables[size_t(members[i])];
+      end = std::min(owned.end, variable.offset + variable.shape.size());
+    } while (++i < members.size() && clip_.clipnorm == 0 && groups_[size_t(members[i])] == group);
+    if (clip_.clipnorm > 0) scalars_.grad_scale = factors_[size_t(v)];
+    if (begin < end) update_range(owned, begin, end, group, step);
   }
 }
 
-void HostStep::update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int64_t step) {
-  for (size_t s = 0; s < slots_.size(); ++s) slots_[s] = variables_.slot(int32_t(s), begin, end);
-  optimizer_.update(stream_, step, variables_.learning_rate(), &scalars_, variables_.parameters(begin, end),
-                    slice(owned.sum, begin - owned.begin, end - owned.begin), slots_, optimizer_state());
+void HostStep::update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int32_t group,
+                            int64_t step) {
+  const Optimizer& optimizer = *optimizer_.group(group).optimizer;
+  slots_.clear();
+  for (size_t s = 0; s < optimizer.slots().size(); ++s) slots_.push_back(variables_.slot(int32_t(s), begin, end));
+  optimizer.update(stream_, step, optimizer_.rate_of(group, variables_.learning_rate()), &scalars_,
+                   variables_.parameters(begin, end), slice(owned.sum, begin - owned.begin, end - owned.begin), slots_,
+                   state_of(group));
+}
+
+void HostStep::average(int64_t step) {
+  const StepScalars decision;
+  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
+    const GradientReducer::Slice owned = reducer_.owned(bucket);
+    launch(stream_, AverageParameters{.momentum = optimizer_.average()->momentum,
+                                      .overwrite_every = optimizer_.average()->overwrite_every,
+                                      .iteration = &step,
+                                      .decision = &decision,
+                                      .param = variables_.parameters(owned.begin, owned.end),
+                                      .average = variables_.slot(optimizer_.average_slot(), owned.begin, owned.end)});
+  }
 }
 
 void HostStep::clear_gradients() {

@@ -17,12 +17,12 @@ Tensor sum(Context& context, const Tensor& values) {
 }  // namespace
 
 void run_passes(Context& context, const Forward& forward, const LeafInput& leaf, const View& cells, float weight,
-                const Tape::OnReady& ready) {
+                const Tape::OnReady& ready, const double* scale) {
   const SampleResults results = forward(context, leaf);
   context.launch(StoreLeafResults{
       .cells = cells, .loss = sum(context, results.loss), .correct = sum(context, results.correct), .leaf = leaf.leaf});
   Tensor seed = context.empty_like(results.loss);
-  context.launch(Fill{seed, weight});
+  context.launch(SeedGradient{seed, weight, scale});
   context.tape()->backward(context, results.loss, seed, ready);
 }
 

@@ -267,7 +267,9 @@ void PlanBuilder::add_slots() {
   if (plan_.master_slot >= 0) ++plan_.slots;
   for (int32_t i = 0; i < model_variables; ++i) {
     if (plan_.variables[size_t(i)].role != Role::parameter) continue;
-    for (size_t s = 0; s < slots.size(); ++s) add_slot(i, int32_t(s), slots[s].name, slots[s].dtype);
+    const int32_t group = input_.optimizer.group_of(plan_.variables[size_t(i)].path);
+    for (size_t s = 0; s < slots.size(); ++s)
+      add_slot(i, int32_t(s), input_.optimizer.slot(group, int32_t(s)).name, slots[s].dtype);
     if (plan_.variables[size_t(i)].dtype != DType::f32) add_slot(i, plan_.master_slot, "master", DType::f32);
   }
 }

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "optimizers/optimizer.h"
+#include "optimizers/optimizer_set.h"
 #include "runtime/plan.h"
 #include "runtime/plan_rules.h"
 #include "runtime/variables.h"
@@ -16,7 +16,7 @@ namespace lockstep {
 
 struct PlannerInput {
   const VariableTable& variables;
-  const Optimizer& optimizer;
+  OptimizerSet optimizer;
   int64_t ranks = 1;  // of the axis "data", where no distribution is given
   ReduceMode reduce = ReduceMode::tree;
   int virtual_ranks = 1;           // leaves of the batch in mode tree; 0: one for each rank of the batch axis

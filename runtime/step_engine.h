@@ -8,7 +8,7 @@
 
 #include "collectives/device_communicator.h"
 #include "collectives/gradient_reducer.h"
-#include "optimizers/optimizer.h"
+#include "optimizers/optimizer_set.h"
 #include "optimizers/schedule.h"
 #include "runtime/clip.h"
 #include "runtime/step_input.h"
@@ -23,11 +23,11 @@ struct StepOptions {
   bool graph = false;                    // GPUs: record the step once and launch it as a whole from then on
 };
 
-// What a step works on. All references outlive it.
+// What a step works on. All references outlive it, and so do optimizers that the set does not own.
 struct StepParts {
   Communicator& communicator;
   VariableStore& variables;
-  const Optimizer& optimizer;
+  OptimizerSet optimizer;
   ReduceMode mode;
   Stream& stream;
   Pool& pool;

@@ -24,8 +24,9 @@ void fail_loss(float loss, int64_t step, double learning_rate) {
            "learning rate (now ", learning_rate, ") or look at the data of this step"));
 }
 
-TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const Optimizer& optimizer, Forward forward,
-                     ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed, const StepOptions& options)
+TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const OptimizerSet& optimizer,
+                     Forward forward, ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed,
+                     const StepOptions& options)
     : variables_(variables), forward_(std::move(forward)), stream_(stream), pool_(pool) {
   check_clip_options(options.clip);
   const StepParts parts{communicator, variables, optimizer, mode, stream, pool, seed, options};
@@ -58,8 +59,9 @@ void TrainStep::run_leaf(const LeafInput& leaf, const ConstView& dropout_key, in
   context.random() = {.key = dropout_key, .sample_ids = leaf.sample_ids};
   // Every sample weighs one over the global batch, so that the sum over leaves is the gradient of the mean loss
   // whatever the sizes of the leaves.
-  run_passes(context, forward_, leaf, engine_->cells(), 1 / float(global_count),
-             [this](int32_t variable) { ready(variable); });
+  run_passes(
+      context, forward_, leaf, engine_->cells(), 1 / float(global_count), [this](int32_t variable) { ready(variable); },
+      variables_.loss_scale_cell());
 }
 
 void TrainStep::watch_variables(const View& arena) {

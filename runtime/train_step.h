@@ -15,7 +15,7 @@ class TrainStep {
  public:
   // Collective: allocates the gradient arenas. All references must outlive the step. Error(usage) for options that
   // contradict each other.
-  TrainStep(Communicator& communicator, VariableStore& variables, const Optimizer& optimizer, Forward forward,
+  TrainStep(Communicator& communicator, VariableStore& variables, const OptimizerSet& optimizer, Forward forward,
             ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed, const StepOptions& options = {});
 
   // The leaves this rank is to be given, [first_leaf, last_leaf).

@@ -54,7 +54,7 @@ HostValue::HostValue(const ConstView& view, Stream& stream) : bytes_(size_t(view
   stream.synchronize();
 }
 
-VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations, const Optimizer& optimizer,
+VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations, const OptimizerSet& optimizer,
                              Communicator& communicator, Pool& pool, uint64_t seed, Stream* stream)
     : plan_(plan), pool_(pool), stream_(stream), holds_shared_copy_(communicator.place().local_rank == 0) {
   check_runnable(plan, pool.device().kind);
@@ -62,6 +62,7 @@ VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations
         "a variable store on a GPU needs the stream that computes there, and one on the CPU has none");
   iteration_ = &plan.at(str(optimizer.name(), "/iteration"));
   learning_rate_ = &plan.at(str(optimizer.name(), "/learning_rate"));
+  if (optimizer.scaling()) loss_scale_ = optimizer.scale_scalar();
   if (device() == DeviceKind::cpu) {
     allocate_on_host(communicator);
     if (communicator.rank() == 0) initialize(sections_, declarations, optimizer, seed);
@@ -158,14 +159,15 @@ void VariableStore::write(const PlannedVariable& variable, const void* value) {
   }
 }
 
-void VariableStore::initialize(const Sections& sections, const VariableTable& declarations, const Optimizer& optimizer,
-                               uint64_t seed) {
+void VariableStore::initialize(const Sections& sections, const VariableTable& declarations,
+                               const OptimizerSet& optimizer, uint64_t seed) {
   const auto at = [&](const PlannedVariable& variable) { return view_in(sections, variable, DeviceKind::cpu); };
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
     fill_initial(declarations.declarations()[i], seed, at(plan_.variables[i]));
   for (const PlannedVariable& variable : plan_.variables) {
     if (variable.section != Section::slot) continue;
-    const Slot& slot = optimizer.slots()[size_t(variable.slot)];
+    const int32_t group = optimizer.group_of(plan_.variables[size_t(variable.parameter)].path);
+    const Slot slot = optimizer.slot(group, variable.slot);
     if (slot.starts_as_parameter) {
       const View parameter = at(plan_.variables[size_t(variable.parameter)]);
       std::copy_n(data<float>(parameter), parameter.size(), data<float>(at(variable)));
@@ -193,7 +195,7 @@ void VariableStore::broadcast_on_host(Communicator& communicator) {
 
 // Through memory of the host, once: the same bytes as on CPU ranks, whatever carries gradients later.
 void VariableStore::broadcast_to_device(Communicator& communicator, const VariableTable& declarations,
-                                        const Optimizer& optimizer, uint64_t seed) {
+                                        const OptimizerSet& optimizer, uint64_t seed) {
   Stream host = Stream::cpu();
   const PlannedMemory bytes = node_copy();
   std::vector<int64_t> image(size_t((bytes.parameters + bytes.slots + plan_.local_bytes) / 8));

@@ -11,7 +11,7 @@
 #include "collectives/communicator.h"
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"
-#include "optimizers/optimizer.h"
+#include "optimizers/optimizer_set.h"
 #include "runtime/plan.h"
 #include "runtime/tensor.h"
 #include "runtime/variables.h"
@@ -38,7 +38,7 @@ class VariableStore {
   // the plan, computes first values on rank 0 and broadcasts them; `declarations` and `optimizer` are those that the
   // plan was made from. `plan` and `pool` must outlive the store, and so must `stream`: the one that computes on the
   // pool's GPU; null on the CPU.
-  VariableStore(const Plan& plan, const VariableTable& declarations, const Optimizer& optimizer,
+  VariableStore(const Plan& plan, const VariableTable& declarations, const OptimizerSet& optimizer,
                 Communicator& communicator, Pool& pool, uint64_t seed, Stream* stream = nullptr);
   VariableStore(const VariableStore&) = delete;
   VariableStore& operator=(const VariableStore&) = delete;
@@ -67,6 +67,8 @@ class VariableStore {
   double* learning_rate_cell() const { return static_cast<double*>(view(*learning_rate_).data); }
   // They follow the learning rate, eight bytes each.
   double* scalar_cells() const { return learning_rate_cell() + 1; }
+  // Of loss scaling: the factor and the count of steps since it changed, or null.
+  double* loss_scale_cell() const { return loss_scale_ < 0 ? nullptr : scalar_cells() + loss_scale_; }
 
  private:
   // Where the sections begin.
@@ -75,12 +77,12 @@ class VariableStore {
     char* slots = nullptr;       // one arena per slot
     char* local = nullptr;
   };
-  void initialize(const Sections& sections, const VariableTable& declarations, const Optimizer& optimizer,
+  void initialize(const Sections& sections, const VariableTable& declarations, const OptimizerSet& optimizer,
                   uint64_t seed);
   void allocate_on_host(Communicator& communicator);
   void broadcast_on_host(Communicator& communicator);
   void allocate_on_device();
-  void broadcast_to_device(Communicator& communicator, const VariableTable& declarations, const Optimizer& optimizer,
+  void broadcast_to_device(Communicator& communicator, const VariableTable& declarations, const OptimizerSet& optimizer,
                            uint64_t seed);
   View view_in(const Sections& sections, const PlannedVariable& variable, DeviceKind device) const;
   DeviceKind device() const { return pool_.device().kind; }
@@ -99,6 +101,7 @@ class VariableStore {
   std::vector<Tensor> values_;
   const PlannedVariable* iteration_ = nullptr;
   const PlannedVariable* learning_rate_ = nullptr;
+  int32_t loss_scale_ = -1;  // of scalar_cells()
 };
 
 }  // namespace lockstep

@@ -26,7 +26,7 @@ set(home_Eigen "^kernels/[a-z0-9_]*_eigen\\.cpp$")
 set(headers_toml++ "^toml\\+\\+/")
 set(home_toml++ "^tools/[a-z0-9_]*_file\\.cpp$")
 set(headers_RE2 "^re2/")
-set(home_RE2 "^runtime/layout_map\\.cpp$")
+set(home_RE2 "^runtime/path_patterns\\.cpp$")
 
 # Headers that pull in a vendor's, and who may include them.
 set(doors "kernels/device/cuda_check.h" "kernels/backend_cuda.cuh" "kernels/backend.h" "collectives/mpi_runtime.h"

@@ -80,8 +80,7 @@ Planning::Planning(const PlanningOptions& options) : options_(options) {
   check_options(options);
   check_plan_options(options.plan);
   read_model(options);
-  for (const std::string& path : options.plan.freeze) variables_.freeze(path);
-  optimizer_ = make_optimizer(options.plan.optimizer, options.plan.hyperparameters);
+  optimizer_ = choose_optimizers(options.plan, variables_);
   distribution_ = model_parallel(read_mesh(options, layouts_), layouts_);
   check_ranks(options, distribution_);
   const bool own_memory = options.device == "cuda" ||
@@ -138,10 +137,6 @@ PlannerInput Planning::input() const {
           .ranks_per_node = options_.ranks_per_node,
           .replicate_indivisible = options_.indivisible == "replicate",
           .workload = workload_};
-}
-
-std::unique_ptr<Optimizer> Planning::optimizer() const {
-  return make_optimizer(options_.plan.optimizer, options_.plan.hyperparameters);
 }
 
 void Planning::search_best(const PlanningOptions& options) {

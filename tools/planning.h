@@ -52,7 +52,7 @@ class Planning {
   };
   const std::optional<Leaf>& leaf() const { return leaf_; }
   PlannerInput input() const;
-  std::unique_ptr<Optimizer> optimizer() const;  // one more like the one that is planned for
+  const OptimizerSet& optimizer() const { return *optimizer_; }
   // The plan asked for, or the best one under the memory limit.
   Plan plan() const;
   bool searches() const { return memory_limit_ > 0; }
@@ -70,7 +70,7 @@ class Planning {
   Workload workload_;
   std::optional<Leaf> leaf_;
   LayoutMap layouts_;
-  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<OptimizerSet> optimizer_;
   Distribution distribution_;
   PlanningOptions options_;
   MachineProfile profile_;

@@ -146,8 +146,8 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
                                  .dropout = float(options.plan.dropout)},
                                 communicator.size(), ranks_per_node(communicator), device.device.kind);
   std::optional<Schedule> schedule;
-  if (options.schedule) schedule = make_schedule(*options.schedule, planned.optimizer->learning_rate());
-  const std::string description = run_description(options, *planned.optimizer, schedule, planned.virtual_ranks);
+  if (options.schedule) schedule = make_schedule(*options.schedule, planned.optimizer.learning_rate());
+  const std::string description = run_description(options, planned.optimizer, schedule, planned.virtual_ranks);
   agree(communicator, options, planned, description, dataset);
 
   const DeviceMesh mesh(communicator, planned.plan.settings.mesh);

@@ -69,6 +69,19 @@ void add_plan_options(CLI::App& command, PlanOptions& options) {
   command.add_option("--dropout", options.dropout, "rate in [0, 1)")->capture_default_str();
   command.add_option("--freeze", options.freeze, "path of a variable that is not to be trained (repeatable)")
       ->allow_extra_args(false);
+  command
+      .add_option("--group", options.groups,
+                  "PATTERN => SETTINGS for the variables whose whole path matches: \"freeze\", \"weight_decay=0, "
+                  "rate_factor=0.1\" or \"sgd(learning_rate=0.1)\" (repeatable; docs/optimizers.md)")
+      ->allow_extra_args(false);
+  command.add_option("--ema-momentum", options.ema_momentum,
+                     "keep a running average of every trained variable, which is what evaluation and files get");
+  command.add_option("--ema-overwrite-every", options.ema_overwrite_every,
+                     "steps after which variables take their averages");
+  command.add_option("--loss-scale", options.loss_scale,
+                     "factor on the loss, a power of two: halved when a gradient is not finite, doubled after a while");
+  command.add_option("--loss-scale-growth-steps", options.loss_scale_growth_steps,
+                     "steps without such a gradient after which it doubles (default: 2000)");
   command.add_option("--bucket-mib", options.bucket_mib, "gradients that are summed together, in MiB")
       ->capture_default_str();
 }

@@ -9,7 +9,9 @@
 #include "collectives/device_communicator.h"
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
+#include "runtime/parameter_groups.h"
 #include "runtime/plan.h"
+#include "tools/known_name.h"
 
 namespace lockstep {
 namespace {
@@ -56,6 +58,27 @@ DeviceKind parse_device(const std::string& device) {
   check(found.count() > 0, ErrorCode::device,
         [&] { return str("--device cuda: no GPU can be used: ", found.detail, "; use --device cpu"); });
   return DeviceKind::cuda;
+}
+
+OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variables) {
+  std::vector<std::string_view> paths;
+  for (const VariableDeclaration& variable : variables.declarations()) paths.push_back(variable.path);
+  for (const std::string& path : options.freeze) check_known("variable", path, paths, list_of(paths));
+  for (const std::string& path : options.freeze) variables.freeze(path);
+  OptimizerChoice choice{.name = options.optimizer, .options = options.hyperparameters};
+  for (const std::string& rule : options.groups) choice.rules.push_back(parse_group_rule(rule));
+  check(options.ema_momentum || !options.ema_overwrite_every, ErrorCode::usage,
+        "--ema-overwrite-every says when averages are taken over; give --ema-momentum too");
+  if (options.ema_momentum) {
+    check_between("--ema-overwrite-every", options.ema_overwrite_every.value_or(1), 1, int64_t(1) << 62);
+    choice.average = {.momentum = *options.ema_momentum, .overwrite_every = options.ema_overwrite_every.value_or(0)};
+  }
+  check(options.loss_scale || !options.loss_scale_growth_steps, ErrorCode::usage,
+        "--loss-scale-growth-steps says when the factor grows; give --loss-scale too");
+  if (options.loss_scale)
+    choice.scaling = {.initial = *options.loss_scale,
+                      .growth_steps = options.loss_scale_growth_steps.value_or(LossScaling{}.growth_steps)};
+  return make_optimizer_set(variables, choice);
 }
 
 void check_threads(int64_t threads) { check_between("--threads", threads, 0, 1024); }
@@ -112,15 +135,14 @@ void set_hyperparameter(PlanOptions& options, const std::string& option, const s
   });
 }
 
-std::string run_description(const TrainOptions& options, const Optimizer& optimizer,
+std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
                             const std::optional<Schedule>& schedule, int64_t virtual_ranks) {
-  std::string text = str("model=", options.plan.model, " optimizer=", optimizer.name());
+  std::string text = str("model=", options.plan.model, " ", optimizer.description());
   const auto add_number = [&](std::string_view name, double number) {
     char value[32];
     std::snprintf(value, sizeof value, "%.17g", number);
     text += str(" ", name, "=", value);
   };
-  for (const Hyperparameter& h : optimizer.hyperparameters()) add_number(h.name, h.value);
   text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
               " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
   for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);

@@ -10,9 +10,10 @@
 #include <vector>
 
 #include "collectives/gradient_reducer.h"
-#include "optimizers/optimizer.h"
+#include "optimizers/optimizer_set.h"
 #include "optimizers/schedule.h"
 #include "runtime/clip.h"
+#include "runtime/variables.h"
 #include "tools/dataset.h"
 
 namespace lockstep {
@@ -27,6 +28,11 @@ struct PlanOptions {
   int64_t virtual_ranks = 0;  // 0: as many as ranks
   double dropout = 0;
   std::vector<std::string> freeze = {};  // paths of variables that are not to be trained
+  std::vector<std::string> groups = {};  // rules as in runtime/parameter_groups.h
+  std::optional<double> ema_momentum = std::nullopt;
+  std::optional<int64_t> ema_overwrite_every = std::nullopt;
+  std::optional<double> loss_scale = std::nullopt;
+  std::optional<int64_t> loss_scale_growth_steps = std::nullopt;
   double bucket_mib = 4;
 };
 
@@ -58,6 +64,9 @@ DeviceKind parse_device(const std::string& device);
 // Error(usage) unless it is a number of threads, or 0 for the cores there are.
 void check_threads(int64_t threads);
 
+// Freezes what the options say, and shares the other variables out. Error(usage, plan).
+OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variables);
+
 // Error(usage) for what cannot be planned.
 void check_plan_options(const PlanOptions& options);
 
@@ -70,7 +79,7 @@ void set_hyperparameter(PlanOptions& options, const std::string& option, const s
 
 // The run in words, for ledger and agreement: everything that decides the numbers, and nothing that does not (ranks,
 // threads, devices, buckets, files).
-std::string run_description(const TrainOptions& options, const Optimizer& optimizer,
+std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
                             const std::optional<Schedule>& schedule, int64_t virtual_ranks);
 
 }  // namespace lockstep

@@ -6,22 +6,16 @@
 #include <algorithm>
 #include <thread>
 
-#include "tools/known_name.h"
-
 namespace lockstep {
 
 PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks, int64_t ranks_per_node,
                     DeviceKind device) {
   Model model = make_model(options.model, settings);
-  std::vector<std::string_view> variables;
-  for (const VariableDeclaration& variable : model.variables.declarations()) variables.push_back(variable.path);
-  for (const std::string& path : options.freeze) check_known("variable", path, variables, list_of(variables));
-  for (const std::string& path : options.freeze) model.variables.freeze(path);
-  std::unique_ptr<Optimizer> optimizer = make_optimizer(options.optimizer, options.hyperparameters);
+  OptimizerSet optimizer = choose_optimizers(options, model.variables);
   const ReduceMode reduce = parse_reduce(options.reduce);
   const int virtual_ranks = int(options.virtual_ranks > 0 ? options.virtual_ranks : ranks);
   Plan plan = make_plan({.variables = model.variables,
-                         .optimizer = *optimizer,
+                         .optimizer = optimizer,
                          .ranks = ranks,
                          .reduce = reduce,
                          .virtual_ranks = virtual_ranks,
@@ -66,13 +60,13 @@ TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, const R
       communicator_(communicator),
       stream_(device.stream()),
       pool_(stream_.device()),
-      variables_(planned_.plan, planned_.model.variables, *planned_.optimizer, communicator, pool_, seed,
+      variables_(planned_.plan, planned_.model.variables, planned_.optimizer, communicator, pool_, seed,
                  device.device.kind == DeviceKind::cuda ? &stream_ : nullptr),
       device_communicator_(device.device.kind == DeviceKind::cpu
                                ? nullptr
                                : make_device_communicator(communicator, device.device, device.transport)),
       step_(
-          communicator, variables_, *planned_.optimizer,
+          communicator, variables_, planned_.optimizer,
           [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); },
           planned_.reduce, stream_, pool_, seed, with_device(options, device_communicator_.get())) {}
 

@@ -17,7 +17,7 @@ namespace lockstep {
 // Model, optimizer and plan: everything that can be said without memory, data or other ranks.
 struct PlannedRun {
   Model model;
-  std::unique_ptr<Optimizer> optimizer;
+  OptimizerSet optimizer;
   ReduceMode reduce;
   int virtual_ranks;
   Plan plan;
@@ -52,7 +52,7 @@ class TrainingRun {
               const StepOptions& options = {});
 
   const Model& model() const { return planned_.model; }
-  const Optimizer& optimizer() const { return *planned_.optimizer; }
+  const OptimizerSet& optimizer() const { return planned_.optimizer; }
   const Plan& plan() const { return planned_.plan; }
   int virtual_ranks() const { return planned_.virtual_ranks; }
   // How many leaves a batch is cut into: the virtual ranks, or one per rank where the order of sums is free.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/layout_map.h"
+#include "runtime/path_patterns.h"
 
 #include <re2/re2.h>
 #include <re2/set.h>
@@ -33,10 +33,6 @@ RE2::Options options(int64_t memory) {
 
 bool is_control(char c) { return uint8_t(c) < 0x20 || c == 0x7f; }
 
-std::string quoted(const LayoutRule& rule) {
-  return str("'", rule.pattern, "'", rule.where.empty() ? std::string() : " (" + rule.where + ")");
-}
-
 // Long patterns are shown by their beginning, without characters that move the cursor of a terminal.
 std::string shown(std::string_view pattern) {
   std::string visible(pattern.substr(0, 80));
@@ -50,18 +46,19 @@ bool has_repetition(std::string_view pattern) { return pattern.find_first_of("*+
 
 }  // namespace
 
-struct LayoutMap::Patterns {
+struct PathPatterns::Compiled {
   std::unordered_map<std::string, int> exact;
   std::vector<int> regular;  // rules that are more than a path
   int64_t repeating_instructions = 0, plain_instructions = 0;
   std::mutex building;            // ranks as threads may ask at once
   std::unique_ptr<RE2::Set> set;  // of the regular ones, built when a path is first looked up
 
-  void add_regular(int rule, std::string_view pattern, const std::string& at);
-  const RE2::Set& matcher(const std::vector<LayoutRule>& rules);
+  void add_regular(std::string_view kind, int rule, std::string_view pattern, const std::string& at);
+  const RE2::Set& matcher(std::string_view kind, const std::vector<Rule>& rules);
 };
 
-void LayoutMap::Patterns::add_regular(int rule, std::string_view pattern, const std::string& at) {
+void PathPatterns::Compiled::add_regular(std::string_view kind, int rule, std::string_view pattern,
+                                         const std::string& at) {
   const RE2 compiled({pattern.data(), pattern.size()}, options(kPatternMemory));
   check(compiled.ok(), ErrorCode::plan, [&] {
     return str(at, "'", shown(pattern), "' is no regular expression: ", shown(compiled.error()),
@@ -76,7 +73,7 @@ void LayoutMap::Patterns::add_regular(int rule, std::string_view pattern, const 
   (repeats ? repeating_instructions : plain_instructions) += instructions;
   check(repeating_instructions <= kMostRepeatingInstructions && plain_instructions <= kMostPlainInstructions,
         ErrorCode::plan, [&] {
-          return str(at, "the layout rules up to '", shown(pattern), "' would make matching slow together: they take ",
+          return str(at, "the ", kind, "s up to '", shown(pattern), "' would make matching slow together: they take ",
                      repeats ? repeating_instructions : plain_instructions, " instructions, at most ",
                      repeats ? kMostRepeatingInstructions : kMostPlainInstructions,
                      " are allowed; use fewer and simpler patterns");
@@ -85,7 +82,7 @@ void LayoutMap::Patterns::add_regular(int rule, std::string_view pattern, const 
   set.reset();
 }
 
-const RE2::Set& LayoutMap::Patterns::matcher(const std::vector<LayoutRule>& rules) {
+const RE2::Set& PathPatterns::Compiled::matcher(std::string_view kind, const std::vector<Rule>& rules) {
   const std::lock_guard lock(building);
   if (set) return *set;
   const int64_t instructions = repeating_instructions + plain_instructions;
@@ -93,28 +90,32 @@ const RE2::Set& LayoutMap::Patterns::matcher(const std::vector<LayoutRule>& rule
       std::make_unique<RE2::Set>(options(8 * kPatternMemory + kBytesPerInstruction * instructions), RE2::ANCHOR_BOTH);
   for (const int rule : regular) all->Add(rules[size_t(rule)].pattern, nullptr);
   check(all->Compile(), ErrorCode::plan,
-        [&] { return str("the ", rules.size(), " layout rules need too much memory together; simplify them"); });
+        [&] { return str("the ", rules.size(), " ", kind, "s need too much memory together; simplify them"); });
   set = std::move(all);
   return *set;
 }
 
-LayoutMap::LayoutMap() : patterns_(std::make_unique<Patterns>()) {}
-LayoutMap::~LayoutMap() = default;
-LayoutMap::LayoutMap(LayoutMap&&) noexcept = default;
-LayoutMap& LayoutMap::operator=(LayoutMap&&) noexcept = default;
+PathPatterns::PathPatterns(std::string_view kind) : kind_(kind), compiled_(std::make_unique<Compiled>()) {}
+PathPatterns::~PathPatterns() = default;
+PathPatterns::PathPatterns(PathPatterns&&) noexcept = default;
+PathPatterns& PathPatterns::operator=(PathPatterns&&) noexcept = default;
 
-LayoutMap::LayoutMap(const LayoutMap& other) : LayoutMap() {
-  for (const LayoutRule& rule : other.rules_) add(rule.pattern, rule.layout, rule.where);
+PathPatterns::PathPatterns(const PathPatterns& other) : PathPatterns(other.kind_) {
+  for (const Rule& rule : other.rules_) add(rule.pattern, rule.where);
 }
-LayoutMap& LayoutMap::operator=(const LayoutMap& other) {
-  if (this != &other) *this = LayoutMap(other);
+PathPatterns& PathPatterns::operator=(const PathPatterns& other) {
+  if (this != &other) *this = PathPatterns(other);
   return *this;
 }
 
-void LayoutMap::add(std::string pattern, Layout layout, std::string where) {
+std::string PathPatterns::quoted(const Rule& rule) const {
+  return str("'", rule.pattern, "'", rule.where.empty() ? std::string() : " (" + rule.where + ")");
+}
+
+void PathPatterns::add(std::string pattern, std::string where) {
   const auto at = [&] { return where.empty() ? std::string() : where + ": "; };
   check(!pattern.empty(), ErrorCode::plan,
-        [&] { return str(at(), "a layout rule needs a pattern, such as '.*/weight'; got an empty one"); });
+        [&] { return str(at(), "a ", kind_, " needs a pattern, such as '.*/weight'; got an empty one"); });
   check(pattern.size() <= kLongestPattern, ErrorCode::plan, [&] {
     return str(at(), "the pattern '", shown(pattern), "' has ", pattern.size(), " characters; at most ",
                kLongestPattern, " are allowed");
@@ -122,31 +123,31 @@ void LayoutMap::add(std::string pattern, Layout layout, std::string where) {
   check(std::none_of(pattern.begin(), pattern.end(), is_control), ErrorCode::plan, [&] {
     return str(at(), "the pattern '", shown(pattern), "' has a control character; write \\t and the like as escapes");
   });
-  const auto known = patterns_->exact.find(pattern);
-  check(known == patterns_->exact.end(), ErrorCode::plan, [&] {
-    return str(at(), "there are two layout rules for '", shown(pattern), "'; keep one (the first is ",
+  const auto known = compiled_->exact.find(pattern);
+  check(known == compiled_->exact.end(), ErrorCode::plan, [&] {
+    return str(at(), "there are two ", kind_, "s for '", shown(pattern), "'; keep one (the first is ",
                quoted(rules_[size_t(known->second)]), ")");
   });
-  if (!is_literal(pattern)) patterns_->add_regular(int(rules_.size()), pattern, at());
-  patterns_->exact.emplace(pattern, int(rules_.size()));
-  rules_.push_back({std::move(pattern), std::move(layout), std::move(where)});
+  if (!is_literal(pattern)) compiled_->add_regular(kind_, int(rules_.size()), pattern, at());
+  compiled_->exact.emplace(pattern, int(rules_.size()));
+  rules_.push_back({std::move(pattern), std::move(where)});
 }
 
-int LayoutMap::find(std::string_view path) const {
+int PathPatterns::find(std::string_view path) const {
   if (rules_.empty()) return -1;
-  if (const auto exact = patterns_->exact.find(std::string(path)); exact != patterns_->exact.end())
+  if (const auto exact = compiled_->exact.find(std::string(path)); exact != compiled_->exact.end())
     return exact->second;
-  if (patterns_->regular.empty()) return -1;
+  if (compiled_->regular.empty()) return -1;
   std::vector<int> matches;
   RE2::Set::ErrorInfo error{};
-  patterns_->matcher(rules_).Match({path.data(), path.size()}, &matches, &error);
+  compiled_->matcher(kind_, rules_).Match({path.data(), path.size()}, &matches, &error);
   check(error.kind == RE2::Set::kNoError, ErrorCode::plan,
-        [&] { return str("matching '", path, "' against the layout rules needs too much memory; simplify them"); });
+        [&] { return str("matching '", path, "' against the ", kind_, "s needs too much memory; simplify them"); });
   if (matches.empty()) return -1;
-  for (int& match : matches) match = patterns_->regular[size_t(match)];
+  for (int& match : matches) match = compiled_->regular[size_t(match)];
   std::sort(matches.begin(), matches.end());
   check(matches.size() == 1, ErrorCode::plan, [&] {
-    std::string text = str("variable ", path, " matches ", matches.size(), " layout rules:");
+    std::string text = str("variable ", path, " matches ", matches.size(), " ", kind_, "s:");
     const size_t named = std::min(matches.size(), kMostNamed);
     for (size_t i = 0; i < named; ++i) text += (i ? ", " : " ") + quoted(rules_[size_t(matches[i])]);
     if (named < matches.size()) text += str(" and ", matches.size() - named, " more");

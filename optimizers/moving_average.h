@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The running average of parameters, after the update of a step (optimizers/optimizer_set.h has its definition).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device/view.h"
+#include "kernels/launch.h"
+#include "optimizers/optimizer.h"
+
+namespace lockstep {
+
+// average = m average + (1 - m) param, with m = 0 in the first step; then param = average where the step is a multiple
+// of overwrite_every. With decision->skip nothing. `iteration`: the number of the step, from 1. Pointers are to memory
+// of the device.
+struct AverageParameters {
+  double momentum;
+  int64_t overwrite_every;  // 0: never
+  const int64_t* iteration;
+  const StepScalars* decision;
+  View param, average;  // f32, of equal length
+};
+void run(Cpu, Stream&, const AverageParameters&);
+void run(Cuda, Stream&, const AverageParameters&);
+
+}  // namespace lockstep
