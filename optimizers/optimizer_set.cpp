@@ -22,8 +22,8 @@ void check_settings(const std::optional<MovingAverage>& average, const std::opti
   }
   if (scaling) {
     int exponent = 0;
-    check(std::frexp(scaling->initial, &exponent) == 0.5 && exponent > -100 && exponent <= 100, ErrorCode::usage, [&] {
-      return str("loss_scale: expected a power of two from 2^-100 to 2^99, so that scaling is exact, got ",
+    check(std::frexp(scaling->initial, &exponent) == 0.5 && exponent > -126 && exponent <= 127, ErrorCode::usage, [&] {
+      return str("loss_scale: expected a power of two from 2^-126 to 2^126, so that scaling is exact, got ",
                  scaling->initial);
     });
     check(scaling->growth_steps >= 1, ErrorCode::usage,

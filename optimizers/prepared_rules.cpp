@@ -82,16 +82,16 @@ struct PrepareRow {
   HOST_DEVICE void operator()(const Team& team, int64_t) const {
     if (k.decides) decide(team, k.verdict);
     team.once([this] {
+      // A step that is skipped is tried at its rate.
+      if (k.rates.values && !k.rates.counted)
+        *k.state.learning_rate = k.rates.values[*k.state.iteration - k.rates.first];
       if (!k.state.decision->skip) advance();
     });
   }
 
   HOST_DEVICE void advance() const {
     int64_t& iteration = *k.state.iteration;
-    if (!k.rates.counted) {
-      if (k.rates.values) *k.state.learning_rate = k.rates.values[iteration - k.rates.first];
-      ++iteration;
-    }
+    if (!k.rates.counted) ++iteration;
     const double rate = k.rates.own >= 0 ? k.rates.own : *k.state.learning_rate * k.rates.factor;
     auto& constants = *static_cast<RuleConstants<Rule>*>(k.state.constants);
     if constexpr (requires { Rule::scalars; }) {

@@ -90,7 +90,7 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     });
   if (v.clip == ClipKind::each_variable)
     team.each(v.variables, [&](int64_t variable) {
-      v.factors[variable] = clip_factor(std::sqrt(squares_of(variable)) / scale, v.limit);
+      v.factors[variable] = clip_factor(std::sqrt(squares_of(variable)) / scale, v.limit) / float(scale);
     });
   team.once([&] {
     StepOutcome& o = *v.outcome;
@@ -118,7 +118,7 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     decision.grad_scale = v.clip == ClipKind::all_variables ? clip_factor(std::sqrt(total) / scale, v.limit) : 1.0f;
     decision.clip_value = v.clip == ClipKind::values ? float(v.limit) * float(scale) : 0.0f;
     if (v.loss_scale == nullptr) return;
-    decision.grad_scale /= float(scale);
+    if (v.clip != ClipKind::each_variable) decision.grad_scale /= float(scale);
     adjust_loss_scale(v.loss_scale, v.growth_steps, decision.skip);
   });
 }

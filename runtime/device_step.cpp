@@ -46,6 +46,7 @@ class DeviceStep final : public StepEngine {
   View cells() override { return tables_.cells(); }
   void run(const StepInput& input, const Passes& passes) override;
   StepReport report() override;
+  void take_averages() override;
 
  private:
   void queue(const StepInput& on_device, const ConstView& dropout_key, const Passes& passes);
@@ -205,6 +206,12 @@ void DeviceStep::average() {
                                     .decision = tables_.decision(),
                                     .param = variables_.parameters(0, elements),
                                     .average = variables_.slot(optimizer_.average_slot(), 0, elements)});
+}
+
+void DeviceStep::take_averages() {
+  if (!optimizer_.average()) return;
+  const int64_t elements = variables_.plan().arena_elements;
+  copy(stream_, variables_.parameters(0, elements), variables_.slot(optimizer_.average_slot(), 0, elements));
 }
 
 StepReport DeviceStep::report() {

@@ -42,6 +42,7 @@ class HostStep final : public StepEngine {
   View cells() override { return {results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}}; }
   void run(const StepInput& input, const Passes& passes) override;
   StepReport report() override { return report_; }
+  void take_averages() override;
 
  private:
   int32_t first_not_finite() const;
@@ -234,6 +235,15 @@ void HostStep::average(int64_t step) {
                                       .param = variables_.parameters(owned.begin, owned.end),
                                       .average = variables_.slot(optimizer_.average_slot(), owned.begin, owned.end)});
   }
+}
+
+void HostStep::take_averages() {
+  if (!optimizer_.average()) return;
+  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
+    const auto [begin, end, sum] = reducer_.owned(bucket);
+    launch(stream_, Copy{variables_.parameters(begin, end), variables_.slot(optimizer_.average_slot(), begin, end)});
+  }
+  reducer_.node_barrier();
 }
 
 void HostStep::clear_gradients() {

@@ -56,6 +56,8 @@ class StepEngine {
   virtual void run(const StepInput& input, const Passes& passes) = 0;
   // What the last step came to; waits for it. Throws Error(numbers) on every rank when a loss was not finite.
   virtual StepReport report() = 0;
+  // Collective: parameters become their running averages.
+  virtual void take_averages() = 0;
 };
 
 // Collective.

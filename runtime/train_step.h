@@ -34,6 +34,9 @@ class TrainStep {
     return report();
   }
 
+  // Collective: parameters become their running averages, where there are any, as at the end of training.
+  void take_averages() { engine_->take_averages(); }
+
   // Variables that got no gradient in the last step, as indices of the plan.
   const std::vector<int32_t>& unused_variables() const { return tape_.unused_variables(); }
 

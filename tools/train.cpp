@@ -187,6 +187,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
     reports.step_is_over();
   }
 
+  run.step().take_averages();
   TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = steps};
   const int64_t correct =
       count_correct(communicator, run.stream(), run.pool(), run.model(), run.variables().values(), dataset.test);

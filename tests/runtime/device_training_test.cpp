@@ -104,6 +104,30 @@ TEST(DeviceTraining, FollowsSchedulesAndClipsLikeCpuRanks) {
   }
 }
 
+TEST(DeviceTraining, SharesVariablesOutAveragesAndScalesLikeCpuRanks) {
+  LOCKSTEP_NEEDS_GPU();
+  const std::vector<std::string> groups = {".*/bias => sgd(learning_rate=0.05, momentum=0.9)",
+                                           "last/weight => weight_decay=0.1, rate_factor=0.5"};
+  const Schedule falling = make_schedule("exponential(steps=10, decay_rate=0.5)", 0.01);
+  for (const ClipOptions& clip : {ClipOptions{}, ClipOptions{.clipnorm = 0.05}, ClipOptions{.clipvalue = 0.01}})
+    expect_like_cpu({.ranks = 2,
+                     .groups = groups,
+                     .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},
+                     .scaling = LossScaling{.initial = 0x1p126, .growth_steps = 1},
+                     .clip = clip,
+                     .schedule = &falling},
+                    DeviceTransport::staged);
+  const Setting averaged{.ranks = 2, .average = MovingAverage{.momentum = 0.9}, .take_averages = true};
+  if (products_have_equal_bits()) {
+    EXPECT_EQ(train(on_gpu(averaged, DeviceTransport::staged)).values, train(averaged).values);
+  }
+  const Setting nadams{.ranks = 1, .optimizer = "nadam", .groups = {"last/.* => nadam(beta_1=0.5)"}};
+  expect_like_cpu(nadams);
+  Setting recorded = on_gpu(nadams);
+  recorded.graph = true;
+  EXPECT_EQ(train(recorded).ledger, train(on_gpu(nadams)).ledger);
+}
+
 TEST(DeviceTraining, SkipsAStepTogetherAndNamesTheVariable) {
   LOCKSTEP_NEEDS_GPU();
   // So large that the slope of gelu is infinity times zero, while the loss stays a number.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "runtime/layers.h"
 #include "runtime/ledger.h"
 #include "runtime/ops.h"
+#include "runtime/parameter_groups.h"
 #include "runtime/planner.h"
 #include "runtime/train_step.h"
 
@@ -52,6 +55,9 @@ struct Setting {
   std::vector<int> node_of = {};
   std::string optimizer = "adam";
   double learning_rate = 0.01;
+  std::vector<std::string> groups = {};
+  std::optional<MovingAverage> average = {};
+  std::optional<LossScaling> scaling = {};
   float poison = 0;  // put into the first sample before step 3, which step 4 takes
   ClipOptions clip = {};
   const Schedule* schedule = nullptr;
@@ -61,12 +67,14 @@ struct Setting {
   DeviceTransport transport = DeviceTransport::automatic;
   bool graph = false;
   bool report_every_step = true;
+  bool take_averages = false;  // in the end
 };
 
 struct Outcome {
   std::vector<std::string> ledger;
   std::vector<float> losses;
-  std::vector<int64_t> counters;  // by rank
+  std::map<std::string, std::vector<double>> values;  // of all variables in the end, by path
+  std::vector<int64_t> counters;                      // by rank
   std::vector<double> learning_rates;
   std::vector<bool> skipped;  // by step
   std::vector<std::string> not_finite;
@@ -75,6 +83,16 @@ struct Outcome {
   int64_t gradient_bytes = 0, parameter_bytes = 0, slot_bytes = 0, scalar_bytes = 0;  // of rank 0, by the pool
   StepReport last;  // its names have gone with the plan
 };
+
+inline std::vector<double> doubles(const VariableStore& store, const PlannedVariable& variable) {
+  const HostValue value = store.host(variable);
+  std::vector<double> all;
+  for (int64_t i = 0; i < variable.shape.size(); ++i)
+    all.push_back(variable.dtype == DType::f32   ? double(data<float>(value.view())[i])
+                  : variable.dtype == DType::f64 ? data<double>(value.view())[i]
+                                                 : double(data<int64_t>(value.view())[i]));
+  return all;
+}
 
 inline Outcome train(const Setting& setting) {
   Samples samples;
@@ -87,9 +105,14 @@ inline Outcome train(const Setting& setting) {
     context.launch(CountCorrect{.correct = results.correct, .logits = logits, .labels = labels});
     return results;
   };
-  const auto optimizer = make_optimizer(setting.optimizer, {{"learning_rate", setting.learning_rate}});
+  OptimizerChoice choice{.name = setting.optimizer,
+                         .options = {{"learning_rate", setting.learning_rate}},
+                         .average = setting.average,
+                         .scaling = setting.scaling};
+  for (const std::string& rule : setting.groups) choice.rules.push_back(parse_group_rule(rule));
+  const OptimizerSet optimizer = make_optimizer_set(variables, choice);
   const Plan plan = make_plan({.variables = variables,
-                               .optimizer = *optimizer,
+                               .optimizer = optimizer,
                                .ranks = setting.ranks,
                                .reduce = setting.mode,
                                .virtual_ranks = setting.virtual_ranks,
@@ -106,9 +129,9 @@ inline Outcome train(const Setting& setting) {
     if (setting.on_gpu) gpus = make_device_communicator(communicator, device, setting.transport);
     Pool pool(stream.device());
     // Seeds differ on purpose: rank 0's first values are to be everyone's.
-    VariableStore store(plan, variables, *optimizer, communicator, pool, uint64_t(1 + communicator.rank() * 1000),
+    VariableStore store(plan, variables, optimizer, communicator, pool, uint64_t(1 + communicator.rank() * 1000),
                         setting.on_gpu ? &stream : nullptr);
-    TrainStep step(communicator, store, *optimizer, forward, setting.mode, stream, pool, /*seed=*/5,
+    TrainStep step(communicator, store, optimizer, forward, setting.mode, stream, pool, /*seed=*/5,
                    {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
     communicator.record_trace(true);
     const int64_t leaves = setting.mode == ReduceMode::tree ? setting.virtual_ranks : setting.ranks;
@@ -130,9 +153,11 @@ inline Outcome train(const Setting& setting) {
       outcome.ledger.push_back(ledger_line(s, report.loss, store, 0));
       outcome.losses.push_back(report.loss);
     }
+    if (setting.take_averages) step.take_averages();
     outcome.counters[size_t(communicator.rank())] = store.iteration();
     outcome.learning_rates[size_t(communicator.rank())] = store.learning_rate();
     if (communicator.rank() == 0) {
+      for (const PlannedVariable& variable : plan.variables) outcome.values[variable.path] = doubles(store, variable);
       outcome.trace = communicator.trace();
       outcome.gradient_bytes = pool.live(Purpose::gradients).now;
       outcome.parameter_bytes = pool.live(Purpose::parameters).now;

@@ -42,6 +42,42 @@ test_optimizer_options() {
     "${bad[@]}" $option beta_1=0.8 $option beta_1=0.7
 }
 
+test_groups() {
+  local run=("${on_data[@]}" "${short[@]}") weights
+  expect_success "${run[@]}" --ledger "$work/plain"
+  # What changes nothing changes no bit, and is another configuration all the same.
+  expect_success "${run[@]}" --group '.*/bias => weight_decay=0' --ledger "$work/same"
+  cmp -s <(tail -n +2 "$work/plain") <(tail -n +2 "$work/same") || complain "expected the same bits"
+  [ "$(config_of "$work/plain")" != "$(config_of "$work/same")" ] || complain "expected another configuration"
+  expect_success "${run[@]}" --group '.*/bias => sgd(learning_rate=0.1)' --group 'logits/weight => rate_factor=0.1' \
+    --ema-momentum 0.9 --ema-overwrite-every 4 --loss-scale 1024 --ledger "$work/one"
+  expect_success "${run[@]}" --group '.*/bias => sgd(learning_rate=0.1)' --group 'logits/weight => rate_factor=0.1' \
+    --ema-momentum 0.9 --ema-overwrite-every 4 --loss-scale 1024 --ranks 3 --ledger "$work/three"
+  expect_same "$work/one" "$work/three"
+  ! cmp -s <(tail -n 1 "$work/one") <(tail -n 1 "$work/plain") || complain "expected other bits"
+  expect_success "$lockstep" plan --group 'dense_1/.* => freeze' --ema-momentum 0.9 --loss-scale 2
+  expect_output 1 '^logits/weight/adam/average '
+  expect_output 1 '^adam/loss_scale '
+  expect_output 1 '^dense_1/weight .* frozen'
+  # The averages are what files get.
+  for weights in averaged last; do
+    expect_success "${run[@]}" --ema-momentum "$([ $weights = averaged ] && echo 0.9 || echo 0)" --save "$work/$weights"
+  done
+  expect_success "${run[@]}" --save "$work/without"
+  expect_same "$work/last" "$work/without"
+  ! cmp -s "$work/averaged" "$work/without" || complain "expected other weights"
+
+  expect_error 1 "*group rule 'dense_9/.* => freeze' matches no parameter*dense_1*" "${bad[@]}" --group 'dense_9/.* => freeze'
+  expect_error 1 '*variable dense_1/bias matches 2 group rules*' "${bad[@]}" --group '.*/bias => weight_decay=0' \
+    --group 'dense_1/.* => freeze'
+  expect_error 2 "*group rule 'dense_1/.*': expected PATTERN => SETTINGS*" "${bad[@]}" --group 'dense_1/.*'
+  expect_error 2 '*ema_momentum: expected a number from 0 to 1, got 1.5*' "${bad[@]}" --ema-momentum 1.5
+  expect_error 2 '*--ema-overwrite-every: expected a whole number from 1*' "${bad[@]}" --ema-momentum 0.5 --ema-overwrite-every 0
+  expect_error 2 '*give --ema-momentum too*' "${bad[@]}" --ema-overwrite-every 3
+  expect_error 2 '*loss_scale: expected a power of two*got 3*' "${bad[@]}" --loss-scale 3
+  expect_error 2 '*give --loss-scale too*' "${bad[@]}" --loss-scale-growth-steps 3
+}
+
 rates() { grep -o '"learning_rate":[^,}]*' "$1" | cut -d: -f2; }
 
 expect_rates() {  # expect_rates RATE...: of the steps, in the metrics
