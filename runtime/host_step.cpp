@@ -239,6 +239,7 @@ void HostStep::average(int64_t step) {
 
 void HostStep::take_averages() {
   if (!optimizer_.average()) return;
+  reducer_.node_barrier();  // others may still read the parameters of the last step
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
     const auto [begin, end, sum] = reducer_.owned(bucket);
     launch(stream_, Copy{variables_.parameters(begin, end), variables_.slot(optimizer_.average_slot(), begin, end)});
