@@ -6,10 +6,10 @@
 namespace lockstep {
 namespace {
 
-struct StoreCell {
+struct AddToCell {
   double* cells;
   const float *loss, *correct;
-  HOST_DEVICE void operator()(int64_t i) const { cells[i] = double(i == 0 ? loss[0] : correct[0]); }
+  HOST_DEVICE void operator()(int64_t i) const { cells[i] += double(i == 0 ? loss[0] : correct[0]); }
 };
 
 struct SeedElement {
@@ -21,11 +21,11 @@ struct SeedElement {
 
 }  // namespace
 
-void run(Backend, Stream& stream, const StoreLeafResults& k) {
+void run(Backend, Stream& stream, const AddLeafResults& k) {
   check(k.leaf >= 0 && 2 * k.leaf + 2 <= k.cells.size(), ErrorCode::internal,
         [&] { return str("leaf ", k.leaf, " has no place in ", k.cells.size(), " cells"); });
   backend::gather(stream, 2,
-                  StoreCell{data<double>(k.cells) + 2 * k.leaf, data<float>(k.loss), data<float>(k.correct)});
+                  AddToCell{data<double>(k.cells) + 2 * k.leaf, data<float>(k.loss), data<float>(k.correct)});
 }
 
 void run(Backend, Stream& stream, const SeedGradient& k) {

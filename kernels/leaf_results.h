@@ -9,14 +9,14 @@
 
 namespace lockstep {
 
-// cells[2 leaf] = loss[0];  cells[2 leaf + 1] = correct[0]
-struct StoreLeafResults {
+// cells[2 leaf] += loss[0];  cells[2 leaf + 1] += correct[0]
+struct AddLeafResults {
   View cells;               // [>= 2 leaf + 2] f64
   ConstView loss, correct;  // [] f32: sums over the leaf's samples
   int64_t leaf;
 };
-void run(Cpu, Stream&, const StoreLeafResults&);
-void run(Cuda, Stream&, const StoreLeafResults&);
+void run(Cpu, Stream&, const AddLeafResults&);
+void run(Cuda, Stream&, const AddLeafResults&);
 
 // seed[i] = weight * scale[0]: the gradient of the whole loss by the loss of a sample.
 struct SeedGradient {

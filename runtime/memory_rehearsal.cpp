@@ -27,10 +27,10 @@ struct RehearsedVariables {
     }
   }
 
-  void watch(Tape& tape, const VariableTable& variables) {
+  void watch(Tape& tape, const VariableTable& variables, Tape::Destination destination) {
     for (size_t v = 0; v < values.size(); ++v)
       if (const VariableDeclaration& variable = variables.declarations()[v]; variable.trainable())
-        tape.watch(values[v], int32_t(v), gradients[v], variable.path);
+        tape.watch(values[v], int32_t(v), gradients[v], variable.path, destination);
   }
 };
 
@@ -65,11 +65,15 @@ TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& for
   RehearsedVariables values(persistent, variables);
   const RehearsedLeaf leaf(persistent, shape);
   Tape tape;
-  values.watch(tape, variables);
-  Context context(stream, transient, &tape);
-  context.set_values(values.values);
-  context.random() = {.key = leaf.dropout_key, .sample_ids = leaf.sample_ids};
-  run_passes(context, forward, leaf.input(), leaf.cells, 1.0f, nullptr);
+  const std::vector<LeafInput> parts = micro_batches(leaf.input(), shape.micro_batches);
+  for (size_t p = 0; p < parts.size(); ++p) {
+    tape.clear();
+    values.watch(tape, variables, p == 0 ? Tape::Destination::fresh : Tape::Destination::adds_up);
+    Context context(stream, transient, &tape);
+    context.set_values(values.values);
+    context.random() = {.key = leaf.dropout_key, .sample_ids = parts[p].sample_ids};
+    run_passes(context, forward, parts[p], leaf.cells, 1.0f, nullptr);
+  }
   return {.activations = transient.live(Purpose::activations).peak,
           .held = transient.held(),
           .scratch = stream.scratch_bytes()};

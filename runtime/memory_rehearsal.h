@@ -14,6 +14,7 @@ namespace lockstep {
 struct LeafShape {
   Shape sample;         // of one sample, f32: [height, width, channels]
   int64_t samples = 0;  // none is allowed: such a leaf runs nothing
+  int64_t micro_batches = 1;
 };
 
 // What comes and goes with a leaf, in bytes. The caller's batch, variables and gradients are not in it, nor are the

@@ -321,7 +321,6 @@ void check_runnable(const Plan& plan, DeviceKind device) {
     cannot(device == DeviceKind::cpu ? "CPU ranks share one copy per node"
                                      : "ranks with a GPU each have their own copy");
   if (plan.settings.zero != 0) cannot("training runs without ZeRO");
-  if (plan.settings.accumulation != 1) cannot("micro-batches are not accumulated yet");
   for (const PlannedVariable& variable : plan.variables) {
     if (!variable.layout.is_replicated())
       cannot(str("variable ", variable.path, " has the layout ", to_string(variable.layout),

@@ -12,6 +12,7 @@ bool Gradients::wanted(int i) const { return inputs_[i] >= 0; }
 
 View Gradients::in(int i) {
   Tape::TensorSlot& slot = tape_.slots_[size_t(inputs_[i])];
+  slot.reached = true;
   if (slot.filled) {
     additional_[size_t(i)] = &scratch_[size_t(i)];
     return scratch_[size_t(i)] = context_.empty_like(slot.gradient);
@@ -23,6 +24,7 @@ View Gradients::in(int i) {
 
 void Gradients::pass(int i) {
   Tape::TensorSlot& slot = tape_.slots_[size_t(inputs_[i])];
+  slot.reached = true;
   if (slot.filled) {
     additional_[size_t(i)] = out_;
   } else if (slot.variable < 0) {
@@ -52,13 +54,14 @@ void Tape::add_slot(Tensor& tensor, int32_t variable, void* destination) {
   slot.variable = variable;
 }
 
-void Tape::watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name) {
+void Tape::watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name, Destination kind) {
   check(is_floating(tensor.dtype()), ErrorCode::tape, [&] {
     return str("variable ", name, " has dtype ", to_string(tensor.dtype()),
                "; only floating variables can be differentiated: give it a role other than parameter");
   });
   check_same_size("watch", destination, View(tensor));
   add_slot(tensor, variable, destination.data);
+  slots_.back().filled = kind == Destination::adds_up;
   names_.push_back(name);
 }
 
@@ -93,10 +96,8 @@ void Tape::run_node(Node& node, Gradients& gradients, const OnReady& on_ready) {
 }
 
 void Tape::announce(TensorSlot& slot, Context& context, const OnReady& on_ready) {
-  if (!slot.filled) {
-    context.launch(Fill{slot.gradient, 0.0f});
-    unused_.push_back(slot.variable);
-  }
+  if (!slot.filled) context.launch(Fill{slot.gradient, 0.0f});
+  if (!slot.reached) unused_.push_back(slot.variable);
   if (on_ready) on_ready(slot.variable);
 }
 

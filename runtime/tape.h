@@ -61,9 +61,11 @@ class Tape {
   // Forgets the pass; memory of records is kept.
   void clear();
 
-  // Puts a variable on the tape: its gradient goes to `destination` and is announced under `variable`. `name`, for
-  // messages, must stay until clear().
-  void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?");
+  // Puts a variable on the tape: its gradient goes to `destination`, or is added to what is there already, and is
+  // announced under `variable`. `name`, for messages, must stay until clear().
+  enum class Destination : uint8_t { fresh, adds_up };
+  void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?",
+             Destination kind = Destination::fresh);
 
   bool on_tape(TapePosition position) const { return position.slot >= 0 && position.generation == generation_; }
 
@@ -119,7 +121,8 @@ class Tape {
     Tensor gradient;
     int32_t variable = -1;  // -1: an intermediate tensor
     int32_t uses = 0;       // recorded uses that have not contributed yet
-    bool filled = false;    // whether a contribution has come
+    bool filled = false;    // whether there is something to add to
+    bool reached = false;   // whether a contribution has come
   };
   struct OpPlace {
     std::string_view op;

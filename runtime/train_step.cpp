@@ -52,19 +52,26 @@ void TrainStep::run_leaf(const LeafInput& leaf, const ConstView& dropout_key, in
       if (variables_.plan().variables[v].in_gradient_sync) ready(int32_t(v));
     return;
   }
-  tape_.clear();
-  watch_variables(arena);
-  Context context(stream_, pool_, &tape_);
-  context.set_values(variables_.values());
-  context.random() = {.key = dropout_key, .sample_ids = leaf.sample_ids};
-  // Every sample weighs one over the global batch, so that the sum over leaves is the gradient of the mean loss
-  // whatever the sizes of the leaves.
-  run_passes(
-      context, forward_, leaf, engine_->cells(), 1 / float(global_count), [this](int32_t variable) { ready(variable); },
-      variables_.loss_scale_cell());
+  const std::vector<LeafInput> parts = micro_batches(leaf, variables_.plan().settings.accumulation);
+  for (size_t p = 0; p < parts.size(); ++p) {
+    tape_.clear();
+    watch_variables(arena, p == 0 ? Tape::Destination::fresh : Tape::Destination::adds_up);
+    Context context(stream_, pool_, &tape_);
+    context.set_values(variables_.values());
+    context.random() = {.key = dropout_key, .sample_ids = parts[p].sample_ids};
+    const bool last = p + 1 == parts.size();
+    // Every sample weighs one over the global batch, so that the sum over leaves is the gradient of the mean loss
+    // whatever the sizes of the leaves.
+    run_passes(
+        context, forward_, parts[p], engine_->cells(), 1 / float(global_count),
+        [this, last](int32_t variable) {
+          if (last) ready(variable);
+        },
+        variables_.loss_scale_cell());
+  }
 }
 
-void TrainStep::watch_variables(const View& arena) {
+void TrainStep::watch_variables(const View& arena, Tape::Destination kind) {
   const Plan& plan = variables_.plan();
   std::span<Tensor> values = variables_.values();
   for (size_t v = 0; v < values.size(); ++v) {
@@ -72,7 +79,7 @@ void TrainStep::watch_variables(const View& arena) {
     if (!variable.on_tape) continue;
     View destination = slice(arena, variable.offset, variable.offset + variable.shape.size());
     destination.shape = variable.shape;
-    tape_.watch(values[v], int32_t(v), destination, variable.path);
+    tape_.watch(values[v], int32_t(v), destination, variable.path, kind);
   }
 }
 

@@ -43,7 +43,7 @@ class TrainStep {
  private:
   void run_leaf(const LeafInput& leaf, const ConstView& dropout_key, int64_t global_count);
   void ready(int32_t variable);
-  void watch_variables(const View& arena);
+  void watch_variables(const View& arena, Tape::Destination destination);
 
   VariableStore& variables_;
   Forward forward_;

@@ -150,7 +150,7 @@ void Verification::run_steps() {
   const TransientMemory transient = rehearse_leaf(
       planning_.variables(),
       [&](Context& context, const LeafInput& leaf) { return planning_.model()->forward(context, leaf); },
-      {{28, 28, 1}, leaves.leaves().empty() ? 0 : leaf_samples}, 1);
+      {{28, 28, 1}, leaves.leaves().empty() ? 0 : leaf_samples, plan_.settings.accumulation}, 1);
   if (ranks_.rank() == 0) fmt::print("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured");
   exact("bytes that stay: parameters", forecast.parameters, run.pool().live(Purpose::parameters).now);
   exact("bytes that stay: slots", forecast.slots, run.pool().live(Purpose::slots).now);

@@ -112,15 +112,16 @@ void Planning::read_model(const PlanningOptions& options) {
 void Planning::read_workload(const PlanningOptions& options) {
   if (options.batch > 0) workload_.batch = options.batch;
   if (!model_) return;
-  const int64_t parts = std::max<int64_t>(input().virtual_ranks, distribution_.size(distribution_.batch_axis)) *
-                        options.accumulation.value_or(1);
-  const int64_t samples = std::max<int64_t>(1, workload_.batch / parts);
+  const int64_t leaves = std::max<int64_t>(input().virtual_ranks, distribution_.size(distribution_.batch_axis));
+  const int64_t samples = std::max<int64_t>(1, workload_.batch / leaves);
+  const int64_t micro_batches = options.accumulation.value_or(1);
   const ModelSettings settings;
   leaf_ = {samples,
            rehearse_leaf(
                variables_, [&](Context& context, const LeafInput& leaf) { return model_->forward(context, leaf); },
-               {{settings.height, settings.width, 1}, samples}, 1)};
-  workload_.activation_bytes_per_sample = (leaf_->memory.activations + samples - 1) / samples;
+               {{settings.height, settings.width, 1}, samples, micro_batches}, 1)};
+  const int64_t at_once = (samples + micro_batches - 1) / micro_batches;
+  workload_.activation_bytes_per_sample = (leaf_->memory.activations + at_once - 1) / at_once;
 }
 
 PlannerInput Planning::input() const {

@@ -96,6 +96,10 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--schedule", options->schedule,
                      "of the learning rate, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)");
   command.add_option("--batch", options->batch, "global batch, over all ranks")->capture_default_str();
+  command
+      .add_option("--accumulation", options->plan.accumulation,
+                  "micro-batches that a rank's part of the batch is computed in, with one synchronisation")
+      ->capture_default_str();
   command.add_option("--clipnorm", options->clip.clipnorm, "scale each variable's gradient down to this norm (0: off)");
   command.add_option("--global-clipnorm", options->clip.global_clipnorm,
                      "scale all gradients down together to this norm over all variables (0: off)");

@@ -98,6 +98,7 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check_between("--epochs", options.epochs, 1, 1'000'000'000);
   check_between("--steps", options.steps, 0, 1'000'000'000'000);
   check_between("--batch", options.batch, 1, 1'000'000'000);
+  check_between("--accumulation", options.plan.accumulation, 1, 1'000'000);
   check_between("--seed", options.seed, 0, std::numeric_limits<int64_t>::max());
   check_threads(options.threads);
   check(options.batch >= ranks, ErrorCode::usage, [&] {
@@ -146,6 +147,7 @@ std::string run_description(const TrainOptions& options, const OptimizerSet& opt
   text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
               " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
   for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);
+  if (options.plan.accumulation > 1) text += str(" accumulation=", options.plan.accumulation);
   if (schedule) text += str(" schedule=", schedule->text());
   if (options.clip.clipnorm > 0) add_number("clipnorm", options.clip.clipnorm);
   if (options.clip.global_clipnorm > 0) add_number("global_clipnorm", options.clip.global_clipnorm);

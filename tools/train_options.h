@@ -26,6 +26,7 @@ struct PlanOptions {
       {};  // "learning_rate", "momentum", ...; absent: the optimizer's default
   std::string reduce = "tree";
   int64_t virtual_ranks = 0;  // 0: as many as ranks
+  int64_t accumulation = 1;   // micro-batches of a leaf, for one synchronisation
   double dropout = 0;
   std::vector<std::string> freeze = {};  // paths of variables that are not to be trained
   std::vector<std::string> groups = {};  // rules as in runtime/parameter_groups.h

@@ -20,6 +20,7 @@ PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, i
                          .reduce = reduce,
                          .virtual_ranks = virtual_ranks,
                          .bucket_bytes = bucket_bytes(options),
+                         .accumulation = options.accumulation,
                          .copies = device == DeviceKind::cpu ? Copies::per_node : Copies::per_rank,
                          .ranks_per_node = ranks_per_node});
   return {std::move(model), std::move(optimizer), reduce, virtual_ranks, std::move(plan)};

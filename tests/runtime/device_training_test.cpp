@@ -117,6 +117,7 @@ TEST(DeviceTraining, SharesVariablesOutAveragesAndScalesLikeCpuRanks) {
                      .clip = clip,
                      .schedule = &falling},
                     DeviceTransport::staged);
+  expect_like_cpu({.ranks = 2, .batch = 24, .accumulation = 3}, DeviceTransport::staged);
   const Setting averaged{.ranks = 2, .average = MovingAverage{.momentum = 0.9}, .take_averages = true};
   if (products_have_equal_bits()) {
     EXPECT_EQ(train(on_gpu(averaged, DeviceTransport::staged)).values, train(averaged).values);

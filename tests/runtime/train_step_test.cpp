@@ -55,6 +55,42 @@ TEST(TrainStep, WeighsEverySampleAlikeHoweverTheBatchIsCut) {
   for (size_t s = 0; s < expected.size(); ++s) EXPECT_NEAR(actual[s], expected[s], 1e-4f) << "step " << s;
 }
 
+TEST(TrainStep, AccumulatesMicroBatchesWithOneSynchronisation) {
+  for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast}) {
+    const Setting whole{.ranks = 2, .virtual_ranks = 2, .mode = mode, .batch = 24};
+    Setting cut = whole;
+    cut.accumulation = 5;  // 12 samples of a leaf: some micro-batches have 2, others 3; in partial batches 1 or 2
+    const Outcome expected = train(whole), actual = train(cut);
+    EXPECT_EQ(actual.trace, expected.trace) << "the same collectives of the same bytes";
+    EXPECT_EQ(actual.gradient_bytes, expected.gradient_bytes);
+    EXPECT_EQ(actual.counters, expected.counters) << "the counter counts updates";
+    EXPECT_EQ(actual.last.correct_sum, expected.last.correct_sum);
+    EXPECT_NE(actual.ledger, expected.ledger) << "micro-batches are added in an order of their own";
+    for (size_t s = 0; s < expected.losses.size(); ++s)
+      EXPECT_NEAR(actual.losses[s], expected.losses[s], 1e-5f) << "step " << s;
+  }
+}
+
+TEST(TrainStep, TakesTheSameBitsOnAnyNumberOfRanksWhenItAccumulates) {
+  // More micro-batches than samples of most leaves, too.
+  for (const int64_t accumulation : {2, 3, 100}) {
+    const Outcome one = train({.ranks = 1, .batch = 24, .accumulation = accumulation});
+    for (const int ranks : {2, 3, 5})
+      EXPECT_EQ(train({.ranks = ranks, .batch = 24, .accumulation = accumulation}).ledger, one.ledger) << ranks;
+  }
+}
+
+// Keras' test_gradient_accumulation: the mean over micro-batches is the gradient that every optimizer gets.
+TEST(TrainStep, AccumulatesAlikeForEveryOptimizer) {
+  for (const std::string_view name : optimizer_names()) {
+    const Setting whole{.virtual_ranks = 1, .steps = 8, .optimizer = std::string(name)};
+    Setting cut = whole;
+    cut.accumulation = 3;
+    const std::vector<float> expected = train(whole).losses, actual = train(cut).losses;
+    for (size_t s = 0; s < expected.size(); ++s) EXPECT_NEAR(actual[s], expected[s], 1e-4f) << name << " step " << s;
+  }
+}
+
 TEST(TrainStep, TakesTheSameBitsForAnyThreadsAndBuckets) {
   const Outcome one = train({.ranks = 2});
   EXPECT_EQ(train({.ranks = 2, .threads = 3}).ledger, one.ledger);

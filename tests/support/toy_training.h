@@ -50,6 +50,7 @@ struct Setting {
   ReduceMode mode = ReduceMode::tree;
   int64_t steps = 20;
   int64_t batch = 16;
+  int64_t accumulation = 1;
   int threads = 1;
   int64_t bucket_bytes = 256;
   std::vector<int> node_of = {};
@@ -117,6 +118,7 @@ inline Outcome train(const Setting& setting) {
                                .reduce = setting.mode,
                                .virtual_ranks = setting.virtual_ranks,
                                .bucket_bytes = setting.bucket_bytes,
+                               .accumulation = setting.accumulation,
                                .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node});
   Outcome outcome;
   outcome.counters.resize(size_t(setting.ranks));

@@ -43,7 +43,7 @@ test_optimizer_options() {
 }
 
 test_groups() {
-  local run=("${on_data[@]}" "${short[@]}") weights
+  local run=("${on_data[@]}" "${short[@]}") weights ranks
   expect_success "${run[@]}" --ledger "$work/plain"
   # What changes nothing changes no bit, and is another configuration all the same.
   expect_success "${run[@]}" --group '.*/bias => weight_decay=0' --ledger "$work/same"
@@ -59,6 +59,11 @@ test_groups() {
   expect_output 1 '^logits/weight/adam/average '
   expect_output 1 '^adam/loss_scale '
   expect_output 1 '^dense_1/weight .* frozen'
+  for ranks in 1 3; do
+    expect_success "${run[@]}" --accumulation 3 --ranks $ranks --ledger "$work/accumulated_$ranks"
+  done
+  expect_same "$work/accumulated_1" "$work/accumulated_3"
+  expect_error 2 '*--accumulation: expected a whole number from 1*got 0*' "${bad[@]}" --accumulation 0
   # The averages are what files get.
   for weights in averaged last; do
     expect_success "${run[@]}" --ema-momentum "$([ $weights = averaged ] && echo 0.9 || echo 0)" --save "$work/$weights"

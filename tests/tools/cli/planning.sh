@@ -85,6 +85,10 @@ test_plan_verify() {
   expect_output 1 '^every term that must be exact is exact on every rank$'
   expect_success "$lockstep" plan --verify --mesh data=2,model=2 --optimizer sgd --steps 1 --batch 16
   expect_output 0 'DIFFERENT'
+  # Micro-batches of unequal size; groups, averages and loss scaling have state that is planned.
+  expect_success "$lockstep" plan --verify --ranks 2 --steps 2 --batch 10 --accumulation 4 \
+    --group '.*/bias => nadam(beta_1=0.8)' --ema-momentum 0.9 --loss-scale 8
+  expect_output 0 'DIFFERENT'
 }
 
 test_plan_verify_mpi() {
