@@ -30,7 +30,7 @@ GroupRule parse_group_rule(std::string_view text);
 // What is asked for besides groups.
 struct OptimizerChoice {
   std::string name = "adam";
-  std::map<std::string, double> options;
+  std::map<std::string, double> options = {};
   std::vector<GroupRule> rules = {};
   std::optional<MovingAverage> average = std::nullopt;
   std::optional<LossScaling> scaling = std::nullopt;

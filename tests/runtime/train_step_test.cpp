@@ -80,6 +80,20 @@ TEST(TrainStep, TakesTheSameBitsOnAnyNumberOfRanksWhenItAccumulates) {
   }
 }
 
+// Leaves of 3 and 4 samples, of which ranks have 2, 2 and 3, and slices that begin in the middle of variables.
+TEST(TrainStep, TakesTheSameBitsInAThousandStepsOfEveryOptimizer) {
+  for (const std::string_view name : optimizer_names()) {
+    Setting setting{.virtual_ranks = 7, .steps = 1000, .batch = 23, .optimizer = std::string(name)};
+    setting.report_every_step = false;
+    const Outcome one = train(setting);
+    setting.ranks = 3;
+    const Outcome three = train(setting);
+    EXPECT_EQ(three.ledger, one.ledger) << name;
+    EXPECT_EQ(three.values, one.values) << name;
+    EXPECT_EQ(three.counters[2], 1000) << name;
+  }
+}
+
 // Keras' test_gradient_accumulation: the mean over micro-batches is the gradient that every optimizer gets.
 TEST(TrainStep, AccumulatesAlikeForEveryOptimizer) {
   for (const std::string_view name : optimizer_names()) {
