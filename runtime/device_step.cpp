@@ -46,6 +46,7 @@ class DeviceStep final : public StepEngine {
   View cells() override { return tables_.cells(); }
   void run(const StepInput& input, const Passes& passes) override;
   StepReport report() override;
+  void set_frozen(int32_t variable, bool frozen) override;
   void take_averages() override;
 
  private:
@@ -78,6 +79,7 @@ class DeviceStep final : public StepEngine {
   struct Addresses {
     int uploads = 0;
     int rates = 0;
+    int groups = 0;
     int64_t scratch_bytes = 0;
     friend bool operator==(const Addresses&, const Addresses&) = default;
   };
@@ -131,7 +133,7 @@ void DeviceStep::run(const StepInput& input, const Passes& passes) {
 void DeviceStep::launch_recorded(const StepInput& on_device, const ConstView& dropout_key, const Passes& passes) {
   const StepShape shape = shape_of(on_device);
   if (warm_.insert(shape).second) return queue(on_device, dropout_key, passes);
-  const Addresses now{upload_.generation(), rates_.generation(), stream_.scratch_bytes()};
+  const Addresses now{upload_.generation(), rates_.generation(), tables_.generation(), stream_.scratch_bytes()};
   if (!(now == std::exchange(recorded_with_, now))) graphs_.clear();
   auto recorded = graphs_.find(shape);
   if (recorded == graphs_.end()) {
@@ -194,7 +196,7 @@ void DeviceStep::update(int32_t group) {
   std::vector<View> slots;
   for (size_t s = 0; s < optimizer.slots().size(); ++s) slots.push_back(variables_.slot(int32_t(s), 0, elements));
   UpdateOperands operands{.param = variables_.parameters(0, elements), .grad = reducer_.sums(), .slots = slots};
-  if (options_.clip.clipnorm > 0 || optimizer_.groups() > 1) operands.segments = tables_.segments(group);
+  if (options_.clip.clipnorm > 0 || tables_.grouped()) operands.segments = tables_.segments(group);
   optimizer.update(stream_, tables_.state(variables_, group), operands);
 }
 
@@ -206,6 +208,11 @@ void DeviceStep::average() {
                                     .decision = tables_.decision(),
                                     .param = variables_.parameters(0, elements),
                                     .average = variables_.slot(optimizer_.average_slot(), 0, elements)});
+}
+
+void DeviceStep::set_frozen(int32_t variable, bool frozen) {
+  const std::string& path = variables_.plan().variables[size_t(variable)].path;
+  tables_.set_group(stream_, variable, frozen ? std::nullopt : std::optional(optimizer_.group_of(path)));
 }
 
 void DeviceStep::take_averages() {

@@ -52,9 +52,9 @@ DeviceTables::DeviceTables(const Plan& plan, const OptimizerSet& optimizer, int6
     constants_.emplace_back(pool, optimizer.group(group).optimizer->constants_bytes(), Purpose::scratch);
     first_scalar_.push_back(optimizer.first_scalar(group));
   }
-  std::vector<uint32_t> groups;
-  for (const int32_t v : variables_) groups.push_back(uint32_t(optimizer.group_of(plan.variables[size_t(v)].path)));
-  groups_ = upload(groups, pool, stream);
+  for (const int32_t v : variables_) group_of_.push_back(uint32_t(optimizer.group_of(plan.variables[size_t(v)].path)));
+  groups_ = upload(group_of_, pool, stream);
+  grouped_ = optimizer.groups() > 1;
   begins_ = upload(begins, pool, stream);
   ends_ = upload(ends, pool, stream);
   first_chunk_ = upload(first_chunk, pool, stream);
@@ -93,8 +93,19 @@ StepVerdict DeviceTables::verdict(int leaves, int64_t global_count, const ClipOp
 Segments DeviceTables::segments(int32_t group) const {
   return {.variable_of = static_cast<const uint32_t*>(variable_of_.data()),
           .factors = factors(),
-          .groups = constants_.size() > 1 ? static_cast<const uint32_t*>(groups_.data()) : nullptr,
+          .groups = grouped_ ? static_cast<const uint32_t*>(groups_.data()) : nullptr,
           .group = uint32_t(group)};
+}
+
+void DeviceTables::set_group(Stream& stream, int32_t variable, std::optional<int32_t> group) {
+  constexpr uint32_t kNone = ~0u;
+  const auto found = std::ranges::find(variables_, variable);
+  group_of_[size_t(found - variables_.begin())] = group ? uint32_t(*group) : kNone;
+  grouped_ = constants_.size() > 1 || std::ranges::any_of(group_of_, [](uint32_t g) { return g != 0; });
+  ++generation_;
+  const Shape all{int64_t(group_of_.size())};
+  copy(stream, groups_.view(DType::i32, all), ConstView{group_of_.data(), DType::i32, DeviceKind::cpu, all});
+  stream.synchronize();  // the numbers may change again
 }
 
 StepState DeviceTables::state(const VariableStore& variables, int32_t group) const {

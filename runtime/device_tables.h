@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "collectives/device_communicator.h"
@@ -33,6 +34,12 @@ class DeviceTables {
   StepState state(const VariableStore& variables, int32_t group) const;
   // Where each variable is clipped by its own norm, or variables have groups.
   Segments segments(int32_t group) const;
+  // Whether segments() say anything about groups.
+  bool grouped() const { return grouped_; }
+  // A variable of the plan belongs to this group, or to none, from what `stream` is given next on.
+  void set_group(Stream& stream, int32_t variable, std::optional<int32_t> group);
+  // Changes when groups do.
+  int generation() const { return generation_; }
   const StepScalars* decision() const { return static_cast<const StepScalars*>(decision_.data()); }
 
   // Queues a copy of the outcome to the host; outcome() has it when `stream` is through.
@@ -47,6 +54,9 @@ class DeviceTables {
   int64_t count_, chunks_;
   std::vector<int32_t> variables_;  // of the plan that are in gradient sync, in order
   Buffer cells_, squares_, begins_, ends_, first_chunk_, variable_of_, factors_, groups_, decision_, outcome_;
+  std::vector<uint32_t> group_of_;  // what groups_ holds
+  bool grouped_ = false;
+  int generation_ = 0;
   std::vector<Buffer> constants_;      // by group
   std::vector<int32_t> first_scalar_;  // by group
   PinnedBuffer fetched_;

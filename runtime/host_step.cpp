@@ -29,6 +29,8 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
+constexpr int32_t kFrozen = -1;
+
 class HostStep final : public StepEngine {
  public:
   explicit HostStep(const StepParts& parts);
@@ -42,6 +44,7 @@ class HostStep final : public StepEngine {
   View cells() override { return {results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}}; }
   void run(const StepInput& input, const Passes& passes) override;
   StepReport report() override { return report_; }
+  void set_frozen(int32_t variable, bool frozen) override;
   void take_averages() override;
 
  private:
@@ -74,7 +77,8 @@ class HostStep final : public StepEngine {
   ClipOptions clip_;
   std::optional<SquareSums> squares_;  // where clipping needs norms
   std::vector<float> factors_;         // by variable of the plan, where each is clipped by its own norm
-  std::vector<int32_t> groups_;        // by variable of the plan
+  std::vector<int32_t> groups_;        // by variable of the plan; kFrozen: of none
+  bool all_alike_;                     // whether all variables are of group 0
   std::vector<View> slots_;            // of the range at work
   StepReport report_;
 };
@@ -95,6 +99,7 @@ HostStep::HostStep(const StepParts& parts)
       factors_(variables_.plan().variables.size(), 1.0f) {
   for (const PlannedVariable& variable : variables_.plan().variables)
     groups_.push_back(optimizer_.group_of(variable.path));
+  all_alike_ = optimizer_.groups() == 1;
   check(!options_.graph, ErrorCode::usage, "a graph records the work of a GPU; leave --graph out on CPU ranks");
   if (clip_.by_norm()) squares_.emplace(communicator_, variables_.plan(), pool_);
   pool_.enter(Purpose::gradients, reducer_.shared_bytes());
@@ -196,7 +201,7 @@ void HostStep::update_bucket(size_t bucket, int64_t step) {
   const GradientReducer::Slice owned = reducer_.owned(bucket);
   if (owned.begin == owned.end) return;
   if (clip_.clipvalue > 0) launch(stream_, Clamp{owned.sum, float(clip_.clipvalue) * float(scale())});
-  if (clip_.clipnorm == 0 && optimizer_.groups() == 1) return update_range(owned, owned.begin, owned.end, 0, step);
+  if (clip_.clipnorm == 0 && all_alike_) return update_range(owned, owned.begin, owned.end, 0, step);
   // Each variable has a group, and may have a factor; what lies between them is padding.
   const Plan& plan = variables_.plan();
   const std::vector<int32_t>& members = plan.buckets[bucket].variables;
@@ -210,7 +215,7 @@ void HostStep::update_bucket(size_t bucket, int64_t step) {
       end = std::min(owned.end, variable.offset + variable.shape.size());
     } while (++i < members.size() && clip_.clipnorm == 0 && groups_[size_t(members[i])] == group);
     if (clip_.clipnorm > 0) scalars_.grad_scale = factors_[size_t(v)];
-    if (begin < end) update_range(owned, begin, end, group, step);
+    if (begin < end && group != kFrozen) update_range(owned, begin, end, group, step);
   }
 }
 
@@ -235,6 +240,12 @@ void HostStep::average(int64_t step) {
                                       .param = variables_.parameters(owned.begin, owned.end),
                                       .average = variables_.slot(optimizer_.average_slot(), owned.begin, owned.end)});
   }
+}
+
+void HostStep::set_frozen(int32_t variable, bool frozen) {
+  groups_[size_t(variable)] =
+      frozen ? kFrozen : optimizer_.group_of(variables_.plan().variables[size_t(variable)].path);
+  all_alike_ = std::ranges::all_of(groups_, [](int32_t group) { return group == 0; });
 }
 
 void HostStep::take_averages() {

@@ -56,6 +56,8 @@ class StepEngine {
   virtual void run(const StepInput& input, const Passes& passes) = 0;
   // What the last step came to; waits for it. Throws Error(numbers) on every rank when a loss was not finite.
   virtual StepReport report() = 0;
+  // Whether a variable of the plan, which is in gradient sync, is left as it is from the next step on.
+  virtual void set_frozen(int32_t variable, bool frozen) = 0;
   // Collective: parameters become their running averages.
   virtual void take_averages() = 0;
 };

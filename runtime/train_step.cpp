@@ -40,6 +40,16 @@ void TrainStep::queue(const StepInput& input) {
   });
 }
 
+void TrainStep::set_frozen(std::string_view path, bool frozen) {
+  const Plan& plan = variables_.plan();
+  const PlannedVariable& variable = plan.at(path);
+  check(variable.in_gradient_sync, ErrorCode::plan, [&] {
+    return str("variable ", path, " is not trained (role ", to_string(variable.role),
+               "), so its updates cannot be stopped or taken up again");
+  });
+  engine_->set_frozen(int32_t(&variable - plan.variables.data()), frozen);
+}
+
 void TrainStep::ready(int32_t variable) {
   engine_->gradient_ready(size_t(variables_.plan().variables[size_t(variable)].bucket));
 }

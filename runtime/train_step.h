@@ -34,6 +34,10 @@ class TrainStep {
     return report();
   }
 
+  // From the next step on, a trained variable is not updated, or updated again; it keeps its slots. Its gradient is
+  // still computed, summed, and part of norms. The same on all ranks. Error(plan) for a path that is not trained.
+  void set_frozen(std::string_view path, bool frozen);
+
   // Collective: parameters become their running averages, where there are any, as at the end of training.
   void take_averages() { engine_->take_averages(); }
 

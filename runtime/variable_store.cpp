@@ -63,14 +63,8 @@ VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations
   iteration_ = &plan.at(str(optimizer.name(), "/iteration"));
   learning_rate_ = &plan.at(str(optimizer.name(), "/learning_rate"));
   if (optimizer.scaling()) loss_scale_ = optimizer.scale_scalar();
-  if (device() == DeviceKind::cpu) {
-    allocate_on_host(communicator);
-    if (communicator.rank() == 0) initialize(sections_, declarations, optimizer, seed);
-    broadcast_on_host(communicator);
-  } else {
-    allocate_on_device();
-    broadcast_to_device(communicator, declarations, optimizer, seed);
-  }
+  device() == DeviceKind::cpu ? allocate_on_host(communicator) : allocate_on_device();
+  fill_all(communicator, [&](const Sections& sections) { initialize(sections, declarations, optimizer, seed); });
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
     values_.push_back(Tensor::borrow(view(plan.variables[i])));
 }
@@ -180,6 +174,20 @@ void VariableStore::initialize(const Sections& sections, const VariableTable& de
   for (size_t i = 0; i < optimizer.scalars().size(); ++i) rate[1 + i] = optimizer.scalars()[i].initial;
 }
 
+void VariableStore::fill_all(Communicator& communicator, const FillSections& fill) {
+  if (device() != DeviceKind::cpu) return broadcast_to_device(communicator, fill);
+  if (communicator.rank() == 0) fill(sections_);
+  broadcast_on_host(communicator);
+}
+
+void VariableStore::fill(Communicator& communicator, const Fill& fill) {
+  communicator.barrier();  // nobody still reads what there was
+  fill_all(communicator, [&](const Sections& sections) {
+    for (const PlannedVariable& variable : plan_.variables)
+      fill(variable, view_in(sections, variable, DeviceKind::cpu));
+  });
+}
+
 void VariableStore::broadcast_on_host(Communicator& communicator) {
   Stream stream = Stream::cpu();
   // The window is one per node: the first rank of each node receives for all of it.
@@ -193,15 +201,14 @@ void VariableStore::broadcast_on_host(Communicator& communicator) {
   communicator.barrier();
 }
 
-// Through memory of the host, once: the same bytes as on CPU ranks, whatever carries gradients later.
-void VariableStore::broadcast_to_device(Communicator& communicator, const VariableTable& declarations,
-                                        const OptimizerSet& optimizer, uint64_t seed) {
+// Through memory of the host: the same bytes as on CPU ranks, whatever carries gradients later.
+void VariableStore::broadcast_to_device(Communicator& communicator, const FillSections& fill) {
   Stream host = Stream::cpu();
   const PlannedMemory bytes = node_copy();
   std::vector<int64_t> image(size_t((bytes.parameters + bytes.slots + plan_.local_bytes) / 8));
   auto* base = reinterpret_cast<char*>(image.data());
   const Sections sections{base, base + bytes.parameters, base + bytes.parameters + bytes.slots};
-  if (communicator.rank() == 0) initialize(sections, declarations, optimizer, seed);
+  if (communicator.rank() == 0) fill(sections);
   communicator.broadcast(View{base, DType::i64, DeviceKind::cpu, Shape{int64_t(image.size())}}, 0, host).wait(host);
   const auto upload = [&](const Buffer& to, const char* from) {
     const Shape all{to.bytes() / 8};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -52,6 +53,10 @@ class VariableStore {
   // The same on the host; waits for the GPU where there is one.
   HostValue host(const PlannedVariable& variable) const;
 
+  // Collective: rank 0 gives every variable of the plan its value, in memory of the host, and all ranks get them.
+  using Fill = std::function<void(const PlannedVariable&, const View& value)>;
+  void fill(Communicator& communicator, const Fill& fill);
+
   // Elements [begin, end) of the trainable section, and of the arena of one slot, on the device.
   View parameters(int64_t begin, int64_t end) const;
   View slot(int32_t slot, int64_t begin, int64_t end) const;
@@ -79,11 +84,13 @@ class VariableStore {
   };
   void initialize(const Sections& sections, const VariableTable& declarations, const OptimizerSet& optimizer,
                   uint64_t seed);
+  // Writes all variables into sections on the host; called on rank 0.
+  using FillSections = std::function<void(const Sections&)>;
+  void fill_all(Communicator& communicator, const FillSections& fill);
   void allocate_on_host(Communicator& communicator);
   void broadcast_on_host(Communicator& communicator);
   void allocate_on_device();
-  void broadcast_to_device(Communicator& communicator, const VariableTable& declarations, const OptimizerSet& optimizer,
-                           uint64_t seed);
+  void broadcast_to_device(Communicator& communicator, const FillSections& fill);
   View view_in(const Sections& sections, const PlannedVariable& variable, DeviceKind device) const;
   DeviceKind device() const { return pool_.device().kind; }
   PlannedMemory memory() const;

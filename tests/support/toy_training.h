@@ -18,6 +18,7 @@
 #include "runtime/ops.h"
 #include "runtime/parameter_groups.h"
 #include "runtime/planner.h"
+#include "runtime/state_file.h"
 #include "runtime/train_step.h"
 
 namespace lockstep::toy {
@@ -69,6 +70,12 @@ struct Setting {
   bool graph = false;
   bool report_every_step = true;
   bool take_averages = false;  // in the end
+  // Not updated from the first of these steps until the second.
+  std::vector<std::string> freeze = {};
+  int64_t freeze_at = -1, unfreeze_at = -1;
+  int64_t first_step = 0;
+  uint64_t seed = 1;
+  std::string restore = {}, save = {};  // files of state
 };
 
 struct Outcome {
@@ -131,13 +138,16 @@ inline Outcome train(const Setting& setting) {
     if (setting.on_gpu) gpus = make_device_communicator(communicator, device, setting.transport);
     Pool pool(stream.device());
     // Seeds differ on purpose: rank 0's first values are to be everyone's.
-    VariableStore store(plan, variables, optimizer, communicator, pool, uint64_t(1 + communicator.rank() * 1000),
-                        setting.on_gpu ? &stream : nullptr);
+    VariableStore store(plan, variables, optimizer, communicator, pool,
+                        setting.seed + uint64_t(communicator.rank() * 1000), setting.on_gpu ? &stream : nullptr);
     TrainStep step(communicator, store, optimizer, forward, setting.mode, stream, pool, /*seed=*/5,
                    {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
     communicator.record_trace(true);
     const int64_t leaves = setting.mode == ReduceMode::tree ? setting.virtual_ranks : setting.ranks;
-    for (int64_t s = 0; s < setting.steps; ++s) {
+    if (!setting.restore.empty()) restore_state(setting.restore, store, communicator);
+    for (int64_t s = setting.first_step; s < setting.steps; ++s) {
+      for (const std::string& path : setting.freeze)
+        if (s == setting.freeze_at || s == setting.unfreeze_at) step.set_frozen(path, s == setting.freeze_at);
       if (s == 3 && setting.poison != 0) mine.inputs[0] = setting.poison;
       const int64_t begin = s * setting.batch % kSamples;
       const int64_t count = std::min(setting.batch, kSamples - begin);  // the last of a round may be partial
@@ -156,6 +166,7 @@ inline Outcome train(const Setting& setting) {
       outcome.losses.push_back(report.loss);
     }
     if (setting.take_averages) step.take_averages();
+    if (!setting.save.empty() && communicator.rank() == 0) save_state(setting.save, store);
     outcome.counters[size_t(communicator.rank())] = store.iteration();
     outcome.learning_rates[size_t(communicator.rank())] = store.learning_rate();
     if (communicator.rank() == 0) {
