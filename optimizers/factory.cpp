@@ -4,11 +4,14 @@
 
 #include "kernels/device/check.h"
 #include "optimizers/adadelta.h"
+#include "optimizers/adafactor.h"
 #include "optimizers/adagrad.h"
 #include "optimizers/adam.h"
 #include "optimizers/adamax.h"
 #include "optimizers/ftrl.h"
+#include "optimizers/lamb.h"
 #include "optimizers/lion.h"
+#include "optimizers/muon.h"
 #include "optimizers/nadam.h"
 #include "optimizers/nearest_name.h"
 #include "optimizers/option_reader.h"
@@ -154,6 +157,46 @@ std::unique_ptr<Optimizer> make_schedule_free_adamw(std::string_view name, Optio
   return make(rule, std::move(settings), options);
 }
 
+template <class Rule>
+std::unique_ptr<Optimizer> make_of_tensors(const Rule& rule, OptimizerSettings settings, const OptionReader& options) {
+  settings.hyperparameters = options.finish();
+  return std::make_unique<TensorOptimizer<Rule>>(rule, std::move(settings));
+}
+
+std::unique_ptr<Optimizer> make_lamb(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const AdamHyperparameters adam = read_adam(options);
+  return make_of_tensors(Lamb{.beta_1 = adam.beta_1, .beta_2 = adam.beta_2, .epsilon = adam.epsilon},
+                         std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_adafactor(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const Adafactor adafactor{
+      .beta_2_decay = options.number(
+          "beta_2_decay", -0.8, {.lowest = -double(std::numeric_limits<float>::max()), .highest = 0, .closed = false}),
+      .epsilon_1 = options.number("epsilon_1", 1e-30, kPositive),
+      .epsilon_2 = options.number("epsilon_2", 1e-3, {}),
+      .clip_threshold = options.number("clip_threshold", 1, kPositive)};
+  // In Keras' formula the rate is at most 1 / sqrt(t) with and without it.
+  options.flag("relative_step", true);
+  return make_of_tensors(adafactor, std::move(settings), options);
+}
+
+std::unique_ptr<Optimizer> make_muon(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0.004);
+  const Range any = {.lowest = -double(std::numeric_limits<float>::max())};
+  const Muon muon{.momentum = options.number("momentum", 0.95, {.highest = 1}),
+                  .nesterov = options.flag("nesterov", true),
+                  .ns_steps = options.count("ns_steps", 5, 0),
+                  .ns_a = options.number("ns_a", 3.4445, any),
+                  .ns_b = options.number("ns_b", -4.775, any),
+                  .ns_c = options.number("ns_c", 2.0315, any),
+                  .rms_rate = options.number("rms_rate", 0.2, {}),
+                  .definition = read_definition(options)};
+  return make_of_tensors(muon, std::move(settings), options);
+}
+
 struct Entry {
   std::string_view name;
   std::unique_ptr<Optimizer> (*make)(std::string_view name, OptionReader& options);
@@ -168,7 +211,10 @@ constexpr std::array kEntries = {Entry{"sgd", make_sgd},
                                  Entry{"nadam", make_nadam},
                                  Entry{"ftrl", make_ftrl},
                                  Entry{"lion", make_lion},
-                                 Entry{"schedule_free_adamw", make_schedule_free_adamw}};
+                                 Entry{"schedule_free_adamw", make_schedule_free_adamw},
+                                 Entry{"lamb", make_lamb},
+                                 Entry{"adafactor", make_adafactor},
+                                 Entry{"muon", make_muon}};
 
 }  // namespace
 

@@ -14,6 +14,10 @@ int64_t Optimizer::bytes_per_element() const {
   return bytes;
 }
 
+void Optimizer::update_tensor(Stream&, const StepState&, const TensorOperands&, std::byte*) const {
+  fail(ErrorCode::internal, str(name(), " updates ranges and was given a tensor; use update()"));
+}
+
 void Optimizer::check_step(int64_t step, double learning_rate, size_t state) const {
   check(step >= 1, ErrorCode::internal,
         [&] { return str(name(), ": expected a step from 1 (the iteration counter plus one), got ", step); });

@@ -76,6 +76,13 @@ struct UpdateOperands {
   Segments segments = {};
 };
 
+// One tensor on the device, contiguous.
+struct TensorOperands {
+  View param, grad;  // f32, of the tensor's shape
+  std::span<const View> slots;
+  const float* factor = nullptr;  // of the gradient; null: 1
+};
+
 // A name and its value, as shown to users and entered into the configuration hash.
 struct Hyperparameter {
   std::string_view name;
@@ -96,6 +103,12 @@ class Optimizer {
 
   // Whether a step is computed tensor by tensor: update_tensor() then, and neither of the update()s.
   virtual bool whole_tensors() const { return false; }
+  // Bytes that update_tensor() wants for a parameter of this shape, aligned to 256: a function of the shape alone.
+  virtual int64_t tensor_scratch_bytes(const Shape&) const { return 0; }
+  // One tensor of a step whose prepare() is done, with all that update() does to a range. The bits depend on values and
+  // shape alone.
+  virtual void update_tensor(Stream& stream, const StepState& state, const TensorOperands& operands,
+                             std::byte* scratch) const;
 
   // One pass over memory: unscale, decay, update, clear the gradient. Weight decay holds for the whole range; ranges
   // excluded from it are given to a twin made with weight_decay 0, whose slots are the same.

@@ -133,6 +133,7 @@ void run(Backend, Stream& stream, const PreparedUpdate<Rule>& u) {
 }
 
 template struct RunOfRules<Prepare, Rules>;
+template struct RunOfRules<Prepare, TensorRules>;
 template struct RunOfRules<PreparedUpdate, Rules>;
 
 }  // namespace lockstep

@@ -7,11 +7,14 @@
 #include "kernels/backend.h"
 #include "kernels/device/device.h"
 #include "optimizers/adadelta.h"
+#include "optimizers/adafactor.h"
 #include "optimizers/adagrad.h"
 #include "optimizers/adam.h"
 #include "optimizers/adamax.h"
 #include "optimizers/ftrl.h"
+#include "optimizers/lamb.h"
 #include "optimizers/lion.h"
+#include "optimizers/muon.h"
 #include "optimizers/nadam.h"
 #include "optimizers/prepared_update.h"
 #include "optimizers/rmsprop.h"
@@ -27,6 +30,9 @@ struct RuleList {};
 using Rules =
     RuleList<Adadelta, Adagrad, Adam, AdamAmsgrad, Adamax, Ftrl, FtrlAnyPower, Lion, Nadam, Rmsprop, RmspropCentered,
              RmspropCenteredMomentum, RmspropMomentum, ScheduleFreeAdamW, Sgd, SgdMomentum, SgdNesterov>;
+
+// Those that work on whole tensors; their updates are kernels of their own.
+using TensorRules = RuleList<Adafactor, Lamb, Muon>;
 
 // `template struct RunOfRules<Kernel, Rules>;` compiles run(Backend, Stream&, const Kernel<Rule>&) for every rule, by
 // taking its address.

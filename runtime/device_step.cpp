@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The step of ranks with a GPU each: all of it is queued, and nothing in it waits for the host. Gradients travel bucket
 // by bucket while the backward pass goes on; then one kernel decides and one updates.
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -34,6 +35,8 @@ StepShape shape_of(const StepInput& input) {
   return shape;
 }
 
+constexpr int32_t kFrozen = -1;
+
 class DeviceStep final : public StepEngine {
  public:
   explicit DeviceStep(const StepParts& parts);
@@ -56,6 +59,7 @@ class DeviceStep final : public StepEngine {
   void exchange_cells();
   void decide(int64_t global_count);
   void update(int32_t group);
+  void update_tensors(int32_t group);
   void average();
 
   DeviceCommunicator& device_;
@@ -69,6 +73,8 @@ class DeviceStep final : public StepEngine {
   DeviceTables tables_;
   RateTable rates_;
   BatchUpload upload_;
+  std::vector<int32_t> groups_;              // by variable of the plan; kFrozen: of none
+  Buffer tensor_scratch_;                    // of optimizers that work tensor by tensor
   Event begun_, computed_, reduced_, done_;  // of the last step that was not recorded
   bool timed_ = false;
 
@@ -117,7 +123,16 @@ DeviceStep::DeviceStep(const StepParts& parts)
       begun_(stream_.device(), Event::Timing::on),
       computed_(stream_.device(), Event::Timing::on),
       reduced_(stream_.device(), Event::Timing::on),
-      done_(stream_.device(), Event::Timing::on) {}
+      done_(stream_.device(), Event::Timing::on) {
+  int64_t scratch = 0;
+  for (const PlannedVariable& variable : variables_.plan().variables) {
+    groups_.push_back(variable.in_gradient_sync ? optimizer_.group_of(variable.path) : kFrozen);
+    if (groups_.back() == kFrozen) continue;
+    const Optimizer& optimizer = *optimizer_.group(groups_.back()).optimizer;
+    scratch = std::max(scratch, optimizer.tensor_scratch_bytes(variable.shape));
+  }
+  if (scratch > 0) tensor_scratch_ = Buffer(parts.pool, scratch, Purpose::scratch);
+}
 
 void DeviceStep::run(const StepInput& input, const Passes& passes) {
   rates_.cover_next_step();
@@ -192,12 +207,35 @@ void DeviceStep::decide(int64_t global_count) {
 
 void DeviceStep::update(int32_t group) {
   const Optimizer& optimizer = *optimizer_.group(group).optimizer;
+  if (optimizer.whole_tensors()) return update_tensors(group);
   const int64_t elements = variables_.plan().arena_elements;
   std::vector<View> slots;
   for (size_t s = 0; s < optimizer.slots().size(); ++s) slots.push_back(variables_.slot(int32_t(s), 0, elements));
   UpdateOperands operands{.param = variables_.parameters(0, elements), .grad = reducer_.sums(), .slots = slots};
   if (options_.clip.clipnorm > 0 || tables_.grouped()) operands.segments = tables_.segments(group);
   optimizer.update(stream_, tables_.state(variables_, group), operands);
+}
+
+void DeviceStep::update_tensors(int32_t group) {
+  const Optimizer& optimizer = *optimizer_.group(group).optimizer;
+  const StepState state = tables_.state(variables_, group);
+  std::vector<View> slots(optimizer.slots().size());
+  for (size_t v = 0; v < groups_.size(); ++v) {
+    if (groups_[v] != group) continue;
+    const PlannedVariable& variable = variables_.plan().variables[v];
+    const int64_t begin = variable.offset, end = begin + variable.shape.size();
+    const auto shaped = [&](View view) {
+      view.shape = variable.shape;
+      return view;
+    };
+    for (size_t s = 0; s < slots.size(); ++s) slots[s] = shaped(variables_.slot(int32_t(s), begin, end));
+    optimizer.update_tensor(stream_, state,
+                            {.param = shaped(variables_.parameters(begin, end)),
+                             .grad = shaped(slice(reducer_.sums(), begin, end)),
+                             .slots = slots,
+                             .factor = options_.clip.clipnorm > 0 ? tables_.factor(int32_t(v)) : nullptr},
+                            static_cast<std::byte*>(tensor_scratch_.data()));
+  }
 }
 
 void DeviceStep::average() {
@@ -212,6 +250,7 @@ void DeviceStep::average() {
 
 void DeviceStep::set_frozen(int32_t variable, bool frozen) {
   const std::string& path = variables_.plan().variables[size_t(variable)].path;
+  groups_[size_t(variable)] = frozen ? kFrozen : optimizer_.group_of(path);
   tables_.set_group(stream_, variable, frozen ? std::nullopt : std::optional(optimizer_.group_of(path)));
 }
 

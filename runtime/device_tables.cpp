@@ -97,6 +97,10 @@ Segments DeviceTables::segments(int32_t group) const {
           .group = uint32_t(group)};
 }
 
+const float* DeviceTables::factor(int32_t variable) const {
+  return factors() + (std::ranges::find(variables_, variable) - variables_.begin());
+}
+
 void DeviceTables::set_group(Stream& stream, int32_t variable, std::optional<int32_t> group) {
   constexpr uint32_t kNone = ~0u;
   const auto found = std::ranges::find(variables_, variable);

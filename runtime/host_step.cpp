@@ -14,6 +14,7 @@
 #include "optimizers/moving_average.h"
 #include "runtime/bucket_layout.h"
 #include "runtime/step_engine.h"
+#include "runtime/tensor_shares.h"
 
 namespace lockstep {
 namespace {
@@ -48,12 +49,19 @@ class HostStep final : public StepEngine {
   void take_averages() override;
 
  private:
+  bool whole_tensors(int32_t group) const {
+    return group != kFrozen && optimizer_.group(group).optimizer->whole_tensors();
+  }
+  void share_tensors_out();
   int32_t first_not_finite() const;
   void exchange_results(StepReport& report);
   void update();
   void measure_norms();
   void update_bucket(size_t bucket, int64_t step);
   void update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int32_t group, int64_t step);
+  void update_tensors(int64_t step);
+  void update_tensor(int32_t variable);
+  StepState state_of_tensors(int32_t group);
   void average(int64_t step);
   void clear_gradients();
   std::span<double> state_of(int32_t group) {
@@ -78,8 +86,12 @@ class HostStep final : public StepEngine {
   std::optional<SquareSums> squares_;  // where clipping needs norms
   std::vector<float> factors_;         // by variable of the plan, where each is clipped by its own norm
   std::vector<int32_t> groups_;        // by variable of the plan; kFrozen: of none
-  bool all_alike_;                     // whether all variables are of group 0
-  std::vector<View> slots_;            // of the range at work
+  bool all_alike_;                     // whether all variables are of group 0 and updated by ranges
+  // Of optimizers that work tensor by tensor: each tensor has one rank of the node.
+  std::vector<int32_t> mine_;                   // variables of the plan
+  std::vector<std::vector<double>> constants_;  // by group
+  Buffer tensor_gradient_, tensor_scratch_;
+  std::vector<View> slots_;  // of the range at work
   StepReport report_;
 };
 
@@ -99,7 +111,8 @@ HostStep::HostStep(const StepParts& parts)
       factors_(variables_.plan().variables.size(), 1.0f) {
   for (const PlannedVariable& variable : variables_.plan().variables)
     groups_.push_back(optimizer_.group_of(variable.path));
-  all_alike_ = optimizer_.groups() == 1;
+  all_alike_ = optimizer_.groups() == 1 && !optimizer_.any_whole_tensors();
+  if (optimizer_.any_whole_tensors()) share_tensors_out();
   check(!options_.graph, ErrorCode::usage, "a graph records the work of a GPU; leave --graph out on CPU ranks");
   if (clip_.by_norm()) squares_.emplace(communicator_, variables_.plan(), pool_);
   pool_.enter(Purpose::gradients, reducer_.shared_bytes());
@@ -183,6 +196,7 @@ void HostStep::update() {
   scalars_.grad_scale = float(1 / scale());
   if (squares_) measure_norms();
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) update_bucket(bucket, step);
+  if (optimizer_.any_whole_tensors()) update_tensors(step);
   if (optimizer_.average()) average(step);
   // Once per committed step: not per leaf, bucket or rank.
   variables_.set_iteration(step);
@@ -215,7 +229,7 @@ void HostStep::update_bucket(size_t bucket, int64_t step) {
       end = std::min(owned.end, variable.offset + variable.shape.size());
     } while (++i < members.size() && clip_.clipnorm == 0 && groups_[size_t(members[i])] == group);
     if (clip_.clipnorm > 0) scalars_.grad_scale = factors_[size_t(v)];
-    if (begin < end && group != kFrozen) update_range(owned, begin, end, group, step);
+    if (begin < end && group != kFrozen && !whole_tensors(group)) update_range(owned, begin, end, group, step);
   }
 }
 
@@ -227,6 +241,72 @@ void HostStep::update_range(const GradientReducer::Slice& owned, int64_t begin, 
   optimizer.update(stream_, step, optimizer_.rate_of(group, variables_.learning_rate()), &scalars_,
                    variables_.parameters(begin, end), slice(owned.sum, begin - owned.begin, end - owned.begin), slots_,
                    state_of(group));
+}
+
+void HostStep::share_tensors_out() {
+  const Place place = communicator_.place();
+  mine_ = tensors_of_rank(variables_.plan(), optimizer_, place.local_rank, place.local_size);
+  if (mine_.empty()) return;
+  int64_t gradient = 1, scratch = 1;
+  for (const int32_t v : mine_) {
+    const Shape& shape = variables_.plan().variables[size_t(v)].shape;
+    gradient = std::max(gradient, shape.size() * size_of(DType::f32));
+    scratch = std::max(scratch, optimizer_.group(groups_[size_t(v)]).optimizer->tensor_scratch_bytes(shape));
+  }
+  tensor_gradient_ = Buffer(pool_, gradient, Purpose::scratch);
+  tensor_scratch_ = Buffer(pool_, scratch, Purpose::scratch);
+  for (int32_t group = 0; group < optimizer_.groups(); ++group)
+    constants_.emplace_back(size_t(optimizer_.group(group).optimizer->constants_bytes() / 8 + 1));
+}
+
+// Every rank reads tensors from slices of all, and writes to parameters of all.
+void HostStep::update_tensors(int64_t step) {
+  reducer_.node_barrier();
+  for (int32_t group = 0; group < int32_t(constants_.size()); ++group) {
+    if (!whole_tensors(group)) continue;
+    StepState state = state_of_tensors(group);
+    int64_t before = step - 1;
+    state.iteration = &before;
+    optimizer_.group(group).optimizer->prepare(stream_, state,
+                                               {.own = optimizer_.rate_of(group, variables_.learning_rate())}, nullptr);
+  }
+  for (const int32_t variable : mine_)
+    if (groups_[size_t(variable)] != kFrozen) update_tensor(variable);
+  reducer_.node_barrier();
+}
+
+void HostStep::update_tensor(int32_t v) {
+  const PlannedVariable& variable = variables_.plan().variables[size_t(v)];
+  const int64_t begin = variable.offset, end = begin + variable.shape.size();
+  auto* gradient = static_cast<float*>(tensor_gradient_.data());
+  int64_t at = 0;
+  reducer_.visit_sums(size_t(variable.bucket), begin, end, [&](const float* values, int64_t n) {
+    std::copy_n(values, n, gradient + at);
+    at += n;
+  });
+  const auto shaped = [&](View view) {
+    view.shape = variable.shape;
+    return view;
+  };
+  const int32_t group = groups_[size_t(v)];
+  const Optimizer& optimizer = *optimizer_.group(group).optimizer;
+  slots_.clear();
+  for (size_t s = 0; s < optimizer.slots().size(); ++s)
+    slots_.push_back(shaped(variables_.slot(int32_t(s), begin, end)));
+  if (clip_.clipnorm > 0) scalars_.grad_scale = factors_[size_t(v)];
+  optimizer.update_tensor(stream_, state_of_tensors(group),
+                          {.param = shaped(variables_.parameters(begin, end)),
+                           .grad = tensor_gradient_.view(DType::f32, variable.shape),
+                           .slots = slots_},
+                          static_cast<std::byte*>(tensor_scratch_.data()));
+}
+
+StepState HostStep::state_of_tensors(int32_t group) {
+  return {.iteration = nullptr,
+          .learning_rate = nullptr,
+          .scalars = nullptr,
+          .decision = &scalars_,
+          .constants = constants_[size_t(group)].data()};
 }
 
 void HostStep::average(int64_t step) {
@@ -245,7 +325,8 @@ void HostStep::average(int64_t step) {
 void HostStep::set_frozen(int32_t variable, bool frozen) {
   groups_[size_t(variable)] =
       frozen ? kFrozen : optimizer_.group_of(variables_.plan().variables[size_t(variable)].path);
-  all_alike_ = std::ranges::all_of(groups_, [](int32_t group) { return group == 0; });
+  all_alike_ =
+      !optimizer_.any_whole_tensors() && std::ranges::all_of(groups_, [](int32_t group) { return group == 0; });
 }
 
 void HostStep::take_averages() {

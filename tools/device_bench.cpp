@@ -118,6 +118,7 @@ std::vector<BenchmarkRow> DeviceBench::optimizers() {
   std::vector<BenchmarkRow> rows;
   for (const std::string_view name : optimizer_names()) {
     const auto optimizer = make_optimizer(name);
+    if (optimizer->whole_tensors()) continue;
     OptimizerArena arena(*optimizer, {.tensors = 1, .elements = options_.elements}, stream_);
     rows.push_back(row(str("optimizer/", name), arena.step(), optimizer->bytes_per_element() * options_.elements, 0,
                        str(size_name(options_.elements), " parameters of ", optimizer->bytes_per_element(), " bytes")));

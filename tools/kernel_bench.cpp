@@ -100,7 +100,8 @@ std::vector<BenchmarkRow> bench_optimizers(Stream& stream, Pool& pool, const Mem
         "the optimizers' benchmark runs on the CPU; choose --device cpu");
   std::vector<BenchmarkRow> rows;
   for (const std::string_view name : optimizer_names())
-    rows.push_back(bench_optimizer(stream, pool, *make_optimizer(name), options));
+    if (const auto optimizer = make_optimizer(name); !optimizer->whole_tensors())
+      rows.push_back(bench_optimizer(stream, pool, *optimizer, options));
   return rows;
 }
 

@@ -10,6 +10,8 @@
 #include "collectives/device_mesh.h"
 #include "runtime/memory_rehearsal.h"
 #include "runtime/plan_text.h"
+#include "runtime/tensor_shares.h"
+#include "runtime/tensor_shares.h"
 #include "tools/benchmark.h"
 #include "tools/training_run.h"
 
@@ -157,7 +159,11 @@ void Verification::run_steps() {
   exact("bytes that stay: gradients", forecast.gradients, run.pool().live(Purpose::gradients).now);
   exact("bytes that stay: scalars", forecast.scalars, run.pool().live(Purpose::scalars).now);
   exact("bytes at the peak: activations", transient.activations, run.pool().live(Purpose::activations).peak);
-  exact("bytes at the peak: scratch of kernels", transient.scratch, run.stream().scratch_bytes());
+  const Place place = batch_.place();
+  const std::vector<int32_t> tensors = tensors_of_rank(plan_, run.optimizer(), place.local_rank, place.local_size);
+  exact("bytes at the peak: scratch of kernels",
+        std::max(transient.scratch, rehearse_updates(plan_, run.optimizer(), tensors, 1)),
+        run.stream().scratch_bytes());
   check_trace({batch_.trace().begin() + std::ptrdiff_t(before), batch_.trace().end()});
 }
 

@@ -41,8 +41,9 @@ std::vector<std::string_view> slot_names(const Optimizer& optimizer) {
 }
 
 TEST(OptimizerFactory, MakesEveryNameItLists) {
-  EXPECT_THAT(optimizer_names(), ElementsAre("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax",
-                                             "nadam", "ftrl", "lion", "schedule_free_adamw"));
+  EXPECT_THAT(optimizer_names(),
+              ElementsAre("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "ftrl", "lion",
+                          "schedule_free_adamw", "lamb", "adafactor", "muon"));
   for (const std::string_view name : optimizer_names()) EXPECT_EQ(make_optimizer(name)->name(), name);
 }
 
@@ -58,6 +59,19 @@ TEST(OptimizerFactory, DefaultsAreThoseOfKeras) {
   expect("sgd", 0.01, 0, {{"momentum", 0}, {"nesterov", 0}, {"torch_formula", 0}});
   expect("adam", 1e-3, 0, adam);
   expect("adamw", 1e-3, 0.004, adam);
+  expect("lamb", 1e-3, 0, {{"beta_1", 0.9}, {"beta_2", 0.999}, {"epsilon", 1e-7}});
+  expect(
+      "adafactor", 1e-3, 0,
+      {{"beta_2_decay", -0.8}, {"epsilon_1", 1e-30}, {"epsilon_2", 1e-3}, {"clip_threshold", 1}, {"relative_step", 1}});
+  expect("muon", 1e-3, 0.004,
+         {{"momentum", 0.95},
+          {"nesterov", 1},
+          {"ns_steps", 5},
+          {"ns_a", 3.4445},
+          {"ns_b", -4.775},
+          {"ns_c", 2.0315},
+          {"rms_rate", 0.2},
+          {"torch_formula", 0}});
   expect("rmsprop", 1e-3, 0, {{"rho", 0.9}, {"momentum", 0}, {"epsilon", 1e-7}, {"centered", 0}, {"torch_formula", 0}});
   expect("adagrad", 1e-3, 0, {{"initial_accumulator_value", 0.1}, {"epsilon", 1e-7}, {"torch_formula", 0}});
   expect("adadelta", 1e-3, 0, {{"rho", 0.95}, {"epsilon", 1e-7}});
@@ -178,6 +192,11 @@ TEST(OptimizerFactory, ValuesOutOfRangeAreErrorsThatNameParameterRangeAndValue) 
               HasSubstr("expected warmup_steps to be a whole number from 0, got 2.5; the default is 0"));
   EXPECT_THAT(usage_error("schedule_free_adamw", {{"warmup_steps", -1}}), HasSubstr("warmup_steps"));
   EXPECT_THAT(usage_error("lion", {{"coupled_weight_decay", 2}}), HasSubstr("coupled_weight_decay to be 0 or 1"));
+  EXPECT_THAT(usage_error("adafactor", {{"beta_2_decay", 0}}), HasSubstr("adafactor: expected beta_2_decay in ["));
+  EXPECT_THAT(usage_error("adafactor", {{"clip_threshold", 0}}), HasSubstr("expected clip_threshold in ["));
+  EXPECT_THAT(usage_error("lamb", {{"beta_2", 1}}), HasSubstr("lamb: expected beta_2 in [0, 1), got 1"));
+  EXPECT_THAT(usage_error("muon", {{"ns_steps", 0.5}}), HasSubstr("expected ns_steps to be a whole number from 0"));
+  EXPECT_THAT(usage_error("muon", {{"rms_rate", -1}}), HasSubstr("muon: expected rms_rate in [0, "));
   EXPECT_THAT(usage_error("adam", {{"amsgrad", 2}}), HasSubstr("expected amsgrad to be 0 or 1, got 2"));
 }
 

@@ -12,6 +12,7 @@
 #include "collectives/tree_sum.h"
 #include "kernels/pointwise.h"
 #include "runtime/ledger.h"
+#include "runtime/parameter_groups.h"
 #include "runtime/planner.h"
 #include "runtime/train_step.h"
 #include "tests/support/ranks.h"
@@ -100,17 +101,19 @@ struct AfterStep {
 
 // Takes the steps and tells after each what this rank sees.
 std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& setting, Communicator& ranks) {
-  const auto optimizer = make_optimizer(setting.optimizer, setting.hyperparameters);
+  VariableTable variables = model.variables;
+  const OptimizerSet optimizer =
+      make_optimizer_set(variables, {.name = setting.optimizer, .options = setting.hyperparameters});
   const Plan plan = make_plan({.variables = model.variables,
-                               .optimizer = *optimizer,
+                               .optimizer = optimizer,
                                .ranks = ranks.size(),
                                .reduce = setting.mode,
                                .virtual_ranks = kLeaves,
                                .bucket_bytes = setting.bucket_bytes});
   Stream stream = Stream::cpu(setting.threads);
   Pool pool(stream.device());
-  VariableStore store(plan, model.variables, *optimizer, ranks, pool, 1);
-  TrainStep step(ranks, store, *optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); },
+  VariableStore store(plan, model.variables, optimizer, ranks, pool, 1);
+  TrainStep step(ranks, store, optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); },
                  setting.mode, stream, pool, 1, {.clip = setting.clip});
   float input = 0;  // tells the model which step it is
   const int32_t label = 0;

@@ -11,7 +11,9 @@
 #include "runtime/layers.h"
 #include "runtime/memory_rehearsal.h"
 #include "runtime/ops.h"
+#include "runtime/parameter_groups.h"
 #include "runtime/planner.h"
+#include "runtime/tensor_shares.h"
 #include "runtime/train_step.h"
 #include "tests/support/ranks.h"
 
@@ -70,7 +72,7 @@ struct RandomCase {
     for (const MeshAxis& axis : mesh) product *= axis.size;
     return product;
   }
-  Plan plan(const Optimizer& with) const {
+  Plan plan(const OptimizerSet& with) const {
     return make_plan({.variables = variables,
                       .optimizer = with,
                       .reduce = mode,
@@ -149,7 +151,7 @@ struct Samples {
 constexpr int64_t kSteps = 2;
 
 // What one rank finds different from the plan, in words; empty when nothing is.
-std::string differences(const RandomCase& c, const Plan& plan, const Optimizer& optimizer, Communicator& ranks) {
+std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSet& optimizer, Communicator& ranks) {
   const DeviceMesh mesh(ranks, plan.settings.mesh);
   Communicator& batch = mesh.axis(plan.settings.batch_axis);
   Stream stream = Stream::cpu();
@@ -181,7 +183,9 @@ std::string differences(const RandomCase& c, const Plan& plan, const Optimizer& 
   const TransientMemory transient =
       rehearse_leaf(c.variables, forward, {{c.inputs}, leaves.empty() ? 0 : c.leaf_samples}, 1);
   same("activations at the peak", transient.activations, pool.live(Purpose::activations).peak);
-  same("scratch", transient.scratch, stream.scratch_bytes());
+  const std::vector<int32_t> tensors =
+      tensors_of_rank(plan, optimizer, batch.place().local_rank, batch.place().local_size);
+  same("scratch", std::max(transient.scratch, rehearse_updates(plan, optimizer, tensors, 1)), stream.scratch_bytes());
 
   std::vector<CollectiveRecord> expected;
   for (int64_t s = 0; s < kSteps; ++s)
@@ -199,14 +203,14 @@ void expect_exact(uint64_t first_seed, int cases) {
   int64_t collectives = 0, several_nodes = 0;
   for (uint64_t seed = first_seed; seed < first_seed + uint64_t(cases); ++seed) {
     SCOPED_TRACE(str("seed ", seed));
-    const RandomCase c(seed);
-    const auto optimizer = make_optimizer(c.optimizer);
-    const Plan plan = c.plan(*optimizer);
+    RandomCase c(seed);
+    const OptimizerSet optimizer = make_optimizer_set(c.variables, {.name = c.optimizer});
+    const Plan plan = c.plan(optimizer);
     collectives += int64_t(plan.sequence().size());
     several_nodes += c.ranks_per_node > 0 && c.ranks_per_node < c.ranks();
     std::vector<std::string> found(size_t(c.ranks()));
     run_thread_ranks(c.threads(), [&](Communicator& ranks) {
-      found[size_t(ranks.rank())] = differences(c, plan, *optimizer, ranks);
+      found[size_t(ranks.rank())] = differences(c, plan, optimizer, ranks);
     });
     for (const std::string& text : found) EXPECT_EQ(text, "");
   }

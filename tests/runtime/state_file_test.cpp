@@ -81,7 +81,8 @@ TEST(StateFile, RefusesTheStateOfAnotherRun) {
     return error_of([&] { train(setting); });
   };
   EXPECT_EQ(complaint({}), "");
-  EXPECT_THAT(complaint({.optimizer = "nadam"}), AllOf(StartsWith("data: "), HasSubstr("first/weight/nadam/momentum is missing")));
+  EXPECT_THAT(complaint({.optimizer = "nadam"}),
+              AllOf(StartsWith("data: "), HasSubstr("first/weight/nadam/momentum is missing")));
   EXPECT_THAT(complaint({.optimizer = "sgd"}), HasSubstr("first/bias/adam/momentum is no variable of this run"));
   EXPECT_THAT(complaint({.average = MovingAverage{}}), HasSubstr("first/weight/adam/average is missing"));
 

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/device/view.h"
+
 namespace lockstep::vectors {
 
 using nlohmann::json;
@@ -41,6 +43,12 @@ inline std::vector<double> numbers(const json& value) {
 inline std::vector<float> floats(const json& value) {
   const std::vector<double> all = numbers(value);
   return {all.begin(), all.end()};
+}
+
+inline Shape shape_of(const json& value) {
+  std::vector<int64_t> sizes;
+  for (const json* part = &value; part->is_array(); part = &part->at(0)) sizes.push_back(int64_t(part->size()));
+  return Shape(std::span<const int64_t>(sizes));
 }
 
 // |actual - expected| <= absolute + relative * |expected|

@@ -92,10 +92,13 @@ TEST(KernelBench, RowsNameEveryOptimizerAndCountBytesByFormula) {
   Pool pool(stream.device());
   const MemoryBenchOptions options{.elements = 1001, .timing = {.rounds = 3, .seconds_per_sample = 0}};
   const std::vector<BenchmarkRow> rows = bench_optimizers(stream, pool, options);
-  ASSERT_EQ(rows.size(), optimizer_names().size());
+  std::vector<std::string> names;
+  for (const std::string_view name : optimizer_names())
+    if (!make_optimizer(name)->whole_tensors()) names.emplace_back(name);
+  ASSERT_EQ(rows.size(), names.size());
   for (size_t i = 0; i < rows.size(); ++i) {
-    EXPECT_THAT(rows[i].name, HasSubstr(std::string(optimizer_names()[i])));
-    EXPECT_EQ(rows[i].bytes, 1001 * make_optimizer(optimizer_names()[i])->bytes_per_element());
+    EXPECT_THAT(rows[i].name, HasSubstr(names[i]));
+    EXPECT_EQ(rows[i].bytes, 1001 * make_optimizer(names[i])->bytes_per_element());
     EXPECT_GT(rows[i].value, 0);
     EXPECT_GT(rows[i].roof, 0);
     EXPECT_GT(rows[i].share_of_roof, 0);

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adafactor (Shazeer & Stern 2018), in Keras' definition: the second moment of a matrix is kept by rows and columns.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+
+#include "optimizers/tensor_rule.h"
+
+namespace lockstep {
+
+// G = g^2 + epsilon_1;  v = b v + (1 - b) G with b = 1 - t^beta_2_decay, or for matrices r and c so, the means of G
+// over columns and rows, and v = r c / mean(r);  u = g / sqrt(v); w -= max(epsilon_2, rms(w)) min(a, 1 / sqrt(t)) u /
+// max(1, rms(u) / clip_threshold)
+struct Adafactor {
+  double beta_2_decay = -0.8, epsilon_1 = 1e-30, epsilon_2 = 1e-3, clip_threshold = 1;
+
+  // Of a tensor whose last two dimensions are both longer than 1, every matrix [rows, columns] holds r, then c, from
+  // its first element on; of others v. (A matrix of one row or column has the same v either way.)
+  static constexpr std::array slots = {Slot{.name = "accumulator"}};
+
+  template <class Real>
+  struct Update {
+    Real fresh, epsilon_1;  // 1 - b
+    double rho, epsilon_2, clip_threshold;
+  };
+
+  // In double; pow may differ by a digit of a double between libraries, which a float does not show but by rare chance.
+  template <class Real = float>
+  HOST_DEVICE Update<Real> at(int64_t step, double learning_rate) const {
+    const double root = 1 / std::sqrt(double(step));
+    return {Real(std::pow(double(step), beta_2_decay)), Real(epsilon_1), learning_rate < root ? learning_rate : root,
+            epsilon_2, clip_threshold};
+  }
+
+  int64_t scratch_bytes(const Shape& shape) const;
+  void update(Stream& stream, const TensorStep<Adafactor>& step) const;
+};
+
+// A tensor as matrices side by side; without factors, as one long row.
+struct FactoredShape {
+  bool factored = false;
+  int64_t matrices = 1, rows = 1, columns = 1;
+};
+FactoredShape factored_shape(const Shape& shape);
+
+// The launches of a step: gradients made ready; r, c and the mean of r, of matrices; directions in place of gradients,
+// with squares of parameter and direction by chunk; the length of the step; the parameter.
+struct AdafactorGradient {
+  TensorStep<Adafactor> step;
+};
+struct AdafactorRows {
+  TensorStep<Adafactor> step;
+};
+struct AdafactorColumns {
+  TensorStep<Adafactor> step;
+  int64_t matrix;
+};
+struct AdafactorMeans {
+  TensorStep<Adafactor> step;
+};
+struct AdafactorDirection {
+  TensorStep<Adafactor> step;
+};
+struct AdafactorLength {
+  TensorStep<Adafactor> step;
+};
+struct AdafactorApply {
+  TensorStep<Adafactor> step;
+};
+void run(Cpu, Stream&, const AdafactorGradient&);
+void run(Cuda, Stream&, const AdafactorGradient&);
+void run(Cpu, Stream&, const AdafactorRows&);
+void run(Cuda, Stream&, const AdafactorRows&);
+int64_t scratch_bytes(Cpu, Stream&, const AdafactorColumns&);
+int64_t scratch_bytes(Cuda, Stream&, const AdafactorColumns&);
+void run(Cpu, Stream&, const AdafactorColumns&, std::byte* scratch);
+void run(Cuda, Stream&, const AdafactorColumns&, std::byte* scratch);
+void run(Cpu, Stream&, const AdafactorMeans&);
+void run(Cuda, Stream&, const AdafactorMeans&);
+void run(Cpu, Stream&, const AdafactorDirection&);
+void run(Cuda, Stream&, const AdafactorDirection&);
+void run(Cpu, Stream&, const AdafactorLength&);
+void run(Cuda, Stream&, const AdafactorLength&);
+void run(Cpu, Stream&, const AdafactorApply&);
+void run(Cuda, Stream&, const AdafactorApply&);
+
+}  // namespace lockstep
