@@ -19,7 +19,7 @@ void Lamb::update(Stream& stream, const TensorStep<Lamb>& step) const {
 
 FactoredShape factored_shape(const Shape& shape) {
   const int rank = shape.rank();
-  if (rank < 2 || shape[rank - 1] == 1 || shape[rank - 2] == 1) return {false, 1, 1, shape.size()};
+  if (rank < 2 || shape.size() == 0 || shape[rank - 1] == 1 || shape[rank - 2] == 1) return {false, 1, 1, shape.size()};
   const int64_t rows = shape[rank - 2], columns = shape[rank - 1];
   return {true, shape.size() / (rows * columns), rows, columns};
 }

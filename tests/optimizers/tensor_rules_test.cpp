@@ -345,7 +345,7 @@ TEST(Adafactor, LeavesAloneWhatHasNoGradient) {
 }
 
 TEST(Adafactor, FactorsWhatHasTwoLongDimensions) {
-  for (const Shape& shape : {Shape{}, Shape{7}, Shape{1, 9}, Shape{9, 1}, Shape{4, 1, 5}})
+  for (const Shape& shape : {Shape{}, Shape{7}, Shape{1, 9}, Shape{9, 1}, Shape{4, 1, 5}, Shape{0, 3, 4}, Shape{3, 0}})
     EXPECT_FALSE(factored_shape(shape).factored) << to_string(shape);
   const FactoredShape shape = factored_shape({2, 3, 4, 5});
   EXPECT_TRUE(shape.factored);
