@@ -63,6 +63,30 @@ HOST_DEVICE inline double power(double base, int64_t exponent) {
   return result.high;
 }
 
+// base^exponent for a normal base of at least 1 and an exponent in [-1000, 0] (results that would be denormal are 0),
+// by series over + - * / in double: relative error below 1e-13 times the logarithm of the result.
+HOST_DEVICE inline double falling_power(double base, double exponent) {
+  constexpr double kLog2High = 6.93147180369123816490e-01, kLog2Low = 1.90821492927058770002e-10;
+  // base = m 2^k with m in [sqrt(1/2), sqrt(2));  log m = 2 atanh((m - 1) / (m + 1))
+  const uint64_t bits = __builtin_bit_cast(uint64_t, base);
+  const uint64_t shifted = bits - 0x3fe6a09e667f3bcdull;
+  const double k = double(int64_t(shifted) >> 52);
+  const double m = __builtin_bit_cast(double, (shifted & 0x000fffffffffffffull) + 0x3fe6a09e667f3bcdull);
+  const double s = (m - 1) / (m + 1), square = s * s;
+  double series = 0;
+  for (int term = 21; term > 0; term -= 2) series = series * square + 1.0 / term;
+  const double y = exponent * (k * kLog2High + (k * kLog2Low + 2 * s * series));
+  if (!(y > -708)) return y != y ? y : 0;
+  // e^y = 2^n e^r with r in [-log(2) / 2, log(2) / 2]; the sum with 1.5 * 2^52 rounds to a whole number.
+  constexpr double kRounder = 6755399441055744.0;
+  const double rounded = y * 1.4426950408889634 + kRounder, n = rounded - kRounder;
+  const double r = (y - n * kLog2High) - n * kLog2Low;
+  double e = 1;
+  for (int term = 14; term > 0; --term) e = e * r / term + 1;
+  const int64_t power_of_two = int64_t(n) + 1023;
+  return power_of_two <= 0 ? 0 : e * __builtin_bit_cast(double, uint64_t(power_of_two) << 52);
+}
+
 // Natural logarithm of a positive normal number; -infinity for 0, NaN below.
 HOST_DEVICE inline float log_f32(float x) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, x);

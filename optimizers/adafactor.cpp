@@ -92,13 +92,12 @@ struct MeansRow {
   }
 };
 
-struct DirectionRow {
+struct DirectionElement {
   const Constants* constants;
   const StepScalars* decision;
   FactoredShape shape;
-  const float *param, *means;
+  const float* means;
   float *grad, *accumulator;
-  TensorSums sums;
 
   HOST_DEVICE float second_moment(int64_t i, float g) const {
     if (!shape.factored) {
@@ -113,18 +112,24 @@ struct DirectionRow {
     return v < kSmallest ? kSmallest : v;
   }
 
+  HOST_DEVICE void operator()(int64_t i) const {
+    if (!decision->skip) grad[i] = grad[i] / std::sqrt(second_moment(i, grad[i]));
+  }
+};
+
+struct SquaresRow {
+  const StepScalars* decision;
+  const float *param, *direction;
+  TensorSums sums;
+
   template <class Team>
   HOST_DEVICE void operator()(const Team& team, int64_t chunk) const {
     if (decision->skip) return;
     const int64_t begin = sums.begin(chunk), n = sums.size(chunk);
-    team.each(n, [this, begin](int64_t j) {
-      float& g = grad[begin + j];
-      g = g / std::sqrt(second_moment(begin + j, g));
-    });
-    const double of_param = team.template sum<double>(
-        n, [this, begin](int64_t j) { return double(param[begin + j]) * double(param[begin + j]); });
-    const double of_direction = team.template sum<double>(
-        n, [this, begin](int64_t j) { return double(grad[begin + j]) * double(grad[begin + j]); });
+    const auto squares = [&](const float* x) {
+      return team.template sum<double>(n, [x](int64_t i) { return double(x[i]) * double(x[i]); });
+    };
+    const double of_param = squares(param + begin), of_direction = squares(direction + begin);
     team.once([this, chunk, of_param, of_direction] {
       sums.sums[2 * chunk] = of_param;
       sums.sums[2 * chunk + 1] = of_direction;
@@ -200,10 +205,16 @@ void run(Backend, Stream& stream, const AdafactorMeans& k) {
 
 void run(Backend, Stream& stream, const AdafactorDirection& k) {
   const TensorStep<Adafactor>& s = k.step;
+  backend::gather(stream, s.param.size(),
+                  DirectionElement{s.constants, s.decision, factored_shape(s.param.shape), means_of(s),
+                                   data<float>(s.grad), data<float>(s.slots[0])});
+}
+
+void run(Backend, Stream& stream, const AdafactorSquares& k) {
+  const TensorStep<Adafactor>& s = k.step;
   const TensorSums sums = sums_of(s);
   backend::rowwise(stream, sums.chunks(), kSquareChunk,
-                   DirectionRow{s.constants, s.decision, factored_shape(s.param.shape), data<float>(ConstView(s.param)),
-                                means_of(s), data<float>(s.grad), data<float>(s.slots[0]), sums});
+                   SquaresRow{s.decision, data<float>(ConstView(s.param)), data<float>(ConstView(s.grad)), sums});
 }
 
 void run(Backend, Stream& stream, const AdafactorLength& k) {

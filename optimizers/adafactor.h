@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/math.h"
 #include "optimizers/tensor_rule.h"
 
 namespace lockstep {
@@ -27,12 +28,11 @@ struct Adafactor {
     double rho, epsilon_2, clip_threshold;
   };
 
-  // In double; pow may differ by a digit of a double between libraries, which a float does not show but by rare chance.
   template <class Real = float>
   HOST_DEVICE Update<Real> at(int64_t step, double learning_rate) const {
     const double root = 1 / std::sqrt(double(step));
-    return {Real(std::pow(double(step), beta_2_decay)), Real(epsilon_1), learning_rate < root ? learning_rate : root,
-            epsilon_2, clip_threshold};
+    return {Real(falling_power(double(step), beta_2_decay)), Real(epsilon_1),
+            learning_rate < root ? learning_rate : root, epsilon_2, clip_threshold};
   }
 
   int64_t scratch_bytes(const Shape& shape) const;
@@ -46,8 +46,8 @@ struct FactoredShape {
 };
 FactoredShape factored_shape(const Shape& shape);
 
-// The launches of a step: gradients made ready; r, c and the mean of r, of matrices; directions in place of gradients,
-// with squares of parameter and direction by chunk; the length of the step; the parameter.
+// The launches of a step: gradients made ready; r, c and the mean of r, of matrices; directions in place of gradients;
+// squares of parameter and direction by chunk; the length of the step; the parameter.
 struct AdafactorGradient {
   TensorStep<Adafactor> step;
 };
@@ -62,6 +62,9 @@ struct AdafactorMeans {
   TensorStep<Adafactor> step;
 };
 struct AdafactorDirection {
+  TensorStep<Adafactor> step;
+};
+struct AdafactorSquares {
   TensorStep<Adafactor> step;
 };
 struct AdafactorLength {
@@ -82,6 +85,8 @@ void run(Cpu, Stream&, const AdafactorMeans&);
 void run(Cuda, Stream&, const AdafactorMeans&);
 void run(Cpu, Stream&, const AdafactorDirection&);
 void run(Cuda, Stream&, const AdafactorDirection&);
+void run(Cpu, Stream&, const AdafactorSquares&);
+void run(Cuda, Stream&, const AdafactorSquares&);
 void run(Cpu, Stream&, const AdafactorLength&);
 void run(Cuda, Stream&, const AdafactorLength&);
 void run(Cpu, Stream&, const AdafactorApply&);

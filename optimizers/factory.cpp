@@ -173,8 +173,7 @@ std::unique_ptr<Optimizer> make_lamb(std::string_view name, OptionReader& option
 std::unique_ptr<Optimizer> make_adafactor(std::string_view name, OptionReader& options) {
   OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
   const Adafactor adafactor{
-      .beta_2_decay = options.number(
-          "beta_2_decay", -0.8, {.lowest = -double(std::numeric_limits<float>::max()), .highest = 0, .closed = false}),
+      .beta_2_decay = options.number("beta_2_decay", -0.8, {.lowest = -1000, .highest = 0, .closed = false}),
       .epsilon_1 = options.number("epsilon_1", 1e-30, kPositive),
       .epsilon_2 = options.number("epsilon_2", 1e-3, {}),
       .clip_threshold = options.number("clip_threshold", 1, kPositive)};

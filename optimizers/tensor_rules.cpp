@@ -38,6 +38,7 @@ void Adafactor::update(Stream& stream, const TensorStep<Adafactor>& step) const 
     launch(stream, AdafactorMeans{step});
   }
   launch(stream, AdafactorDirection{step});
+  launch(stream, AdafactorSquares{step});
   launch(stream, AdafactorLength{step});
   launch(stream, AdafactorApply{step});
 }

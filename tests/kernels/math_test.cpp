@@ -44,6 +44,18 @@ TEST(Math, TanhIsGoodToFourUnits) {
   EXPECT_LT(worst(-0.7f, 0.7f, tanh_f32, [](double x) { return std::tanh(x); }), 4.0);
 }
 
+TEST(Math, FallingPowerIsGoodToThirteenDigits) {
+  for (const double exponent : {-1e-3, -0.5, -0.65, -0.8, -1.0, -2.5, -7.0})
+    for (double base = 1; base < 1e15; base = std::floor(base * 1.37 + 1)) {
+      const double exact = std::pow(base, exponent);
+      EXPECT_NEAR(falling_power(base, exponent), exact, 1e-13 * exact * (1 + std::abs(std::log(exact))))
+          << base << " " << exponent;
+    }
+  EXPECT_EQ(falling_power(1, -0.8), 1);
+  EXPECT_EQ(falling_power(7, 0), 1);
+  EXPECT_EQ(falling_power(1e10, -1000), 0);
+}
+
 TEST(Math, KeepsTheEdges) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   EXPECT_EQ(exp_f32(0.0f), 1.0f);
