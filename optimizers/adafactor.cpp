@@ -117,23 +117,21 @@ struct DirectionElement {
   }
 };
 
+// Rows are chunks of the parameter and of the direction in turn: two sums in one row take more registers than there
+// are.
 struct SquaresRow {
   const StepScalars* decision;
   const float *param, *direction;
   TensorSums sums;
 
   template <class Team>
-  HOST_DEVICE void operator()(const Team& team, int64_t chunk) const {
+  HOST_DEVICE void operator()(const Team& team, int64_t row) const {
     if (decision->skip) return;
-    const int64_t begin = sums.begin(chunk), n = sums.size(chunk);
-    const auto squares = [&](const float* x) {
-      return team.template sum<double>(n, [x](int64_t i) { return double(x[i]) * double(x[i]); });
-    };
-    const double of_param = squares(param + begin), of_direction = squares(direction + begin);
-    team.once([this, chunk, of_param, of_direction] {
-      sums.sums[2 * chunk] = of_param;
-      sums.sums[2 * chunk + 1] = of_direction;
-    });
+    const int64_t chunk = row / 2;
+    const float* x = (row % 2 == 0 ? param : direction) + sums.begin(chunk);
+    const double sum =
+        team.template sum<double>(sums.size(chunk), [x](int64_t i) { return double(x[i]) * double(x[i]); });
+    team.once([this, row, sum] { sums.sums[row] = sum; });
   }
 };
 
@@ -213,7 +211,7 @@ void run(Backend, Stream& stream, const AdafactorDirection& k) {
 void run(Backend, Stream& stream, const AdafactorSquares& k) {
   const TensorStep<Adafactor>& s = k.step;
   const TensorSums sums = sums_of(s);
-  backend::rowwise(stream, sums.chunks(), kSquareChunk,
+  backend::rowwise(stream, 2 * sums.chunks(), kSquareChunk,
                    SquaresRow{s.decision, data<float>(ConstView(s.param)), data<float>(ConstView(s.grad)), sums});
 }
 
