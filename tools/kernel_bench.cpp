@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/kernel_bench.h"
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <memory>
@@ -43,24 +44,55 @@ std::string where(const Stream& stream) {
 
 double gigabytes_per_second(int64_t bytes, double seconds) { return double(bytes) / seconds * 1e-9; }
 
+// An optimizer's parameters, gradients and slots, flat or cut into tensors that are updated one by one.
+class UpdateBench {
+ public:
+  UpdateBench(Stream& stream, Pool& pool, const Optimizer& optimizer, int64_t n)
+      : stream_(stream), optimizer_(optimizer), param_(stream, pool, n, -1, 1), grad_(stream, pool, n, -1, 1) {
+    for (size_t i = 0; i < optimizer.slots().size(); ++i) slots_.emplace_back(stream, pool, n, 0.0f, 1.0f);
+    for (const ScalarState& scalar : optimizer.scalars()) state_.push_back(scalar.initial);
+    optimizer.advance(1, optimizer.learning_rate(), state_);
+  }
+
+  // `borders`: of tensors, from 0 to the number of elements.
+  void step(const std::vector<int64_t>& borders) {
+    for (size_t t = 0; t + 1 < borders.size(); ++t) {
+      const auto range = [&](const Array& array) { return slice(array.view(), borders[t], borders[t + 1]); };
+      views_.clear();
+      for (const Array& slot : slots_) views_.push_back(range(slot));
+      optimizer_.update(stream_, 1000, optimizer_.learning_rate(), &scalars_, range(param_), range(grad_), views_,
+                        state_);
+    }
+    stream_.synchronize();
+  }
+
+ private:
+  Stream& stream_;
+  const Optimizer& optimizer_;
+  Array param_, grad_;
+  std::vector<Array> slots_;
+  std::vector<View> views_;
+  std::vector<double> state_;
+  StepScalars scalars_;  // lie where the kernel reads them
+};
+
+// Tensors that grow from one to the next, so that few begin on a multiple of anything.
+std::vector<int64_t> uneven_borders(int64_t n, int64_t tensors) {
+  std::vector<int64_t> borders;
+  const double whole = double(tensors) * double(tensors + 1);
+  for (int64_t t = 0; t < tensors; ++t) borders.push_back(int64_t(double(n) * double(t) * double(t + 1) / whole));
+  borders.push_back(n);
+  return borders;
+}
+
 BenchmarkRow bench_optimizer(Stream& stream, Pool& pool, const Optimizer& optimizer,
                              const MemoryBenchOptions& options) {
-  const int64_t n = options.elements;
-  const Array roof(stream, pool, n, -1, 1), param(stream, pool, n, -1, 1), grad(stream, pool, n, -1, 1);
-  std::vector<Array> slots;
-  std::vector<View> views;
-  for (size_t i = 0; i < optimizer.slots().size(); ++i)
-    views.push_back(slots.emplace_back(stream, pool, n, 0.0f, 1.0f).view());
-  // The scalars must lie where the kernel reads them.
-  const StepScalars scalars;
-  std::vector<double> state;
-  for (const ScalarState& scalar : optimizer.scalars()) state.push_back(scalar.initial);
-  optimizer.advance(1, optimizer.learning_rate(), state);
-  const auto update = [&] {
-    optimizer.update(stream, 1000, optimizer.learning_rate(), &scalars, param.view(), grad.view(), views, state);
-    stream.synchronize();
-  };
-  const std::array<std::function<void()>, 2> calls = {timed(stream, AddInPlace{roof.view(), 1e-6f}), update};
+  const int64_t n = options.elements, tensors = std::min(n, options.tensors);
+  const Array roof(stream, pool, n, -1, 1);
+  UpdateBench bench(stream, pool, optimizer, n);
+  const std::vector<int64_t> borders = uneven_borders(n, tensors);
+  const std::array<std::function<void()>, 2> calls = {timed(stream, AddInPlace{roof.view(), 1e-6f}),
+                                                      [&] { bench.step(borders); }};
   const InterleavedTimes times = time_interleaved(calls, options.timing);
 
   const int64_t roof_bytes = 8 * n, bytes = optimizer.bytes_per_element() * n;
@@ -71,8 +103,29 @@ BenchmarkRow bench_optimizer(Stream& stream, Pool& pool, const Optimizer& optimi
           .roof = gigabytes_per_second(roof_bytes, times.seconds(0)),
           .share_of_roof = share,
           .bytes = bytes,
-          .note = str(n, " parameters of ", optimizer.bytes_per_element(), " bytes, ", where(stream),
-                      ", roof: add in place")};
+          .note = str(n, " parameters of ", optimizer.bytes_per_element(), " bytes in ", tensors, " tensors, ",
+                      where(stream), ", roof: add in place")};
+}
+
+BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, const MemoryBenchOptions& options) {
+  constexpr int64_t kElements = 64, kMostTensors = 10'000;
+  const int64_t tensors = std::clamp<int64_t>(options.elements / kElements, 1, kMostTensors);
+  const auto adam = make_optimizer("adam");
+  UpdateBench bench(stream, pool, *adam, tensors * kElements);
+  std::vector<int64_t> borders;
+  for (int64_t t = 0; t <= tensors; ++t) borders.push_back(t * kElements);
+  const std::array<std::function<void()>, 2> calls = {[&] {
+                                                        bench.step({0, tensors * kElements});
+                                                      },
+                                                      [&] { bench.step(borders); }};
+  const InterleavedTimes times = time_interleaved(calls, {.rounds = 25, .seconds_per_sample = 0});
+  return {.name = str("optimizer/adam/", tensors, "x", kElements),
+          .value = times.seconds(1) * 1e6,
+          .unit = "us",
+          .roof = times.seconds(0) * 1e6,
+          .share_of_roof = times.ratio(0, 1),
+          .bytes = adam->bytes_per_element() * tensors * kElements,
+          .note = str("tensors one by one, ", where(stream), ", roof: one tensor of as many elements")};
 }
 
 }  // namespace
@@ -102,6 +155,7 @@ std::vector<BenchmarkRow> bench_optimizers(Stream& stream, Pool& pool, const Mem
   for (const std::string_view name : optimizer_names())
     if (const auto optimizer = make_optimizer(name); !optimizer->whole_tensors())
       rows.push_back(bench_optimizer(stream, pool, *optimizer, options));
+  rows.push_back(bench_small_tensors(stream, pool, options));
   return rows;
 }
 
