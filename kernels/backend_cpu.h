@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/device/device.h"
 #include "kernels/operand.h"
@@ -15,31 +16,49 @@
 
 namespace lockstep::cpu {
 
-// f(x...) on the registers of element i of every operand, for i in [0, n).
+// An operand within one granule.
+template <class Operand>
+Operand in_granule(const Operand& operand, int64_t) {
+  return operand;
+}
+inline Same in_granule(const PerGranule& operand, int64_t granule) {
+  return {operand.load(granule * PerGranule::kGranule)};
+}
+
+// Elements [begin, end). Copies with no address taken let the compiler keep the pointers in registers and vectorise.
 template <class F, class... Operand>
-void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operand) {
-  // Copies with no address taken let the compiler keep the pointers in registers and vectorise.
-  const auto range = [](int64_t begin, int64_t end, const F f, const Operand... operand) {
+void elements(int64_t begin, int64_t end, const F f, const Operand... operand) {
 #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) apply_at(i, f, operand...);
-  };
-  if (n < kParallelElements || stream.threads() == 1) return range(0, n, f, operand...);
-  parallel_ranges(stream.threads(), n, 64, [&](int64_t begin, int64_t end) { range(begin, end, f, operand...); });
+  for (int64_t i = begin; i < end; ++i) apply_at(i, f, operand...);
+}
+
+template <class F, class... Operand>
+void elements_of_granule(int64_t granule, int64_t n, const F& f, const Operand&... operand) {
+  const int64_t begin = granule * PerGranule::kGranule, end = std::min(n, begin + PerGranule::kGranule);
+  elements(begin, end, f, in_granule(operand, granule)...);
 }
 
 // As elementwise(), for the elements of those granules g (PerGranule) for which where(g).
 template <class Where, class F, class... Operand>
 void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f, const Operand&... operand) {
-  const auto granule = [n](int64_t g, const F f, const Operand... operand) {
-    const int64_t begin = g * PerGranule::kGranule, end = std::min(n, begin + PerGranule::kGranule);
-#pragma omp simd
-    for (int64_t i = begin; i < end; ++i) apply_at(i, f, operand...);
-  };
   const int64_t granules = (n + PerGranule::kGranule - 1) / PerGranule::kGranule;
   parallel_ranges(n < kParallelElements ? 1 : stream.threads(), granules, 2, [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g)
-      if (where(g)) granule(g, f, operand...);
+      if (where(g)) elements_of_granule(g, n, f, operand...);
   });
+}
+
+// f(x...) on the registers of element i of every operand, for i in [0, n).
+template <class F, class... Operand>
+void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operand) {
+  if constexpr ((std::is_same_v<Operand, PerGranule> || ...))
+    return elementwise_where(
+        stream, n, [](int64_t) { return true; }, f, operand...);
+  const auto range = [](int64_t begin, int64_t end, const F& f, const Operand&... operand) {
+    elements(begin, end, f, operand...);
+  };
+  if (n < kParallelElements || stream.threads() == 1) return range(0, n, f, operand...);
+  parallel_ranges(stream.threads(), n, 64, [&](int64_t begin, int64_t end) { range(begin, end, f, operand...); });
 }
 
 // What a row's formula may do together: on the GPU a thread block, here a loop. Sums keep kLanes partial sums, then

@@ -18,25 +18,21 @@ void Optimizer::update_tensor(Stream&, const StepState&, const TensorOperands&, 
   fail(ErrorCode::internal, str(name(), " updates ranges and was given a tensor; use update()"));
 }
 
-void Optimizer::check_step(int64_t step, double learning_rate, size_t state) const {
-  check(step >= 1, ErrorCode::internal,
-        [&] { return str(name(), ": expected a step from 1 (the iteration counter plus one), got ", step); });
-  check(learning_rate >= 0 && learning_rate <= double(std::numeric_limits<float>::max()), ErrorCode::numbers, [&] {
-    return str(name(), ": expected a learning rate that is finite and not negative, got ", learning_rate, " at step ",
-               step, "; look at the learning-rate schedule");
-  });
-  check(state == scalars().size(), ErrorCode::internal, [&] {
+void Optimizer::check_prepare(const Stream& stream, const StepState& state, const LearningRates& rates) const {
+  check(scalars().empty() || state.scalars != nullptr, ErrorCode::internal, [&] {
     std::string names;
     for (const ScalarState& scalar : scalars()) names += str(names.empty() ? "" : ", ", scalar.name);
-    return str(name(), ": expected the values of ", scalars().size(), " scalars (", names, ") after advance(), got ",
-               state);
+    return str(name(), ": expected the values of ", scalars().size(), " scalars (", names, "), got none");
   });
-}
-
-void Optimizer::check_update(int64_t step, double learning_rate, const View& param, const View& grad,
-                             std::span<const View> slots, size_t state) const {
-  check_step(step, learning_rate, state);
-  check_ranges(param, grad, slots);
+  if (stream.device().kind != DeviceKind::cpu || stream.rehearses()) return;
+  const int64_t step = *state.iteration + (rates.counted ? 0 : 1);
+  check(step >= 1, ErrorCode::internal,
+        [&] { return str(name(), ": expected a step from 1 (the iteration counter plus one), got ", step); });
+  const double rate = rates.own >= 0 ? rates.own : *state.learning_rate * rates.factor;
+  check(rate >= 0 && rate <= double(std::numeric_limits<float>::max()), ErrorCode::numbers, [&] {
+    return str(name(), ": expected a learning rate that is finite and not negative, got ", rate, " at step ", step,
+               "; look at the learning-rate schedule");
+  });
 }
 
 void Optimizer::check_ranges(const View& param, const View& grad, std::span<const View> slots) const {

@@ -98,9 +98,6 @@ class Optimizer {
   virtual double learning_rate() const = 0;
   virtual std::span<const ScalarState> scalars() const = 0;
 
-  // Brings the values of scalars() to `step`. Once per committed step, before its first update; not on skipped steps.
-  virtual void advance(int64_t step, double learning_rate, std::span<double> state) const = 0;
-
   // Whether a step is computed tensor by tensor: update_tensor() then, and neither of the update()s.
   virtual bool whole_tensors() const { return false; }
   // Bytes that update_tensor() wants for a parameter of this shape, aligned to 256: a function of the shape alone.
@@ -110,18 +107,11 @@ class Optimizer {
   virtual void update_tensor(Stream& stream, const StepState& state, const TensorOperands& operands,
                              std::byte* scratch) const;
 
-  // One pass over memory: unscale, decay, update, clear the gradient. Weight decay holds for the whole range; ranges
-  // excluded from it are given to a twin made with weight_decay 0, whose slots are the same.
-  // step: 1 for the first update (the counter after it advanced). param, grad, slots[i]: flat f32 ranges of equal
-  // length, any length and any alignment of 4 bytes; the result for an element does not depend on where ranges are cut.
-  // state: the values of scalars() after advance().
-  virtual void update(Stream& stream, int64_t step, double learning_rate, const StepScalars* scalars, View param,
-                      View grad, std::span<const View> slots, std::span<const double> state = {}) const = 0;
-
-  // The same step in two launches that take no number from the host (optimizers/prepared_update.h), for any number of
-  // tensors. prepare(): decides by `verdict`, or leaves the decision as it is where that is null; unless the step is
-  // skipped, it advances counter and scalars and computes constants. update(): the pass over memory. Bits are those of
-  // advance() and update() above.
+  // A step takes no number from the host (optimizers/prepared_update.h). prepare(): decides by `verdict`, or leaves the
+  // decision as it is where that is null; unless the step is skipped, it advances counter and scalars and computes
+  // constants. update(): one pass over memory that unscales, clips, decays, updates and clears the gradient; the result
+  // for an element does not depend on where ranges are cut. Two launches for any number of tensors. Weight decay holds
+  // for all of them; variables excluded from it are given to a twin made with weight_decay 0, whose slots are the same.
   virtual int64_t constants_bytes() const = 0;
   virtual void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
                        const StepVerdict* verdict) const = 0;
@@ -131,10 +121,9 @@ class Optimizer {
   int64_t bytes_per_element() const;
 
  protected:
-  // What advance() and update() demand of their arguments; they name the culprit.
-  void check_step(int64_t step, double learning_rate, size_t state) const;
-  void check_update(int64_t step, double learning_rate, const View& param, const View& grad,
-                    std::span<const View> slots, size_t state) const;
+  // What prepare() and update() demand of their arguments; they name the culprit. Numbers are looked at on the CPU
+  // only.
+  void check_prepare(const Stream& stream, const StepState& state, const LearningRates& rates) const;
   void check_ranges(const View& param, const View& grad, std::span<const View> slots) const;
 };
 

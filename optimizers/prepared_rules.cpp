@@ -9,19 +9,47 @@
 namespace lockstep {
 namespace {
 
+// Constants and decision where a kernel finds them: on a GPU in its memory; on the CPU by value, so that loops keep
+// them in registers and vectorise.
+template <class Half, class Rule>
+class Prepared;
+template <class Rule>
+class Prepared<Cuda, Rule> {
+ public:
+  explicit Prepared(const PreparedUpdate<Rule>& u) : constants_(u.constants), decision_(u.decision) {}
+  HOST_DEVICE const RuleConstants<Rule>& constants() const { return *constants_; }
+  HOST_DEVICE const StepScalars& decision() const { return *decision_; }
+
+ private:
+  const RuleConstants<Rule>* constants_;
+  const StepScalars* decision_;
+};
+template <class Rule>
+class Prepared<Cpu, Rule> {
+ public:
+  explicit Prepared(const PreparedUpdate<Rule>& u) : constants_(*u.constants), decision_(*u.decision) {}
+  const RuleConstants<Rule>& constants() const { return constants_; }
+  const StepScalars& decision() const { return decision_; }
+
+ private:
+  RuleConstants<Rule> constants_;
+  StepScalars decision_;
+};
+
 // Operands come as parameter, gradient, then what `kFactor` and `kCopy` say, then slots.
 template <class Rule, bool kFactor, bool kCopy>
 struct PreparedElement {
-  const RuleConstants<Rule>* constants;  // in memory of the device: read there
-  const StepScalars* decision;
+  Prepared<Backend, Rule> prepared;
 
   template <class... State>
   HOST_DEVICE void update(float& param, float& grad, float factor, State&... state) const {
-    if (!decision->skip) {
-      const float limit = decision->clip_value;
-      const float clipped = limit > 0 ? (grad < -limit ? -limit : (grad > limit ? limit : grad)) : grad;
-      const float scaled = clipped * decision->grad_scale;
-      fused_step(constants->rule, constants->decay, constants->l2, kFactor ? scaled * factor : scaled, param, state...);
+    const StepScalars& decision = prepared.decision();
+    if (!decision.skip) {
+      const float limit = decision.clip_value > 0 ? decision.clip_value : INFINITY;
+      const float clipped = grad < -limit ? -limit : (grad > limit ? limit : grad);
+      const float scaled = clipped * decision.grad_scale;
+      const RuleConstants<Rule>& constants = prepared.constants();
+      fused_step(constants.rule, constants.decay, constants.l2, kFactor ? scaled * factor : scaled, param, state...);
     }
     grad = 0;
   }
@@ -59,7 +87,7 @@ struct OfGroup {
 
 template <bool kFactor, bool kCopy, class Rule, class... Between>
 void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, const Between&... between) {
-  const PreparedElement<Rule, kFactor, kCopy> element{u.constants, u.decision};
+  const PreparedElement<Rule, kFactor, kCopy> element{Prepared<Backend, Rule>(u)};
   [&]<size_t... I>(std::index_sequence<I...>) {
     if constexpr (kFactor) {
       if (u.segments.groups) {

@@ -5,20 +5,25 @@
 
 #include <array>
 #include <cstdint>
+#include <tuple>
+#include <type_traits>
 
 #include "kernels/device/view.h"
 #include "optimizers/optimizer.h"
 #include "optimizers/step_verdict.h"
-#include "optimizers/update.h"
 
 namespace lockstep {
+
+// A rule's slots are static, or a member where their first values are hyper-parameters.
+template <class Rule>
+inline constexpr size_t kSlots = std::tuple_size_v<std::remove_cv_t<decltype(Rule::slots)>>;
 
 // What prepare() leaves for update().
 template <class Rule>
 struct RuleConstants {
   typename Rule::template Update<float> rule;
-  float decay;  // as in Update
-  float l2;
+  float decay;  // learning rate times decoupled weight decay
+  float l2;     // weight decay that is part of the gradient
 };
 
 // If there is a verdict, decides by it. Then, unless the step is skipped: takes the learning rate of the step where
@@ -34,8 +39,9 @@ struct Prepare {
   StepVerdict verdict;
 };
 
-// As Update, with constants and decision in memory of the device. `working_copy` (bf16, optional): the new parameter,
-// rounded. `segments`: factors of gradients by variable.
+// g = clip(grad) * grad_scale * factor of its variable;  w -= decay w;  rule(w, g + l2 w, slots);  grad = 0. With
+// decision->skip only grad = 0. `working_copy` (bf16, optional): the new parameter, rounded. Constants, decision and
+// segments are in memory of the device.
 template <class Rule>
 struct PreparedUpdate {
   const RuleConstants<Rule>* constants;

@@ -20,7 +20,6 @@
 #include "optimizers/rmsprop.h"
 #include "optimizers/schedule_free_adamw.h"
 #include "optimizers/sgd.h"
-#include "optimizers/update.h"
 
 namespace lockstep {
 

@@ -9,7 +9,6 @@
 #include "kernels/launch.h"
 #include "optimizers/optimizer.h"
 #include "optimizers/prepared_update.h"
-#include "optimizers/update.h"
 
 namespace lockstep {
 
@@ -42,31 +41,11 @@ class RuleOptimizer final : public Optimizer {
     return {};
   }
 
-  void advance(int64_t step, double learning_rate, std::span<double> state) const override {
-    check_step(step, learning_rate, state.size());
-    if constexpr (HasScalars<Rule>) rule_.advance(step, learning_rate, state);
-  }
-
-  void update(Stream& stream, int64_t step, double learning_rate, const StepScalars* scalars, View param, View grad,
-              std::span<const View> slots, std::span<const double> state) const override {
-    check_update(step, learning_rate, param, grad, slots, state.size());
-    if (param.size() == 0) return;
-    const double decay = settings_.weight_decay;
-    Update<Rule> kernel{.rule = constants(step, learning_rate, state),
-                        .decay = float(settings_.coupled_weight_decay ? 0 : learning_rate * decay),
-                        .l2 = float(settings_.coupled_weight_decay ? decay : 0),
-                        .scalars = scalars,
-                        .param = param,
-                        .grad = grad,
-                        .slots = {}};
-    for (size_t i = 0; i < kernel.slots.size(); ++i) kernel.slots[i] = slots[i];
-    launch(stream, kernel);
-  }
-
   int64_t constants_bytes() const override { return sizeof(RuleConstants<Rule>); }
 
   void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
                const StepVerdict* verdict) const override {
+    check_prepare(stream, state, rates);
     launch(stream, Prepare<Rule>{.rule = rule_,
                                  .weight_decay = settings_.weight_decay,
                                  .coupled_weight_decay = settings_.coupled_weight_decay,
@@ -91,15 +70,6 @@ class RuleOptimizer final : public Optimizer {
   }
 
  private:
-  typename Rule::template Update<float> constants(int64_t step, double learning_rate,
-                                                  std::span<const double> state) const {
-    if constexpr (HasScalars<Rule>) {
-      return rule_.at(step, learning_rate, state);
-    } else {
-      return rule_.at(step, learning_rate);
-    }
-  }
-
   Rule rule_;
   OptimizerSettings settings_;
 };

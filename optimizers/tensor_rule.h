@@ -38,8 +38,8 @@ struct TensorGradient {
 
   // The gradient unscaled and clipped, with coupled weight decay; the parameter with decoupled weight decay.
   HOST_DEVICE float operator()(float& param, float grad) const {
-    const float limit = decision->clip_value;
-    const float clipped = limit > 0 ? (grad < -limit ? -limit : (grad > limit ? limit : grad)) : grad;
+    const float limit = decision->clip_value > 0 ? decision->clip_value : INFINITY;
+    const float clipped = grad < -limit ? -limit : (grad > limit ? limit : grad);
     const float scaled = clipped * decision->grad_scale;
     param -= decay * param;
     const float g = factor ? scaled * *factor : scaled;
@@ -78,17 +78,11 @@ class TensorOptimizer final : public Optimizer {
   bool whole_tensors() const override { return true; }
   int64_t constants_bytes() const override { return sizeof(RuleConstants<Rule>); }
 
-  void advance(int64_t step, double learning_rate, std::span<double> state) const override {
-    check_step(step, learning_rate, state.size());
-  }
-  void update(Stream&, int64_t, double, const StepScalars*, View, View, std::span<const View>,
-              std::span<const double>) const override {
-    fail_ranges();
-  }
   void update(Stream&, const StepState&, const UpdateOperands&) const override { fail_ranges(); }
 
   void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
                const StepVerdict* verdict) const override {
+    check_prepare(stream, state, rates);
     launch(stream, Prepare<Rule>{.rule = rule_,
                                  .weight_decay = settings_.weight_decay,
                                  .coupled_weight_decay = settings_.coupled_weight_decay,

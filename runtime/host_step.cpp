@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "collectives/finite.h"
-#include "kernels/clamp.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
 #include "optimizers/moving_average.h"
@@ -30,7 +29,7 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-constexpr int32_t kFrozen = -1;
+constexpr uint32_t kFrozen = ~0u;
 
 class HostStep final : public StepEngine {
  public:
@@ -49,25 +48,18 @@ class HostStep final : public StepEngine {
   void take_averages() override;
 
  private:
-  bool whole_tensors(int32_t group) const {
-    return group != kFrozen && optimizer_.group(group).optimizer->whole_tensors();
-  }
   void share_tensors_out();
   int32_t first_not_finite() const;
   void exchange_results(StepReport& report);
   void update();
   void measure_norms();
-  void update_bucket(size_t bucket, int64_t step);
-  void update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int32_t group, int64_t step);
-  void update_tensors(int64_t step);
+  StepState state_of(int32_t group);
+  void prepare(int32_t group, int64_t step);
+  void update_bucket(size_t bucket);
+  void update_tensors();
   void update_tensor(int32_t variable);
-  StepState state_of_tensors(int32_t group);
   void average(int64_t step);
   void clear_gradients();
-  std::span<double> state_of(int32_t group) {
-    return {variables_.scalar_cells() + optimizer_.first_scalar(group),
-            optimizer_.group(group).optimizer->scalars().size()};
-  }
   double scale() const { return variables_.loss_scale_cell() ? *variables_.loss_scale_cell() : 1; }
 
   Communicator& communicator_;
@@ -84,12 +76,14 @@ class HostStep final : public StepEngine {
   StepScalars scalars_;
   ClipOptions clip_;
   std::optional<SquareSums> squares_;  // where clipping needs norms
-  std::vector<float> factors_;         // by variable of the plan, where each is clipped by its own norm
-  std::vector<int32_t> groups_;        // by variable of the plan; kFrozen: of none
-  bool all_alike_;                     // whether all variables are of group 0 and updated by ranges
+  // By variable of the plan: factors of gradients, where each is clipped by its own norm; groups, or kFrozen.
+  std::vector<float> factors_;
+  std::vector<uint32_t> groups_;
+  std::vector<uint32_t> variable_of_;           // by kArenaGrain elements of the arena
+  std::vector<std::vector<double>> constants_;  // of the step, by group
+  bool all_alike_;                              // whether all variables are of group 0 and updated by ranges
   // Of optimizers that work tensor by tensor: each tensor has one rank of the node.
-  std::vector<int32_t> mine_;                   // variables of the plan
-  std::vector<std::vector<double>> constants_;  // by group
+  std::vector<int32_t> mine_;  // variables of the plan
   Buffer tensor_gradient_, tensor_scratch_;
   std::vector<View> slots_;  // of the range at work
   StepReport report_;
@@ -109,8 +103,18 @@ HostStep::HostStep(const StepParts& parts)
       results_(size_t(verdict_cells(leaves_, communicator_.size()))),
       clip_(options_.clip),
       factors_(variables_.plan().variables.size(), 1.0f) {
-  for (const PlannedVariable& variable : variables_.plan().variables)
-    groups_.push_back(optimizer_.group_of(variable.path));
+  const Plan& plan = variables_.plan();
+  variable_of_.resize(size_t(plan.arena_elements / kArenaGrain));  // padding goes with any variable
+  for (size_t v = 0; v < plan.variables.size(); ++v) {
+    const PlannedVariable& variable = plan.variables[v];
+    groups_.push_back(uint32_t(optimizer_.group_of(variable.path)));
+    if (!variable.in_gradient_sync) continue;
+    const int64_t end = variable.offset + round_up(variable.shape.size(), kArenaGrain);
+    std::fill(variable_of_.begin() + variable.offset / kArenaGrain, variable_of_.begin() + end / kArenaGrain,
+              uint32_t(v));
+  }
+  for (int32_t group = 0; group < optimizer_.groups(); ++group)
+    constants_.emplace_back(size_t(optimizer_.group(group).optimizer->constants_bytes() / 8 + 1));
   all_alike_ = optimizer_.groups() == 1 && !optimizer_.any_whole_tensors();
   if (optimizer_.any_whole_tensors()) share_tensors_out();
   check(!options_.graph, ErrorCode::usage, "a graph records the work of a GPU; leave --graph out on CPU ranks");
@@ -190,15 +194,13 @@ void HostStep::exchange_results(StepReport& report) {
 
 void HostStep::update() {
   const int64_t step = variables_.iteration() + 1;
-  const double rate = variables_.learning_rate();
-  for (int32_t group = 0; group < optimizer_.groups(); ++group)
-    optimizer_.group(group).optimizer->advance(step, optimizer_.rate_of(group, rate), state_of(group));
-  scalars_.grad_scale = float(1 / scale());
+  scalars_ = {.grad_scale = float(1 / scale()), .clip_value = float(clip_.clipvalue) * float(scale())};
   if (squares_) measure_norms();
-  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) update_bucket(bucket, step);
-  if (optimizer_.any_whole_tensors()) update_tensors(step);
+  for (int32_t group = 0; group < optimizer_.groups(); ++group) prepare(group, step);
+  for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) update_bucket(bucket);
+  if (optimizer_.any_whole_tensors()) update_tensors();
   if (optimizer_.average()) average(step);
-  // Once per committed step: not per leaf, bucket or rank.
+  // Once per committed step: not per leaf, bucket, group or rank.
   variables_.set_iteration(step);
 }
 
@@ -206,41 +208,47 @@ void HostStep::measure_norms() {
   const std::span<const double> squares = squares_->run(reducer_, stream_);
   if (clip_.global_clipnorm > 0)
     scalars_.grad_scale *= clip_factor(std::sqrt(squares_->total()) / scale(), clip_.global_clipnorm);
-  if (clip_.clipnorm > 0)
-    for (size_t v = 0; v < squares.size(); ++v)
-      factors_[v] = clip_factor(std::sqrt(squares[v]) / scale(), clip_.clipnorm) / float(scale());
+  if (clip_.clipnorm == 0) return;
+  scalars_.grad_scale = 1;  // part of the factors
+  for (size_t v = 0; v < squares.size(); ++v)
+    factors_[v] = clip_factor(std::sqrt(squares[v]) / scale(), clip_.clipnorm) / float(scale());
 }
 
-void HostStep::update_bucket(size_t bucket, int64_t step) {
+StepState HostStep::state_of(int32_t group) {
+  return {.iteration = nullptr,
+          .learning_rate = nullptr,
+          .scalars = variables_.scalar_cells() + optimizer_.first_scalar(group),
+          .decision = &scalars_,
+          .constants = constants_[size_t(group)].data()};
+}
+
+// Every group counts from the counter, which moves on when all is done.
+void HostStep::prepare(int32_t group, int64_t step) {
+  int64_t before = step - 1;
+  double rate = optimizer_.rate_of(group, variables_.learning_rate());
+  StepState state = state_of(group);
+  state.iteration = &before;
+  state.learning_rate = &rate;
+  optimizer_.group(group).optimizer->prepare(stream_, state, {}, nullptr);
+}
+
+void HostStep::update_bucket(size_t bucket) {
   const GradientReducer::Slice owned = reducer_.owned(bucket);
   if (owned.begin == owned.end) return;
-  if (clip_.clipvalue > 0) launch(stream_, Clamp{owned.sum, float(clip_.clipvalue) * float(scale())});
-  if (clip_.clipnorm == 0 && all_alike_) return update_range(owned, owned.begin, owned.end, 0, step);
-  // Each variable has a group, and may have a factor; what lies between them is padding.
-  const Plan& plan = variables_.plan();
-  const std::vector<int32_t>& members = plan.buckets[bucket].variables;
-  for (size_t i = 0; i < members.size();) {
-    const int32_t v = members[i];
-    const int64_t begin = std::max(owned.begin, plan.variables[size_t(v)].offset);
-    int64_t end = begin;
-    const int32_t group = groups_[size_t(v)];
-    do {
-      const PlannedVariable& variable = plan.variables[size_t(members[i])];
-      end = std::min(owned.end, variable.offset + variable.shape.size());
-    } while (++i < members.size() && clip_.clipnorm == 0 && groups_[size_t(members[i])] == group);
-    if (clip_.clipnorm > 0) scalars_.grad_scale = factors_[size_t(v)];
-    if (begin < end && group != kFrozen && !whole_tensors(group)) update_range(owned, begin, end, group, step);
+  for (int32_t group = 0; group < optimizer_.groups(); ++group) {
+    const Optimizer& optimizer = *optimizer_.group(group).optimizer;
+    if (optimizer.whole_tensors()) continue;
+    slots_.clear();
+    for (size_t s = 0; s < optimizer.slots().size(); ++s)
+      slots_.push_back(variables_.slot(int32_t(s), owned.begin, owned.end));
+    UpdateOperands operands{.param = variables_.parameters(owned.begin, owned.end), .grad = owned.sum, .slots = slots_};
+    if (clip_.clipnorm > 0 || !all_alike_)
+      operands.segments = {.variable_of = variable_of_.data() + owned.begin / kArenaGrain,
+                           .factors = factors_.data(),
+                           .groups = all_alike_ ? nullptr : groups_.data(),
+                           .group = uint32_t(group)};
+    optimizer.update(stream_, state_of(group), operands);
   }
-}
-
-void HostStep::update_range(const GradientReducer::Slice& owned, int64_t begin, int64_t end, int32_t group,
-                            int64_t step) {
-  const Optimizer& optimizer = *optimizer_.group(group).optimizer;
-  slots_.clear();
-  for (size_t s = 0; s < optimizer.slots().size(); ++s) slots_.push_back(variables_.slot(int32_t(s), begin, end));
-  optimizer.update(stream_, step, optimizer_.rate_of(group, variables_.learning_rate()), &scalars_,
-                   variables_.parameters(begin, end), slice(owned.sum, begin - owned.begin, end - owned.begin), slots_,
-                   state_of(group));
 }
 
 void HostStep::share_tensors_out() {
@@ -255,21 +263,11 @@ void HostStep::share_tensors_out() {
   }
   tensor_gradient_ = Buffer(pool_, gradient, Purpose::scratch);
   tensor_scratch_ = Buffer(pool_, scratch, Purpose::scratch);
-  for (int32_t group = 0; group < optimizer_.groups(); ++group)
-    constants_.emplace_back(size_t(optimizer_.group(group).optimizer->constants_bytes() / 8 + 1));
 }
 
 // Every rank reads tensors from slices of all, and writes to parameters of all.
-void HostStep::update_tensors(int64_t step) {
+void HostStep::update_tensors() {
   reducer_.node_barrier();
-  for (int32_t group = 0; group < int32_t(constants_.size()); ++group) {
-    if (!whole_tensors(group)) continue;
-    StepState state = state_of_tensors(group);
-    int64_t before = step - 1;
-    state.iteration = &before;
-    optimizer_.group(group).optimizer->prepare(stream_, state,
-                                               {.own = optimizer_.rate_of(group, variables_.learning_rate())}, nullptr);
-  }
   for (const int32_t variable : mine_)
     if (groups_[size_t(variable)] != kFrozen) update_tensor(variable);
   reducer_.node_barrier();
@@ -288,25 +286,17 @@ void HostStep::update_tensor(int32_t v) {
     view.shape = variable.shape;
     return view;
   };
-  const int32_t group = groups_[size_t(v)];
+  const auto group = int32_t(groups_[size_t(v)]);
   const Optimizer& optimizer = *optimizer_.group(group).optimizer;
   slots_.clear();
   for (size_t s = 0; s < optimizer.slots().size(); ++s)
     slots_.push_back(shaped(variables_.slot(int32_t(s), begin, end)));
-  if (clip_.clipnorm > 0) scalars_.grad_scale = factors_[size_t(v)];
-  optimizer.update_tensor(stream_, state_of_tensors(group),
+  optimizer.update_tensor(stream_, state_of(group),
                           {.param = shaped(variables_.parameters(begin, end)),
                            .grad = tensor_gradient_.view(DType::f32, variable.shape),
-                           .slots = slots_},
+                           .slots = slots_,
+                           .factor = clip_.clipnorm > 0 ? &factors_[size_t(v)] : nullptr},
                           static_cast<std::byte*>(tensor_scratch_.data()));
-}
-
-StepState HostStep::state_of_tensors(int32_t group) {
-  return {.iteration = nullptr,
-          .learning_rate = nullptr,
-          .scalars = nullptr,
-          .decision = &scalars_,
-          .constants = constants_[size_t(group)].data()};
 }
 
 void HostStep::average(int64_t step) {
@@ -324,9 +314,9 @@ void HostStep::average(int64_t step) {
 
 void HostStep::set_frozen(int32_t variable, bool frozen) {
   groups_[size_t(variable)] =
-      frozen ? kFrozen : optimizer_.group_of(variables_.plan().variables[size_t(variable)].path);
+      frozen ? kFrozen : uint32_t(optimizer_.group_of(variables_.plan().variables[size_t(variable)].path));
   all_alike_ =
-      !optimizer_.any_whole_tensors() && std::ranges::all_of(groups_, [](int32_t group) { return group == 0; });
+      !optimizer_.any_whole_tensors() && std::ranges::all_of(groups_, [](uint32_t group) { return group == 0; });
 }
 
 void HostStep::take_averages() {

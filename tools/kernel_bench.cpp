@@ -50,18 +50,26 @@ class UpdateBench {
   UpdateBench(Stream& stream, Pool& pool, const Optimizer& optimizer, int64_t n)
       : stream_(stream), optimizer_(optimizer), param_(stream, pool, n, -1, 1), grad_(stream, pool, n, -1, 1) {
     for (size_t i = 0; i < optimizer.slots().size(); ++i) slots_.emplace_back(stream, pool, n, 0.0f, 1.0f);
-    for (const ScalarState& scalar : optimizer.scalars()) state_.push_back(scalar.initial);
-    optimizer.advance(1, optimizer.learning_rate(), state_);
+    for (const ScalarState& scalar : optimizer.scalars()) scalars_.push_back(scalar.initial);
+    constants_.resize(size_t(optimizer.constants_bytes() / 8 + 1));
   }
 
   // `borders`: of tensors, from 0 to the number of elements.
   void step(const std::vector<int64_t>& borders) {
+    // A step long after the first, when corrections of the first steps are gone.
+    int64_t iteration = 999;
+    double rate = optimizer_.learning_rate();
+    const StepState state{.iteration = &iteration,
+                          .learning_rate = &rate,
+                          .scalars = scalars_.data(),
+                          .decision = &decision_,
+                          .constants = constants_.data()};
+    optimizer_.prepare(stream_, state, {}, nullptr);
     for (size_t t = 0; t + 1 < borders.size(); ++t) {
       const auto range = [&](const Array& array) { return slice(array.view(), borders[t], borders[t + 1]); };
       views_.clear();
       for (const Array& slot : slots_) views_.push_back(range(slot));
-      optimizer_.update(stream_, 1000, optimizer_.learning_rate(), &scalars_, range(param_), range(grad_), views_,
-                        state_);
+      optimizer_.update(stream_, state, {.param = range(param_), .grad = range(grad_), .slots = views_});
     }
     stream_.synchronize();
   }
@@ -72,8 +80,8 @@ class UpdateBench {
   Array param_, grad_;
   std::vector<Array> slots_;
   std::vector<View> views_;
-  std::vector<double> state_;
-  StepScalars scalars_;  // lie where the kernel reads them
+  std::vector<double> scalars_, constants_;
+  StepScalars decision_;
 };
 
 // Tensors that grow from one to the next, so that few begin on a multiple of anything.

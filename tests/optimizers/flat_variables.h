@@ -24,44 +24,58 @@ struct FlatVariables {
     for (const ScalarState& scalar : optimizer.scalars()) scalars.push_back(scalar.initial);
   }
 
-  // Updates elements [begin, end). The step's advance() has been called.
-  void update_range(const Optimizer& optimizer, Stream& stream, int64_t step, double learning_rate,
-                    const StepScalars& factors, int64_t begin, int64_t end) {
+  // Begins a step from 1: scalars move on, constants are computed, unless it is skipped.
+  void prepare(const Optimizer& optimizer, Stream& stream, int64_t step, double learning_rate,
+               const StepScalars& factors = {}) {
+    decision = factors;
+    constants.resize(size_t(optimizer.constants_bytes() / 8 + 1));
+    int64_t iteration = step - 1;
+    StepState begun = state();
+    begun.iteration = &iteration;
+    begun.learning_rate = &learning_rate;
+    optimizer.prepare(stream, begun, {}, nullptr);
+  }
+
+  // Updates elements [begin, end) in a step that has begun.
+  void update_range(const Optimizer& optimizer, Stream& stream, int64_t begin, int64_t end) {
     const auto range = [&](std::vector<float>& x) {
       return View{x.data() + begin, DType::f32, DeviceKind::cpu, Shape{end - begin}};
     };
     std::vector<View> views;
     for (std::vector<float>& slot : slots) views.push_back(range(slot));
-    optimizer.update(stream, step, learning_rate, &factors, range(param), range(grad), views, scalars);
+    optimizer.update(stream, state(), {.param = range(param), .grad = range(grad), .slots = views});
   }
 
   // The same for a whole tensor.
-  void update_tensor(const Optimizer& optimizer, Stream& stream, int64_t step, double learning_rate,
-                     StepScalars factors) {
+  void update_tensor(const Optimizer& optimizer, Stream& stream) {
     const auto tensor = [&](std::vector<float>& x) { return View{x.data(), DType::f32, DeviceKind::cpu, shape}; };
     std::vector<View> views;
     for (std::vector<float>& slot : slots) views.push_back(tensor(slot));
-    std::vector<double> constants(size_t(optimizer.constants_bytes() / 8 + 1));
-    int64_t iteration = step - 1;
-    const StepState state{.iteration = &iteration,
-                          .learning_rate = &learning_rate,
-                          .scalars = scalars.data(),
-                          .decision = &factors,
-                          .constants = constants.data()};
     // With numbers that a rule must not rely on.
-    const size_t bytes = size_t(optimizer.tensor_scratch_bytes(shape));
+    const auto bytes = size_t(optimizer.tensor_scratch_bytes(shape));
     std::vector<double> scratch(bytes / sizeof(double) + 32, std::numeric_limits<double>::quiet_NaN());
-    optimizer.prepare(stream, state, {}, nullptr);
-    optimizer.update_tensor(stream, state, {.param = tensor(param), .grad = tensor(grad), .slots = views},
+    optimizer.update_tensor(stream, state(), {.param = tensor(param), .grad = tensor(grad), .slots = views},
                             reinterpret_cast<std::byte*>(scratch.data()));
   }
 
   // One whole step at the optimizer's own rate.
   void update(const Optimizer& optimizer, int64_t step, const StepScalars& factors = {}) {
     Stream stream = Stream::cpu();
-    if (optimizer.whole_tensors()) return update_tensor(optimizer, stream, step, optimizer.learning_rate(), factors);
-    if (!factors.skip) optimizer.advance(step, optimizer.learning_rate(), scalars);
-    update_range(optimizer, stream, step, optimizer.learning_rate(), factors, 0, int64_t(param.size()));
+    prepare(optimizer, stream, step, optimizer.learning_rate(), factors);
+    if (optimizer.whole_tensors()) return update_tensor(optimizer, stream);
+    update_range(optimizer, stream, 0, int64_t(param.size()));
+  }
+
+  StepScalars decision;
+  std::vector<double> constants;
+
+ private:
+  StepState state() {
+    return {.iteration = nullptr,
+            .learning_rate = nullptr,
+            .scalars = scalars.empty() ? nullptr : scalars.data(),
+            .decision = &decision,
+            .constants = constants.data()};
   }
 };
 

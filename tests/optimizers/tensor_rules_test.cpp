@@ -198,7 +198,8 @@ TEST(TensorRules, HaveTheSameBitsForAnyNumberOfThreads) {
       FlatVariables& flat = runs.emplace_back(*optimizer, random_values(shape.size(), 1), shape);
       for (int step = 1; step <= 2; ++step) {
         flat.grad = random_values(shape.size(), uint32_t(step));
-        flat.update_tensor(*optimizer, stream, step, 0.01, {});
+        flat.prepare(*optimizer, stream, step, 0.01);
+        flat.update_tensor(*optimizer, stream);
       }
       EXPECT_EQ(flat.param, runs[0].param) << rule.name << " " << threads;
       EXPECT_EQ(flat.slots, runs[0].slots) << rule.name << " " << threads;
@@ -287,7 +288,8 @@ TEST(TensorRules, HaveTheBitsOfTheCpuOnAGpu) {
       for (int step = 1; step <= 3; ++step) {
         flat.grad = random_values(shape.size(), uint32_t(step));
         Stream stream = Stream::cpu();
-        flat.update_tensor(*optimizer, stream, step, 0.01, {.grad_scale = 0.25f});  // exact, as a factor is
+        flat.prepare(*optimizer, stream, step, 0.01, {.grad_scale = 0.25f});  // exact, as a factor is
+        flat.update_tensor(*optimizer, stream);
       }
       const std::vector<std::vector<float>> gpu = run_on_gpu(*optimizer, shape);
       EXPECT_EQ(gpu[0], flat.param) << rule.name << " " << to_string(shape);

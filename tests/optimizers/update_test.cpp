@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <random>
 #include <string>
@@ -63,13 +64,13 @@ TEST(OptimizerUpdate, GivesTheSameBitsWhereverRangesAreCut) {
   for (const Variant& variant : every_variant()) {
     const auto rule = variant.make();
     FlatVariables begun = trained_variables(*rule, n);
-    rule->advance(3, 0.01, begun.scalars);
+    begun.prepare(*rule, stream, 3, 0.01, kScaled);
     FlatVariables one_by_one = begun;
-    for (int64_t i = 0; i < n; ++i) one_by_one.update_range(*rule, stream, 3, 0.01, kScaled, i, i + 1);
+    for (int64_t i = 0; i < n; ++i) one_by_one.update_range(*rule, stream, i, i + 1);
     for (int64_t cut = 0; cut <= n; ++cut) {
       FlatVariables cut_once = begun;
-      cut_once.update_range(*rule, stream, 3, 0.01, kScaled, 0, cut);
-      cut_once.update_range(*rule, stream, 3, 0.01, kScaled, cut, n);
+      cut_once.update_range(*rule, stream, 0, cut);
+      cut_once.update_range(*rule, stream, cut, n);
       expect_same_bits(cut_once, one_by_one, str(variant.text(), " cut at ", cut));
     }
   }
@@ -85,11 +86,11 @@ TEST(OptimizerUpdate, AThousandStepsOnThreeUnevenShardsGiveTheBitsOfOne) {
     for (int64_t step = 1; step <= 1000; ++step) {
       for (float& g : whole.grad) g = float(random()) * 0x1p-31f - 1;
       sharded.grad = whole.grad;
-      rule->advance(step, 0.01, whole.scalars);
-      rule->advance(step, 0.01, sharded.scalars);
-      whole.update_range(*rule, stream, step, 0.01, kScaled, 0, n);
+      whole.prepare(*rule, stream, step, 0.01, kScaled);
+      sharded.prepare(*rule, stream, step, 0.01, kScaled);
+      whole.update_range(*rule, stream, 0, n);
       for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{71, n}, {0, 13}, {13, 71}})
-        sharded.update_range(*rule, stream, step, 0.01, kScaled, begin, end);
+        sharded.update_range(*rule, stream, begin, end);
     }
     expect_same_bits(sharded, whole, variant.text());
   }
@@ -100,14 +101,14 @@ TEST(OptimizerUpdate, GivesTheSameBitsForAnyNumberOfThreads) {
   for (const Variant& variant : every_variant()) {
     const auto rule = variant.make();
     FlatVariables begun = trained_variables(*rule, n);
-    rule->advance(3, 0.01, begun.scalars);
-    FlatVariables expected = begun;
     Stream one = Stream::cpu(1);
-    expected.update_range(*rule, one, 3, 0.01, kScaled, 0, n);
+    begun.prepare(*rule, one, 3, 0.01, kScaled);
+    FlatVariables expected = begun;
+    expected.update_range(*rule, one, 0, n);
     for (const int threads : {2, 3}) {
       FlatVariables variables = begun;
       Stream stream = Stream::cpu(threads);
-      variables.update_range(*rule, stream, 3, 0.01, kScaled, 0, n);
+      variables.update_range(*rule, stream, 0, n);
       expect_same_bits(variables, expected, str(variant.text(), " with ", threads, " threads"));
     }
   }
@@ -157,8 +158,8 @@ TEST(OptimizerUpdate, StaysFiniteForGradientsOfOrdinarySizes) {
     for (int64_t step = 1; step <= 300; ++step) {
       variables.grad = {1e3f, -1e-3f, 0, 1e5f, 1, 1e-30f, 1e-8f, 0};
       const double rate = step % 50 == 0 ? 0 : step % 50 == 1 ? 1e-42 : 1e-3;
-      rule->advance(step, rate, variables.scalars);
-      variables.update_range(*rule, stream, step, rate, {}, 0, 8);
+      variables.prepare(*rule, stream, step, rate);
+      variables.update_range(*rule, stream, 0, 8);
       for (const float x : variables.param) ASSERT_TRUE(std::isfinite(x)) << variant.text() << " at step " << step;
     }
   }
@@ -171,9 +172,10 @@ TEST(OptimizerUpdate, TheTwinWithoutWeightDecayIsTheSameOptimizerOtherwise) {
     const auto decaying = variant.make({{"weight_decay", 0.125}}), excluded = variant.make({{"weight_decay", 0}});
     FlatVariables a = trained_variables(*excluded, 37), b = a;
     for (float& x : b.param) x -= float(0.5 * 0.125) * x;  // exact: a power of two
-    for (FlatVariables* variables : {&a, &b}) excluded->advance(3, 0.5, variables->scalars);
-    a.update_range(*decaying, stream, 3, 0.5, kScaled, 0, 37);
-    b.update_range(*excluded, stream, 3, 0.5, kScaled, 0, 37);
+    a.prepare(*decaying, stream, 3, 0.5, kScaled);
+    b.prepare(*excluded, stream, 3, 0.5, kScaled);
+    a.update_range(*decaying, stream, 0, 37);
+    b.update_range(*excluded, stream, 0, 37);
     expect_same_bits(a, b, variant.text());
   }
 }
@@ -186,9 +188,10 @@ TEST(OptimizerUpdate, CoupledWeightDecayIsPartOfTheGradient) {
     const auto plain = variant.make({{"weight_decay", 0}});
     FlatVariables a = trained_variables(*plain, 37), b = a;
     for (size_t i = 0; i < b.grad.size(); ++i) b.grad[i] = b.grad[i] * 0.5f + 0.125f * b.param[i];
-    for (FlatVariables* variables : {&a, &b}) plain->advance(3, 0.25, variables->scalars);
-    a.update_range(*coupled, stream, 3, 0.25, {.grad_scale = 0.5f}, 0, 37);
-    b.update_range(*plain, stream, 3, 0.25, {}, 0, 37);
+    a.prepare(*coupled, stream, 3, 0.25, {.grad_scale = 0.5f});
+    b.prepare(*plain, stream, 3, 0.25);
+    a.update_range(*coupled, stream, 0, 37);
+    b.update_range(*plain, stream, 0, 37);
     expect_same_bits(a, b, variant.text());
   }
 }
@@ -199,7 +202,8 @@ TEST(OptimizerUpdate, DecaysTheParameterBeforeTheRuleByTheRateOfThisStep) {
   FlatVariables variables(*sgd, {2});
   variables.grad = {1};
   Stream stream = Stream::cpu();
-  variables.update_range(*sgd, stream, 1, 0.5, {}, 0, 1);
+  variables.prepare(*sgd, stream, 1, 0.5);
+  variables.update_range(*sgd, stream, 0, 1);
   EXPECT_THAT(variables.param, ElementsAre(1.25f));
 }
 
@@ -216,7 +220,8 @@ TEST(OptimizerUpdate, ALearningRateOfZeroOnlyGathersMoments) {
   FlatVariables variables(*adamw, {1, -2});
   variables.grad = {3, 4};
   Stream stream = Stream::cpu();
-  variables.update_range(*adamw, stream, 1, 0, {}, 0, 2);
+  variables.prepare(*adamw, stream, 1, 0);
+  variables.update_range(*adamw, stream, 0, 2);
   EXPECT_THAT(variables.param, ElementsAre(1, -2));
   EXPECT_NEAR(variables.slots[0][0], 0.3f, 1e-7f);
 }
@@ -238,14 +243,9 @@ TEST(OptimizerUpdate, TakesEmptyRanges) {
   }
 }
 
-// The message of the error that an update of adam with these arguments ends in.
-std::string update_error(int64_t step, double learning_rate, View param, View grad, std::vector<View> slots,
-                         ErrorCode code = ErrorCode::internal) {
-  const auto adam = make_optimizer("adam");
-  const StepScalars scalars;
-  Stream stream = Stream::cpu();
+std::string message_of(ErrorCode code, const std::function<void()>& body) {
   try {
-    adam->update(stream, step, learning_rate, &scalars, param, grad, slots);
+    body();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), code);
     return error.what();
@@ -254,20 +254,31 @@ std::string update_error(int64_t step, double learning_rate, View param, View gr
 }
 
 TEST(OptimizerUpdate, WrongArgumentsAreErrorsThatNameTheCulprit) {
+  const auto adam = make_optimizer("adam");
+  Stream stream = Stream::cpu();
   std::vector<float> memory(8);
   const auto view = [&](int64_t n, DType dtype = DType::f32) {
     return View{memory.data(), dtype, DeviceKind::cpu, Shape{n}};
   };
   const View four = view(4), five = view(5);
-  EXPECT_THAT(update_error(0, 0.1, four, four, {four, four}), HasSubstr("adam: expected a step from 1"));
-  EXPECT_THAT(update_error(1, 0.1, four, five, {four, four}), HasSubstr("the gradient to be 4 elements"));
-  EXPECT_THAT(update_error(1, 0.1, four, four, {four, five}), HasSubstr("slot velocity to be 4 elements"));
-  EXPECT_THAT(update_error(1, 0.1, four, four, {four}), HasSubstr("expected 2 slots, got 1"));
-  EXPECT_THAT(update_error(1, 0.1, view(4, DType::bf16), four, {four, four}), HasSubstr("got 4 of bf16"));
-  for (const double bad : {-0.1, std::nan(""), HUGE_VAL})
-    EXPECT_THAT(update_error(7, bad, four, four, {four, four}, ErrorCode::numbers),
-                HasSubstr("expected a learning rate that is finite and not negative"));
+  const auto update = [&](View param, View grad, std::vector<View> slots) {
+    return message_of(ErrorCode::internal,
+                      [&] { adam->update(stream, StepState{}, {.param = param, .grad = grad, .slots = slots}); });
+  };
+  EXPECT_THAT(update(four, five, {four, four}), HasSubstr("the gradient to be 4 elements"));
+  EXPECT_THAT(update(four, four, {four, five}), HasSubstr("slot velocity to be 4 elements"));
+  EXPECT_THAT(update(four, four, {four}), HasSubstr("expected 2 slots, got 1"));
+  EXPECT_THAT(update(view(4, DType::bf16), four, {four, four}), HasSubstr("got 4 of bf16"));
   EXPECT_THAT(memory, Each(0));
+
+  FlatVariables variables(*adam, {1});
+  const auto prepare = [&](ErrorCode code, int64_t step, double rate) {
+    return message_of(code, [&] { variables.prepare(*adam, stream, step, rate); });
+  };
+  EXPECT_THAT(prepare(ErrorCode::internal, 0, 0.1), HasSubstr("adam: expected a step from 1"));
+  for (const double bad : {-0.1, std::nan(""), HUGE_VAL})
+    EXPECT_THAT(prepare(ErrorCode::numbers, 7, bad),
+                HasSubstr("expected a learning rate that is finite and not negative"));
 }
 
 TEST(OptimizerUpdate, ScalarsThatAreNotHandedInAreErrorsThatNameThem) {

@@ -39,13 +39,6 @@ class Decorated : public Optimizer {
   void update(Stream& stream, const StepState& state, const UpdateOperands& operands) const override {
     inner_->update(stream, state, operands);
   }
-  void advance(int64_t step, double rate, std::span<double> state) const override {
-    inner_->advance(step, rate, state);
-  }
-  void update(Stream& stream, int64_t step, double rate, const StepScalars* scalars, View param, View grad,
-              std::span<const View> slots, std::span<const double> state) const override {
-    inner_->update(stream, step, rate, scalars, param, grad, slots, state);
-  }
 
  private:
   std::unique_ptr<Optimizer> inner_;
@@ -55,13 +48,22 @@ class Decorated : public Optimizer {
 class CountsUpdates final : public Decorated {
  public:
   using Decorated::Decorated;
-  void update(Stream& stream, int64_t, double rate, const StepScalars* scalars, View param, View grad,
-              std::span<const View> slots, std::span<const double> state) const override {
-    Decorated::update(stream, ++updates_, rate, scalars, param, grad, slots, state);
+  void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
+               const StepVerdict* verdict) const override {
+    rate_ = *state.learning_rate;
+    Decorated::prepare(stream, state, rates, verdict);
+  }
+  void update(Stream& stream, const StepState& state, const UpdateOperands& operands) const override {
+    StepState again = state;
+    again.iteration = &updates_;
+    again.learning_rate = &rate_;
+    Decorated::prepare(stream, again, {}, nullptr);
+    Decorated::update(stream, state, operands);
   }
 
  private:
   mutable int64_t updates_ = 0;
+  mutable double rate_ = 0;
 };
 
 // What a scenario may replace; absent: the real thing.
@@ -190,15 +192,21 @@ TEST(RuntimeMuseum, Case32StartsWithoutRunningTheOptimizer) {
            .after_start =
                [](VariableStore& s) {
                  const auto adam = make_optimizer("adam");
-                 const StepScalars scalars;
+                 StepScalars decision;
                  std::vector<float> ones(size_t(s.plan().arena_elements), 1.0f);
                  const View gradient{ones.data(), DType::f32, DeviceKind::cpu, Shape{int64_t(ones.size())}};
                  const std::vector<View> slots = {s.slot(0, 0, s.plan().arena_elements),
                                                   s.slot(1, 0, s.plan().arena_elements)};
                  Stream stream = Stream::cpu();
-                 s.set_iteration(1);
-                 adam->update(stream, 1, s.learning_rate(), &scalars, s.parameters(0, s.plan().arena_elements),
-                              gradient, slots);
+                 std::vector<double> constants(size_t(adam->constants_bytes() / 8 + 1));
+                 const StepState state{.iteration = s.iteration_cell(),
+                                       .learning_rate = s.learning_rate_cell(),
+                                       .scalars = s.scalar_cells(),
+                                       .decision = &decision,
+                                       .constants = constants.data()};
+                 adam->prepare(stream, state, {}, nullptr);
+                 adam->update(stream, state,
+                              {.param = s.parameters(0, s.plan().arena_elements), .grad = gradient, .slots = slots});
                }});
   EXPECT_EQ(mutant.counters_at_start[0], 1) << "a step has been counted";
   EXPECT_NE(mutant.slots_at_start[0], real.slots_at_start[0]) << "moments have moved";
