@@ -38,15 +38,15 @@ void Optimizer::check_prepare(const Stream& stream, const StepState& state, cons
 void Optimizer::check_ranges(const View& param, const View& grad, std::span<const View> slots) const {
   check(slots.size() == this->slots().size(), ErrorCode::internal,
         [&] { return str(name(), ": expected ", this->slots().size(), " slots, got ", slots.size()); });
-  const auto check_range = [&](const View& view, std::string_view what) {
+  const auto check_range = [&](const View& view, std::string_view what, std::string_view slot) {
     check(view.dtype == DType::f32 && view.size() == param.size(), ErrorCode::internal, [&] {
-      return str(name(), ": expected ", what, " to be ", param.size(), " elements of f32 like the parameter, got ",
-                 view.size(), " of ", to_string(view.dtype));
+      return str(name(), ": expected ", what, slot, " to be ", param.size(),
+                 " elements of f32 like the parameter, got ", view.size(), " of ", to_string(view.dtype));
     });
   };
-  check_range(param, "the parameter");
-  check_range(grad, "the gradient");
-  for (size_t i = 0; i < slots.size(); ++i) check_range(slots[i], str("slot ", this->slots()[i].name));
+  check_range(param, "the parameter", "");
+  check_range(grad, "the gradient", "");
+  for (size_t i = 0; i < slots.size(); ++i) check_range(slots[i], "slot ", this->slots()[i].name);
 }
 
 }  // namespace lockstep

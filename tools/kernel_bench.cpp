@@ -8,6 +8,7 @@
 
 #include "kernels/device/check.h"
 #include "kernels/launch.h"
+#include "kernels/operand.h"
 #include "optimizers/optimizer.h"
 #include "tools/memory_roof.h"
 
@@ -54,32 +55,50 @@ class UpdateBench {
     constants_.resize(size_t(optimizer.constants_bytes() / 8 + 1));
   }
 
-  // `borders`: of tensors, from 0 to the number of elements.
+  // Tensors one by one. `borders`: from 0 to the number of elements.
   void step(const std::vector<int64_t>& borders) {
-    // A step long after the first, when corrections of the first steps are gone.
-    int64_t iteration = 999;
-    double rate = optimizer_.learning_rate();
-    const StepState state{.iteration = &iteration,
-                          .learning_rate = &rate,
-                          .scalars = scalars_.data(),
-                          .decision = &decision_,
-                          .constants = constants_.data()};
-    optimizer_.prepare(stream_, state, {}, nullptr);
-    for (size_t t = 0; t + 1 < borders.size(); ++t) {
-      const auto range = [&](const Array& array) { return slice(array.view(), borders[t], borders[t + 1]); };
-      views_.clear();
-      for (const Array& slot : slots_) views_.push_back(range(slot));
-      optimizer_.update(stream_, state, {.param = range(param_), .grad = range(grad_), .slots = views_});
-    }
+    const StepState state = begin();
+    for (size_t t = 0; t + 1 < borders.size(); ++t) update(state, borders[t], borders[t + 1], {});
+    stream_.synchronize();
+  }
+
+  // All at once, as they lie in a run's arena: each has a factor of its gradient, as where each is clipped by its norm.
+  void step(const Segments& segments) {
+    update(begin(), 0, param_.view().size(), segments);
     stream_.synchronize();
   }
 
  private:
+  // A step long after the first, when corrections of the first steps are gone.
+  StepState begin() {
+    iteration_ = 999;
+    rate_ = optimizer_.learning_rate();
+    const StepState state{.iteration = &iteration_,
+                          .learning_rate = &rate_,
+                          .scalars = scalars_.data(),
+                          .decision = &decision_,
+                          .constants = constants_.data()};
+    optimizer_.prepare(stream_, state, {}, nullptr);
+    return state;
+  }
+
+  void update(const StepState& state, int64_t begin, int64_t end, const Segments& segments) {
+    views_.clear();
+    for (const Array& slot : slots_) views_.push_back(slice(slot.view(), begin, end));
+    optimizer_.update(stream_, state,
+                      {.param = slice(param_.view(), begin, end),
+                       .grad = slice(grad_.view(), begin, end),
+                       .slots = views_,
+                       .segments = segments});
+  }
+
   Stream& stream_;
   const Optimizer& optimizer_;
   Array param_, grad_;
   std::vector<Array> slots_;
   std::vector<View> views_;
+  int64_t iteration_ = 0;
+  double rate_ = 0;
   std::vector<double> scalars_, constants_;
   StepScalars decision_;
 };
@@ -120,20 +139,21 @@ BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, const MemoryBenchOp
   const int64_t tensors = std::clamp<int64_t>(options.elements / kElements, 1, kMostTensors);
   const auto adam = make_optimizer("adam");
   UpdateBench bench(stream, pool, *adam, tensors * kElements);
-  std::vector<int64_t> borders;
-  for (int64_t t = 0; t <= tensors; ++t) borders.push_back(t * kElements);
-  const std::array<std::function<void()>, 2> calls = {[&] {
-                                                        bench.step({0, tensors * kElements});
-                                                      },
-                                                      [&] { bench.step(borders); }};
+  std::vector<uint32_t> variable_of;
+  for (int64_t at = 0; at < tensors * kElements; at += PerGranule::kGranule)
+    variable_of.push_back(uint32_t(at / kElements));
+  const std::vector<float> factors(size_t(tensors), 0.5f);
+  const Segments segments{.variable_of = variable_of.data(), .factors = factors.data()};
+  const std::array<std::function<void()>, 2> calls = {[&] { bench.step(Segments{}); }, [&] { bench.step(segments); }};
   const InterleavedTimes times = time_interleaved(calls, {.rounds = 25, .seconds_per_sample = 0});
-  return {.name = str("optimizer/adam/", tensors, "x", kElements),
-          .value = times.seconds(1) * 1e6,
-          .unit = "us",
-          .roof = times.seconds(0) * 1e6,
-          .share_of_roof = times.ratio(0, 1),
-          .bytes = adam->bytes_per_element() * tensors * kElements,
-          .note = str("tensors one by one, ", where(stream), ", roof: one tensor of as many elements")};
+  return {
+      .name = str("optimizer/adam/", tensors, "x", kElements),
+      .value = times.seconds(1) * 1e6,
+      .unit = "us",
+      .roof = times.seconds(0) * 1e6,
+      .share_of_roof = times.ratio(0, 1),
+      .bytes = adam->bytes_per_element() * tensors * kElements,
+      .note = str("a factor for each tensor's gradient, ", where(stream), ", roof: one tensor of as many elements")};
 }
 
 }  // namespace
