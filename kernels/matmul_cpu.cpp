@@ -4,27 +4,10 @@
 #include <algorithm>
 
 #include "kernels/parallel.h"
+#include "kernels/pointwise.h"
 
 namespace lockstep {
 namespace {
-
-void check_shapes(const Matmul& op) {
-  const Shape &a = op.a.shape, &b = op.b.shape, &out = op.out.shape;
-  for (const ConstView& view : {ConstView(op.out), op.a, op.b}) {
-    check(view.dtype == DType::f32, ErrorCode::plan,
-          [&] { return str("matmul: expected f32 matrices, got ", to_string(view.dtype), "; cast first"); });
-    check(view.shape.rank() == 2, ErrorCode::plan, [&] {
-      return str("matmul: expected matrices of 2 dimensions, got ", to_string(view.shape), "; reshape first");
-    });
-  }
-  const Shape left{a[op.transpose_a ? 1 : 0], a[op.transpose_a ? 0 : 1]};
-  const Shape right{b[op.transpose_b ? 1 : 0], b[op.transpose_b ? 0 : 1]};
-  check(left[1] == right[0] && out == Shape{left[0], right[1]}, ErrorCode::plan, [&] {
-    return str("matmul: expected ", to_string(Shape{left[0], right[1]}), " = [m, k] . [k, n], got out ", to_string(out),
-               ", a ", to_string(a), op.transpose_a ? " transposed" : "", ", b ", to_string(b),
-               op.transpose_b ? " transposed" : "", "; check the order of the operands and the transpose flags");
-  });
-}
 
 // Inner borders are multiples of kGrain; a block is worth waking a thread for, and wide enough to run at full speed.
 constexpr int64_t kGrain = 16, kBlockWidth = 128, kBlockFlops = 4'000'000, kMaxBlocks = 16;
@@ -55,6 +38,11 @@ struct Blocks {
         count(block_count(whole.m, whole.n, whole.k)),
         side(cut_rows ? whole.m : whole.n),
         grains((side + kGrain - 1) / kGrain) {}
+
+  // The part of a bias that belongs to a block.
+  const float* bias_at(const float* bias, int64_t part) const {
+    return bias == nullptr || cut_rows ? bias : bias + begin(part);
+  }
 
   bool empty() const { return whole.m == 0 || whole.n == 0 || whole.k == 0; }
   int64_t workers(const Stream& stream) const { return std::min<int64_t>(stream.threads(), count); }
@@ -89,6 +77,84 @@ struct Blocks {
   }
 };
 
+// Bias and activation of a block that was just computed and is in cache. `before`: where the block's results before the
+// activation go, or null.
+void finish(const MatmulBlock& block, const float* bias, Activation activation, float* before) {
+  const auto each = [&](const auto& formula) {
+    for (int64_t row = 0; row < block.m; ++row) {
+      float* y = block.out + row * block.ld_out;
+      float* z = before ? before + row * block.ld_out : y;
+      for (int64_t c = 0; c < block.n; ++c) y[c] = formula(z[c] = bias ? y[c] + bias[c] : y[c]);
+    }
+  };
+  if (activation == Activation::relu) return each([](float x) { return Relu::value(x); });
+  if (activation == Activation::gelu) return each([](float x) { return Gelu::value(x); });
+  if (bias) each([](float x) { return x; });
+}
+
+int64_t scratch_f32(const Stream& stream, const Matmul& op, const MatmulLibrary& library) {
+  const Blocks blocks(op);
+  return blocks.empty() ? 0 : blocks.workers(stream) * blocks.scratch_of_worker(library);
+}
+
+void run_f32(Stream& stream, const Matmul& op, const MatmulLibrary& library, std::byte* scratch) {
+  const Blocks blocks(op);
+  if (blocks.empty()) {
+    if (!op.accumulate) std::fill_n(blocks.whole.out, op.out.size(), 0.0f);
+    return;
+  }
+  const float* bias = op.has_bias() ? data<float>(op.bias) : nullptr;
+  const int64_t workers = blocks.workers(stream), each = blocks.scratch_of_worker(library);
+  cpu::parallel_parts(stream.threads(), workers, [&](int64_t worker) {
+    for (int64_t part = blocks.count * worker / workers; part < blocks.count * (worker + 1) / workers; ++part) {
+      const MatmulBlock block = blocks.at(part);
+      library.run(block, scratch + worker * each);
+      float* before =
+          op.activation == Activation::gelu ? data<float>(op.before) + (block.out - blocks.whole.out) : nullptr;
+      finish(block, blocks.bias_at(bias, part), op.activation, before);
+    }
+  });
+}
+
+// Operands of bf16 as f32, one behind the other in scratch. Without scratch their bytes are counted and no more.
+class Widening {
+ public:
+  Widening(Stream& stream, std::byte* scratch) : stream_(stream), scratch_(scratch) {}
+
+  Matmul widened(const Matmul& op) {
+    Matmul wide = op;
+    wide.a = filled(op.a);
+    wide.b = filled(op.b);
+    wide.bias = filled(op.bias);
+    if (op.out.dtype == DType::bf16) {
+      wide.out = place(op.out);
+      if (op.accumulate) fill(wide.out, op.out);
+    }
+    return wide;
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  View place(const ConstView& view) {
+    const View wide{scratch_ ? scratch_ + bytes_ : nullptr, DType::f32, view.device, view.shape};
+    bytes_ += scratch_piece(wide.bytes());
+    return wide;
+  }
+  void fill(const View& wide, const ConstView& view) {
+    if (scratch_) run(Cpu{}, stream_, Copy{wide, view});
+  }
+  ConstView filled(const ConstView& view) {
+    if (view.dtype != DType::bf16) return view;
+    const View wide = place(view);
+    fill(wide, view);
+    return wide;
+  }
+
+  Stream& stream_;
+  std::byte* scratch_;
+  int64_t bytes_ = 0;
+};
+
 constexpr const MatmulLibrary& chosen_library() {
   if constexpr (config::onednn) return onednn::kMatmul;
   return eigen::kMatmul;
@@ -96,24 +162,20 @@ constexpr const MatmulLibrary& chosen_library() {
 
 }  // namespace
 
-int64_t matmul_scratch(const Stream& stream, const Matmul& op, const MatmulLibrary& library) {
-  check_shapes(op);
-  const Blocks blocks(op);
-  return blocks.empty() ? 0 : blocks.workers(stream) * blocks.scratch_of_worker(library);
+int64_t matmul_scratch(Stream& stream, const Matmul& op, const MatmulLibrary& library) {
+  check_matmul(op);
+  Widening widening(stream, nullptr);
+  const Matmul wide = widening.widened(op);
+  return widening.bytes() + scratch_f32(stream, wide, library);
 }
 
 void run_matmul(Stream& stream, const Matmul& op, const MatmulLibrary& library, std::byte* scratch) {
-  check_shapes(op);
-  const Blocks blocks(op);
-  if (blocks.empty()) {
-    if (!op.accumulate) std::fill_n(blocks.whole.out, op.out.size(), 0.0f);
-    return;
-  }
-  const int64_t workers = blocks.workers(stream), each = blocks.scratch_of_worker(library);
-  cpu::parallel_parts(stream.threads(), workers, [&](int64_t worker) {
-    for (int64_t part = blocks.count * worker / workers; part < blocks.count * (worker + 1) / workers; ++part)
-      library.run(blocks.at(part), scratch + worker * each);
-  });
+  check_matmul(op);
+  if (op.a.dtype == DType::f32) return run_f32(stream, op, library, scratch);
+  Widening widening(stream, scratch);
+  const Matmul wide = widening.widened(op);
+  run_f32(stream, wide, library, scratch + widening.bytes());
+  if (op.out.dtype == DType::bf16) run(Cpu{}, stream, Copy{op.out, wide.out});
 }
 
 int64_t scratch_bytes(Cpu, Stream& stream, const Matmul& op) { return matmul_scratch(stream, op, chosen_library()); }
@@ -123,7 +185,7 @@ void run(Cpu, Stream& stream, const Matmul& op, std::byte* scratch) {
 }
 
 void matmul_by_library(const Matmul& op) {
-  check_shapes(op);
+  check_matmul(op);
   if constexpr (config::onednn) {
     onednn::plain_call(whole_product(op));
   } else {

@@ -43,7 +43,7 @@ std::string_view matmul_library();
 }  // namespace eigen
 
 // The CPU half of Matmul with a given library.
-int64_t matmul_scratch(const Stream&, const Matmul&, const MatmulLibrary&);
+int64_t matmul_scratch(Stream&, const Matmul&, const MatmulLibrary&);
 void run_matmul(Stream&, const Matmul&, const MatmulLibrary&, std::byte* scratch);
 
 }  // namespace lockstep

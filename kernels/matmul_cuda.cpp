@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products on CUDA by cuBLASLt, in full f32 (no TF32).
+// Matrix products on CUDA by cuBLASLt; sums in full f32 (no TF32).
+//
+// Bias and activation are epilogues of the product. Gradients of biases are not: kernels/reduction.h adds rows in an
+// order that the shape alone decides, on the CPU too, where cuBLASLt's BGRADA and BGRADB promise no order.
 #include <cublasLt.h>
 
-#include <array>
+#include <algorithm>
+#include <compare>
 #include <map>
 #include <memory>
 #include <source_location>
 
 #include "kernels/device/cuda_check.h"
 #include "kernels/matmul.h"
+#include "kernels/pointwise.h"
 
 namespace lockstep {
 namespace {
@@ -31,19 +36,29 @@ using Layout = std::unique_ptr<void, Destroy<cublasLtMatrixLayout_t, cublasLtMat
 using Preference = std::unique_ptr<void, Destroy<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>>;
 
 constexpr int64_t kWorkspaceBytes = 32 << 20;  // what NVIDIA advises for Hopper
+// Kernels of the library may move operands of epilogues by 16 bytes, whatever alignment they were chosen for.
+constexpr uint32_t kEpilogueAlignment = 16;
+
+// What an algorithm is chosen by.
+struct Key {
+  int64_t m, n, k;
+  bool transpose_a, transpose_b;
+  DType in, out;
+  Activation activation;
+  uint32_t align_out, align_a, align_b, align_bias;  // 0: no bias
+  bool biased() const { return align_bias != 0; }
+  friend auto operator<=>(const Key&, const Key&) = default;
+};
 
 // One product as cuBLASLt sees it. It thinks in columns: a row-major [m, n] is its n x m, so out = a . b is asked for
-// as out^T = b^T . a^T, and nothing is copied.
+// as out^T = b^T . a^T, and nothing is copied. A bias has an element for each of its rows, which are our columns.
 struct Product {
   Operation operation;
   Layout first, second, out;
   cublasLtMatmulAlgo_t algorithm;
 };
 
-// m, n, k, transpose_a, transpose_b, alignment of out, a and b
-using Key = std::array<int64_t, 8>;
-
-// Kept by the stream: the library's handle, and one choice per shape, made once.
+// Kept by the stream: the library's handle, and one choice per key, made once.
 struct CublasLt {
   Library library;
   std::map<Key, Product> products;
@@ -57,21 +72,35 @@ struct CublasLt {
   CublasLt& operator=(const CublasLt&) = delete;
 };
 
+cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+
 // A row-major [rows, columns].
-Layout row_major(int64_t rows, int64_t columns) {
+Layout row_major(DType dtype, int64_t rows, int64_t columns) {
   cublasLtMatrixLayout_t layout;
-  cublas_check(cublasLtMatrixLayoutCreate(&layout, CUDA_R_32F, uint64_t(columns), uint64_t(rows), columns));
+  cublas_check(cublasLtMatrixLayoutCreate(&layout, type_of(dtype), uint64_t(columns), uint64_t(rows), columns));
   return Layout(layout);
 }
 
-Operation operation_of(bool transpose_first, bool transpose_second) {
+template <class Value>
+void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const Value& value) {
+  cublas_check(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof(value)));
+}
+
+cublasLtEpilogue_t epilogue_of(const Key& key) {
+  if (key.activation == Activation::gelu)
+    return key.biased() ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+  if (key.activation == Activation::relu) return key.biased() ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+  return key.biased() ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+Operation operation_of(const Key& key) {
   cublasLtMatmulDesc_t handle;
   cublas_check(cublasLtMatmulDescCreate(&handle, CUBLAS_COMPUTE_32F, CUDA_R_32F));
   Operation operation(handle);
-  const cublasOperation_t first = transpose_first ? CUBLAS_OP_T : CUBLAS_OP_N;
-  const cublasOperation_t second = transpose_second ? CUBLAS_OP_T : CUBLAS_OP_N;
-  cublas_check(cublasLtMatmulDescSetAttribute(handle, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof(first)));
-  cublas_check(cublasLtMatmulDescSetAttribute(handle, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second)));
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(key));
+  if (key.activation == Activation::gelu) set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, key.n);
   return operation;
 }
 
@@ -80,69 +109,112 @@ void prefer(const Preference& preference, cublasLtMatmulPreferenceAttributes_t a
   cublas_check(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)));
 }
 
-// The library's first proposal: a function of shape, alignment, device and version, hence the same in every run.
+// The library's first proposal: a function of key, device and version, hence the same in every run.
 cublasLtMatmulAlgo_t choose(const CublasLt& state, const Product& product, const Key& key) {
   cublasLtMatmulPreference_t handle;
   cublas_check(cublasLtMatmulPreferenceCreate(&handle));
   const Preference preference(handle);
   prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspaceBytes));
-  // Parts of a long sum may be computed apart only if they are added in a fixed order.
+  // Parts of a long sum may be computed apart only if they are added in f32 and in a fixed order.
   prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(key[7]));
-  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(key[6]));
-  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t(key[5]));
-  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(key[5]));
+  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.align_b);
+  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.align_a);
+  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_out);
+  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.align_out);
   cublasLtMatmulHeuristicResult_t best;
   int found = 0;
   const auto out = product.out.get();
   cublas_check(cublasLtMatmulAlgoGetHeuristic(state.library.get(), product.operation.get(), product.first.get(),
                                               product.second.get(), out, out, preference.get(), 1, &best, &found));
-  check(found == 1, ErrorCode::device, [&] {
-    return str("cuBLASLt has no algorithm for [", key[0], ", ", key[2], "] . [", key[2], ", ", key[1], "]");
-  });
+  check(found == 1, ErrorCode::device,
+        [&] { return str("cuBLASLt has no algorithm for [", key.m, ", ", key.k, "] . [", key.k, ", ", key.n, "]"); });
   return best.algo;
 }
 
-const Product& product_for(CublasLt& state, const Key& key) {
-  if (const auto known = state.products.find(key); known != state.products.end()) return known->second;
-  const auto [m, n, k, transpose_a, transpose_b, align_out, align_a, align_b] = key;
-  Product product{.operation = operation_of(transpose_b != 0, transpose_a != 0),
-                  .first = transpose_b ? row_major(n, k) : row_major(k, n),
-                  .second = transpose_a ? row_major(k, m) : row_major(m, k),
-                  .out = row_major(m, n),
-                  .algorithm = {}};
-  product.algorithm = choose(state, product, key);
-  return state.products.emplace(key, std::move(product)).first->second;
+// Sets the addresses too that are part of the product until the next call. Those of the first call tell the library
+// their alignment.
+const Product& product_for(CublasLt& state, const Key& key, const void* bias, const void* before) {
+  auto known = state.products.find(key);
+  const bool is_new = known == state.products.end();
+  if (is_new) {
+    Product product{.operation = operation_of(key),
+                    .first = key.transpose_b ? row_major(key.in, key.n, key.k) : row_major(key.in, key.k, key.n),
+                    .second = key.transpose_a ? row_major(key.in, key.k, key.m) : row_major(key.in, key.m, key.k),
+                    .out = row_major(key.out, key.m, key.n),
+                    .algorithm = {}};
+    known = state.products.emplace(key, std::move(product)).first;
+  }
+  Product& product = known->second;
+  if (key.biased()) set(product.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  if (key.activation == Activation::gelu) set(product.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, before);
+  if (is_new) product.algorithm = choose(state, product, key);
+  return product;
 }
 
 // The largest power of two up to 256 that divides the address.
-int64_t alignment_of(const void* pointer) {
+uint32_t alignment_of(const void* pointer) {
   const auto address = reinterpret_cast<uintptr_t>(pointer) | 256u;
-  return int64_t(address & (~address + 1));
+  return uint32_t(address & (~address + 1));
 }
+
+Key key_of(const Matmul& op, const void* bias) {
+  return {.m = op.out.shape[0],
+          .n = op.out.shape[1],
+          .k = op.a.shape[op.transpose_a ? 0 : 1],
+          .transpose_a = op.transpose_a,
+          .transpose_b = op.transpose_b,
+          .in = op.a.dtype,
+          .out = op.out.dtype,
+          .activation = op.activation,
+          .align_out = alignment_of(op.out.data),
+          .align_a = alignment_of(op.a.data),
+          .align_b = alignment_of(op.b.data),
+          .align_bias = bias ? alignment_of(bias) : 0};
+}
+
+bool aligned(const void* pointer) { return alignment_of(pointer) >= kEpilogueAlignment; }
+
+// The library keeps what gelu was taken of in rows of whole 16 bytes only.
+bool gelu_in_epilogue(const Matmul& op) { return op.out.shape[1] % 8 == 0 && aligned(op.before.data); }
 
 }  // namespace
 
-int64_t scratch_bytes(Cuda, Stream&, const Matmul&) { return kWorkspaceBytes; }
+int64_t scratch_bytes(Cuda, Stream&, const Matmul& op) {
+  // A bias that is not aligned as the library wants it is copied behind the workspace.
+  return kWorkspaceBytes + (op.has_bias() ? op.bias.bytes() : 0);
+}
 
-void run(Cuda, Stream& stream, const Matmul& k, std::byte* workspace) {
-  const int64_t m = k.out.shape[0], n = k.out.shape[1], depth = k.a.shape[k.transpose_a ? 0 : 1];
-  float* out = data<float>(k.out);
-  const float *a = data<float>(k.a), *b = data<float>(k.b);
+void run(Cuda, Stream& stream, const Matmul& op, std::byte* workspace) {
+  check_matmul(op);
+  if (op.activation == Activation::gelu && !gelu_in_epilogue(op)) {
+    Matmul linear = op;
+    linear.out = op.before;
+    linear.before = {};
+    linear.activation = Activation::none;
+    check(!op.accumulate, ErrorCode::plan, "matmul: gelu of a sum wants rows of a multiple of 8 elements on a GPU");
+    run(Cuda{}, stream, linear, workspace);
+    return run(Cuda{}, stream, Unary<Gelu>{op.out, op.before});
+  }
   const auto queue = static_cast<cudaStream_t>(stream.handle());
   cuda_check(cudaSetDevice(stream.device().index));
-  if (m == 0 || n == 0) return;
-  if (depth == 0) {
-    if (!k.accumulate) cuda_check(cudaMemsetAsync(out, 0, size_t(k.out.bytes()), queue));
+  const void* bias = op.has_bias() ? op.bias.data : nullptr;
+  if (bias && !aligned(bias)) {
+    bias = workspace + kWorkspaceBytes;
+    cuda_check(cudaMemcpyAsync(workspace + kWorkspaceBytes, op.bias.data, size_t(op.bias.bytes()),
+                               cudaMemcpyDeviceToDevice, queue));
+  }
+  const Key key = key_of(op, bias);
+  if (key.m == 0 || key.n == 0) return;
+  if (key.k == 0) {
+    if (!op.accumulate) cuda_check(cudaMemsetAsync(op.out.data, 0, size_t(op.out.bytes()), queue));
     return;
   }
   auto& state = stream.state<CublasLt>();
-  const Product& product = product_for(
-      state, {m, n, depth, k.transpose_a, k.transpose_b, alignment_of(out), alignment_of(a), alignment_of(b)});
-  const float one = 1, beta = k.accumulate ? 1 : 0;
-  cublas_check(cublasLtMatmul(state.library.get(), product.operation.get(), &one, b, product.first.get(), a,
-                              product.second.get(), &beta, out, product.out.get(), out, product.out.get(),
-                              &product.algorithm, workspace, size_t(kWorkspaceBytes), queue));
+  const Product& product = product_for(state, key, bias, op.before.data);
+  const float one = 1, beta = op.accumulate ? 1 : 0;
+  cublas_check(cublasLtMatmul(state.library.get(), product.operation.get(), &one, op.b.data, product.first.get(),
+                              op.a.data, product.second.get(), &beta, op.out.data, product.out.get(), op.out.data,
+                              product.out.get(), &product.algorithm, workspace, size_t(kWorkspaceBytes), queue));
 }
 
 }  // namespace lockstep

@@ -6,19 +6,6 @@
 namespace lockstep {
 namespace {
 
-struct AddVectorToRow {
-  float* inout;
-  const float* vector;
-  int64_t columns;
-
-  template <class Team>
-  HOST_DEVICE void operator()(Team team, int64_t row) const {
-    float* y = inout + row * columns;
-    const float* v = vector;
-    team.each(columns, [=](int64_t c) { y[c] += v[c]; });
-  }
-};
-
 struct Element {
   const float* in;
   int64_t columns;
@@ -54,12 +41,6 @@ void check_columns(std::string_view kernel, const ConstView& vector, const Const
 }
 
 }  // namespace
-
-void run(Backend, Stream& stream, const AddRowVector& k) {
-  check_columns("add row vector", k.vector, k.inout);
-  const int64_t rows = k.inout.shape[0], columns = k.inout.shape[1];
-  backend::rowwise(stream, rows, columns, AddVectorToRow{data<float>(k.inout), data<float>(k.vector), columns});
-}
 
 int64_t scratch_bytes(Backend, Stream&, const ColumnSum& k) {
   return backend::reduce_scratch(k.in.shape[0], k.in.shape[1]);

@@ -1,18 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over a matrix and row-broadcast addition. Orders of summation are fixed by the shape (kernels/backend_cpu.h).
+// Sums over a matrix. Orders of summation are fixed by the shape (kernels/backend_cpu.h).
 #pragma once
 
 #include "kernels/device/view.h"
 #include "kernels/launch.h"
 
 namespace lockstep {
-
-struct AddRowVector {  // inout[r, c] += vector[c]
-  View inout;          // [rows, columns]
-  ConstView vector;    // [columns]
-};
-void run(Cpu, Stream&, const AddRowVector&);
-void run(Cuda, Stream&, const AddRowVector&);
 
 struct ColumnSum {  // out[c] = sum over r of in[r, c]
   View out;         // [columns]

@@ -22,6 +22,8 @@ Tensor dropout(Call call, const Tensor& x, float rate);
 Tensor matmul(Call call, const Tensor& a, const Tensor& b);  // [m, k] . [k, n] -> [m, n]
 // x . weight + bias: [rows, in] . [in, out] + [out] -> [rows, out]
 Tensor linear(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias);
+// gelu(linear(x, weight, bias)) in one pass over memory less, with the same bits.
+Tensor linear_gelu(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias);
 
 // Over the last dimension, with gain and shift of its size.
 Tensor layer_norm(Call call, const Tensor& x, const Tensor& gain, const Tensor& shift, float epsilon = 1e-5f);

@@ -81,6 +81,19 @@ OpCase products(const std::string& op, std::vector<OpInput> inputs, std::vector<
           large_flops};
 }
 
+// A row of a multiple of eight goes another way on a GPU.
+OpCase activated_product(const std::string& note, std::vector<OpInput> inputs, std::vector<OpInput> large,
+                         int64_t large_flops) {
+  return {"linear_gelu",
+          note,
+          std::move(inputs),
+          std::move(large),
+          [](Context& context, const std::vector<Tensor>& x) { return linear_gelu(context, x[0], x[1], x[2]); },
+          [](const std::vector<DoubleTensor>& x) { return reference::map(reference::linear(x), reference::gelu); },
+          1e-5,
+          large_flops};
+}
+
 }  // namespace
 
 std::vector<OpCase> op_cases() {
@@ -95,6 +108,8 @@ std::vector<OpCase> op_cases() {
       binary("multiply", multiply, [](double a, double b) { return a * b; }),
       products("matmul", {{{5, 7}}, {{7, 3}}}, {{{128, 512}}, {{512, 512}}}, 2 * 128 * 512 * 512),
       products("linear", {{{6, 5}}, {{5, 9}}, {{9}}}, {{{128, 784}}, {{784, 512}}, {{512}}}, 2 * 128 * 784 * 512),
+      activated_product("", {{{6, 5}}, {{5, 9}}, {{9}}}, {{{128, 784}}, {{784, 512}}, {{512}}}, 2 * 128 * 784 * 512),
+      activated_product("eights", {{{6, 5}}, {{5, 16}}, {{16}}}, {}, 0),
       {"layer_norm",
        "",
        {{{4, 21}}, {{21}}, {{21}}},

@@ -17,6 +17,24 @@ namespace {
 // What the opaque structures of NVIDIA's header hold here.
 struct OperationData {
   cublasOperation_t transpose_first, transpose_second;
+  cublasLtEpilogue_t epilogue;
+  const void* bias;
+  void* before;  // the activation
+  int64_t before_leading;
+
+  bool biased() const {
+    return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS ||
+           epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+  }
+  bool gelu() const { return epilogue == CUBLASLT_EPILOGUE_GELU_AUX || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS; }
+  Activation activation() const {
+    if (gelu()) return Activation::gelu;
+    const bool relu = epilogue == CUBLASLT_EPILOGUE_RELU || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+    return relu ? Activation::relu : Activation::none;
+  }
+  bool known() const {
+    return biased() || gelu() || epilogue == CUBLASLT_EPILOGUE_RELU || epilogue == CUBLASLT_EPILOGUE_DEFAULT;
+  }
 };
 struct LayoutData {
   cudaDataType type;
@@ -55,18 +73,30 @@ cublasStatus_t set(Field& field, const void* value, size_t bytes) {
 
 // A column-major matrix is the row-major one of its transpose.
 ConstView row_major(const LayoutData& layout, const void* data) {
-  return {data, DType::f32, DeviceKind::cpu, Shape{int64_t(layout.columns), int64_t(layout.rows)}};
+  const DType dtype = layout.type == CUDA_R_16BF ? DType::bf16 : DType::f32;
+  return {data, dtype, DeviceKind::cpu, Shape{int64_t(layout.columns), int64_t(layout.rows)}};
 }
 
-bool contiguous_f32(const LayoutData& layout) {
-  return layout.type == CUDA_R_32F && layout.leading == int64_t(layout.rows);
+bool contiguous(const LayoutData& layout) {
+  return (layout.type == CUDA_R_32F || layout.type == CUDA_R_16BF) && layout.leading == int64_t(layout.rows);
+}
+
+// What NVIDIA's library demands of epilogues: known ones, 16 bytes, rows of what gelu was taken of in eights.
+bool epilogue_fits(const OperationData& operation, const LayoutData& d) {
+  const auto aligned = [](const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; };
+  if (!operation.known()) return false;
+  if (operation.biased() && (operation.bias == nullptr || !aligned(operation.bias))) return false;
+  return !operation.gelu() || (d.type == CUDA_R_32F && operation.before != nullptr && aligned(operation.before) &&
+                               operation.before_leading == int64_t(d.rows) && d.rows % 8 == 0);
 }
 
 bool fits(const OperationData& operation, const LayoutData& a, const LayoutData& b, const LayoutData& d) {
   const bool ta = operation.transpose_first != CUBLAS_OP_N, tb = operation.transpose_second != CUBLAS_OP_N;
   const uint64_t m = ta ? a.columns : a.rows, k = ta ? a.rows : a.columns;
   const uint64_t n = tb ? b.rows : b.columns, depth = tb ? b.columns : b.rows;
-  return k == depth && d.rows == m && d.columns == n && contiguous_f32(a) && contiguous_f32(b) && contiguous_f32(d);
+  const bool narrow = a.type == CUDA_R_16BF;
+  return k == depth && d.rows == m && d.columns == n && contiguous(a) && contiguous(b) && contiguous(d) &&
+         a.type == b.type && (narrow || d.type == CUDA_R_32F) && epilogue_fits(operation, d);
 }
 
 // One product as the stream will run it.
@@ -82,13 +112,17 @@ struct Product {
     Stream stream = Stream::cpu();
     const ConstView out = row_major(product.d, product.out);
     // out^T = (A B)^T = B^T A^T, and row-major views are transposes already.
-    const Matmul matmul{.out = {product.out, out.dtype, out.device, out.shape},
-                        .a = row_major(product.b, product.second),
-                        .b = row_major(product.a, product.first),
-                        .transpose_a = product.operation.transpose_second != CUBLAS_OP_N,
-                        .transpose_b = product.operation.transpose_first != CUBLAS_OP_N,
-                        .accumulate = product.accumulate};
-    run_matmul(stream, matmul, eigen::kMatmul, nullptr);
+    const OperationData& operation = product.operation;
+    Matmul matmul{.out = {product.out, out.dtype, out.device, out.shape},
+                  .a = row_major(product.b, product.second),
+                  .b = row_major(product.a, product.first),
+                  .transpose_a = product.operation.transpose_second != CUBLAS_OP_N,
+                  .transpose_b = product.operation.transpose_first != CUBLAS_OP_N,
+                  .accumulate = product.accumulate};
+    matmul.activation = operation.activation();
+    if (operation.biased()) matmul.bias = {operation.bias, out.dtype, out.device, Shape{out.shape[1]}};
+    if (operation.gelu()) matmul.before = {operation.before, out.dtype, out.device, out.shape};
+    run_matmul(stream, matmul, eigen::kMatmul, stream.scratch(matmul_scratch(stream, matmul, eigen::kMatmul)));
   }
 };
 
@@ -115,7 +149,7 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation, cublasComputeType_t, cudaDataType_t) {
   *operation = new cublasLtMatmulDescOpaque_t{};
-  store(*operation, OperationData{CUBLAS_OP_N, CUBLAS_OP_N});
+  store(*operation, OperationData{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0});
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -130,6 +164,10 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation, cu
   cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
   if (attribute == CUBLASLT_MATMUL_DESC_TRANSA) status = set(data.transpose_first, value, bytes);
   if (attribute == CUBLASLT_MATMUL_DESC_TRANSB) status = set(data.transpose_second, value, bytes);
+  if (attribute == CUBLASLT_MATMUL_DESC_EPILOGUE) status = set(data.epilogue, value, bytes);
+  if (attribute == CUBLASLT_MATMUL_DESC_BIAS_POINTER) status = set(data.bias, value, bytes);
+  if (attribute == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER) status = set(data.before, value, bytes);
+  if (attribute == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD) status = set(data.before_leading, value, bytes);
   store(operation, data);
   return status;
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "kernels/matmul_cpu.h"
+#include "kernels/pointwise.h"
 #include "tests/kernels/arrays.h"
 #include "tests/support/devices.h"
 
@@ -199,7 +200,149 @@ TEST(Matmul, NamesTheShapesThatDoNotFit) {
   ConstView half = a;
   half.dtype = DType::bf16;
   EXPECT_THAT(([&] { launch(stream, Matmul{.out = out, .a = half, .b = b}); }),
-              ThrowsMessage<Error>(HasSubstr("expected f32 matrices, got bf16")));
+              ThrowsMessage<Error>(HasSubstr("bf16 operands and an f32 or bf16 result, got a bf16, b f32")));
+}
+
+// What a product ends with, of bf16 operands or f32 ones.
+struct Finish {
+  bool bias;
+  Activation activation;
+  DType in, out;
+};
+const std::vector<Finish> kFinishes = {
+    {true, Activation::none, DType::f32, DType::f32},    {false, Activation::relu, DType::f32, DType::f32},
+    {true, Activation::relu, DType::f32, DType::f32},    {true, Activation::gelu, DType::f32, DType::f32},
+    {false, Activation::gelu, DType::f32, DType::f32},   {false, Activation::none, DType::bf16, DType::f32},
+    {true, Activation::relu, DType::bf16, DType::f32},   {true, Activation::gelu, DType::bf16, DType::f32},
+    {false, Activation::none, DType::bf16, DType::bf16}, {true, Activation::relu, DType::bf16, DType::bf16}};
+
+// An array in one of both dtypes, on a device.
+class Operand {
+ public:
+  Operand(Stream& stream, Pool& pool, const Array& array, DType dtype)
+      : memory_(pool, std::max<int64_t>(1, array.shape.size()) * size_of(dtype), Purpose::data),
+        view_(memory_.view(dtype, array.shape)) {
+    const OnDevice wide(stream, pool, array);
+    launch(stream, Copy{view_, wide});
+    stream.synchronize();
+  }
+  const View& view() const { return view_; }
+  Array values(Stream& stream, Pool& pool) const {
+    const OnDevice wide(stream, pool, Array(view_.shape));
+    launch(stream, Copy{wide, view_});
+    return {view_.shape, wide.values()};
+  }
+
+ private:
+  Buffer memory_;
+  View view_;
+};
+
+struct Finished {
+  Array out, before;
+};
+
+Finished run_finish(Stream& stream, const Case& c, const Finish& finish, bool ta, bool tb, bool accumulate) {
+  Pool pool(stream.device());
+  Operands x = operands(c, ta, tb);
+  const Operand a(stream, pool, x.a, finish.in), b(stream, pool, x.b, finish.in), out(stream, pool, x.out, finish.out);
+  const Operand bias(stream, pool, Array::random({c.n}, 4), finish.out),
+      before(stream, pool, Array(x.out.shape), DType::f32);
+  Matmul op{
+      .out = out.view(), .a = a.view(), .b = b.view(), .transpose_a = ta, .transpose_b = tb, .accumulate = accumulate};
+  if (finish.bias) op.bias = bias.view();
+  op.activation = finish.activation;
+  if (finish.activation == Activation::gelu) op.before = before.view();
+  launch(stream, op);
+  return {out.values(stream, pool), before.values(stream, pool)};
+}
+
+float rounded(float x, DType dtype) { return dtype == DType::bf16 ? float(bfloat16(x)) : x; }
+
+void expect_finish(const Case& c, const Finish& finish, bool ta, bool tb, bool accumulate, const Finished& actual) {
+  const Operands x = operands(c, ta, tb);
+  const Array bias = Array::random({c.n}, 4);
+  // One rounding to bf16 at the end; sums in f32.
+  const double tolerance = finish.out == DType::bf16 ? 0x1p-8 : 1e-5;
+  for (int64_t i = 0; i < c.m; ++i)
+    for (int64_t j = 0; j < c.n; ++j) {
+      double z = accumulate ? rounded(x.out[i * c.n + j], finish.out) : 0, size = std::abs(z) + 1;
+      for (int64_t p = 0; p < c.k; ++p) {
+        const double term = double(rounded(x.a[ta ? p * c.m + i : i * c.k + p], finish.in)) *
+                            rounded(x.b[tb ? j * c.k + p : p * c.n + j], finish.in);
+        z += term;
+        size += std::abs(term);
+      }
+      if (finish.bias) z += rounded(bias[j], finish.out);
+      double y = z;
+      if (finish.activation == Activation::relu) y = std::max(0.0, z);
+      if (finish.activation == Activation::gelu)
+        y = 0.5 * z * (1 + std::tanh(std::sqrt(2 / M_PI) * (z + 0.044715 * z * z * z)));
+      ASSERT_NEAR(actual.out[i * c.n + j], y, tolerance * std::max(std::abs(y), 0.01 * size)) << i << " " << j;
+      if (finish.activation == Activation::gelu) {
+        ASSERT_NEAR(actual.before[i * c.n + j], z, 1e-6 * size) << i << " " << j;
+      }
+    }
+}
+
+const std::vector<Case> kFinishCases{{1, 1, 1}, {3, 5, 7}, {17, 33, 9}, {16, 512, 84}, {129, 515, 31}, {40, 16, 8}};
+
+TEST(Matmul, AddsABiasActivatesAndTakesBf16) {
+  Stream stream = Stream::cpu();
+  for (const Case& c : kFinishCases)
+    for (size_t f = 0; f < kFinishes.size(); ++f)
+      for (int flags = 0; flags < 8; ++flags) {
+        const bool ta = flags & 1, tb = flags & 2, accumulate = flags & 4;
+        SCOPED_TRACE(str(c.m, " x ", c.n, " x ", c.k, " flags ", flags, " finish ", f));
+        const Finished one = run_finish(stream, c, kFinishes[f], ta, tb, accumulate);
+        expect_finish(c, kFinishes[f], ta, tb, accumulate, one);
+        Stream many = Stream::cpu(3);
+        EXPECT_EQ(run_finish(many, c, kFinishes[f], ta, tb, accumulate).out.values, one.out.values);
+      }
+}
+
+TEST(Matmul, AddsABiasActivatesAndTakesBf16OnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  Stream cpu = Stream::cpu(), stream = Stream::cuda(0);
+  for (const Case& c : kFinishCases)
+    for (size_t f = 0; f < kFinishes.size(); ++f)
+      for (int flags = 0; flags < 4; ++flags) {
+        const bool ta = flags & 1, tb = flags & 2;
+        SCOPED_TRACE(str(c.m, " x ", c.n, " x ", c.k, " flags ", flags, " finish ", f));
+        const Finished gpu = run_finish(stream, c, kFinishes[f], ta, tb, false);
+        expect_finish(c, kFinishes[f], ta, tb, false, gpu);
+        if (!products_have_equal_bits()) continue;
+        const Finished expected = run_finish(cpu, c, kFinishes[f], ta, tb, false);
+        EXPECT_EQ(gpu.out.values, expected.out.values);
+        EXPECT_EQ(gpu.before.values, expected.before.values);
+      }
+}
+
+TEST(Matmul, AddsTheBiasOfItsOwnCallAlsoWhereItIsNotAligned) {
+  LOCKSTEP_NEEDS_GPU();
+  Stream stream = Stream::cuda(0);
+  Pool pool(stream.device());
+  const OnDevice a(stream, pool, Array({2, 1}, 0)), b(stream, pool, Array({1, 3}, 0)), out(stream, pool, Array({2, 3}));
+  const OnDevice biases(stream, pool, Array({8}, {0, 1, 2, 3, 4, 5, 6, 7}));
+  for (const int64_t first : {0, 1, 4, 5}) {
+    launch(stream, Matmul{.out = out, .a = a, .b = b, .bias = slice(ConstView(biases), first, first + 3)});
+    const auto at = float(first);
+    EXPECT_THAT(out.values(), testing::ElementsAre(at, at + 1, at + 2, at, at + 1, at + 2));
+  }
+}
+
+TEST(Matmul, NamesABiasAndAGeluThatDoNotFit) {
+  Stream stream = Stream::cpu();
+  const Array a({2, 3}), b({3, 4}), none({2, 0}), nothing({0, 4});
+  Array out({2, 4}), before({4, 2});
+  const auto expect = [&](const Matmul& op, const char* text) {
+    EXPECT_THAT(([&] { launch(stream, op); }), ThrowsMessage<Error>(HasSubstr(text)));
+  };
+  expect({.out = out, .a = a, .b = b, .bias = Array({3})}, "expected a bias of [4] and dtype f32, got [3]");
+  expect({.out = out, .a = a, .b = b, .activation = Activation::gelu}, "keeps what it was taken of");
+  expect({.out = out, .a = a, .b = b, .activation = Activation::gelu, .before = before}, "got [4, 2]");
+  expect({.out = out, .a = a, .b = b, .activation = Activation::relu, .before = out}, "gelu, and nothing else");
+  expect({.out = out, .a = none, .b = nothing, .bias = Array({4})}, "inner dimension of at least 1");
 }
 
 TEST(Matmul, NamesItsLibrary) { EXPECT_THAT(matmul_library(), HasSubstr(config::onednn ? "oneDNN 2" : "Eigen 3")); }
