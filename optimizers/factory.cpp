@@ -15,6 +15,7 @@
 #include "optimizers/nadam.h"
 #include "optimizers/nearest_name.h"
 #include "optimizers/option_reader.h"
+#include "optimizers/radam.h"
 #include "optimizers/rmsprop.h"
 #include "optimizers/rule_optimizer.h"
 #include "optimizers/schedule_free_adamw.h"
@@ -124,6 +125,14 @@ std::unique_ptr<Optimizer> make_nadam(std::string_view name, OptionReader& optio
   return make(nadam, std::move(settings), options);
 }
 
+std::unique_ptr<Optimizer> make_radam(std::string_view name, OptionReader& options) {
+  OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
+  const RAdam radam{.beta_1 = options.number("beta_1", 0.9, kBelowOne),
+                    .beta_2 = options.number("beta_2", 0.999, kBelowOne),
+                    .epsilon = options.number("epsilon", 1e-8, kPositive)};
+  return make(radam, std::move(settings), options);
+}
+
 std::unique_ptr<Optimizer> make_ftrl(std::string_view name, OptionReader& options) {
   OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
   const double power =
@@ -213,7 +222,8 @@ constexpr std::array kEntries = {Entry{"sgd", make_sgd},
                                  Entry{"schedule_free_adamw", make_schedule_free_adamw},
                                  Entry{"lamb", make_lamb},
                                  Entry{"adafactor", make_adafactor},
-                                 Entry{"muon", make_muon}};
+                                 Entry{"muon", make_muon},
+                                 Entry{"radam", make_radam}};
 
 }  // namespace
 

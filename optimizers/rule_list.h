@@ -17,6 +17,7 @@
 #include "optimizers/muon.h"
 #include "optimizers/nadam.h"
 #include "optimizers/prepared_update.h"
+#include "optimizers/radam.h"
 #include "optimizers/rmsprop.h"
 #include "optimizers/schedule_free_adamw.h"
 #include "optimizers/sgd.h"
@@ -26,9 +27,9 @@ namespace lockstep {
 template <class... Rule>
 struct RuleList {};
 
-using Rules =
-    RuleList<Adadelta, Adagrad, Adam, AdamAmsgrad, Adamax, Ftrl, FtrlAnyPower, Lion, Nadam, Rmsprop, RmspropCentered,
-             RmspropCenteredMomentum, RmspropMomentum, ScheduleFreeAdamW, Sgd, SgdMomentum, SgdNesterov>;
+using Rules = RuleList<Adadelta, Adagrad, Adam, AdamAmsgrad, Adamax, Ftrl, FtrlAnyPower, Lion, Nadam, RAdam, Rmsprop,
+                       RmspropCentered, RmspropCenteredMomentum, RmspropMomentum, ScheduleFreeAdamW, Sgd, SgdMomentum,
+                       SgdNesterov>;
 
 // Those that work on whole tensors; their updates are kernels of their own.
 using TensorRules = RuleList<Adafactor, Lamb, Muon>;

@@ -44,6 +44,8 @@ CASES = [
     ("nadam", {"learning_rate": 0.01, "epsilon": 1e-3, "momentum_decay": 0.004, **COUPLED},
      torch.optim.NAdam, {"lr": 0.01, "eps": 1e-3, **DECAY}, 2e-6),
 ]
+CASES.append(("radam", {"learning_rate": 0.01, "epsilon": 1e-3, **COUPLED},
+              torch.optim.RAdam, {"lr": 0.01, "eps": 1e-3, **DECAY}, 2e-6))
 if hasattr(torch.optim, "Muon"):
     # PyTorch takes its Newton-Schulz steps in bfloat16 whatever the parameter is, with 8 bits a number.
     CASES.append(("muon", {"learning_rate": 0.01, "torch_formula": 1, "weight_decay": 0.1},
