@@ -195,6 +195,9 @@ class DecisionTables {
                                           .ends = view(ends_, DType::i64)});
   }
 
+  // Instead of measuring, for variables of one chunk.
+  void set_squares(const std::vector<double>& by_variable) { memory_.set(squares_, by_variable); }
+
   StepVerdict verdict;
   std::vector<uint32_t> variable_of;  // by granule
   std::vector<int64_t> firsts;        // elements, by variable
