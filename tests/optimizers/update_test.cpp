@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <random>
@@ -12,6 +11,7 @@
 #include "kernels/device/check.h"
 #include "tests/optimizers/every_rule.h"
 #include "tests/optimizers/flat_variables.h"
+#include "tests/optimizers/same_bits.h"
 
 namespace lockstep {
 namespace {
@@ -42,18 +42,6 @@ FlatVariables trained_variables(const Optimizer& optimizer, size_t n) {
   }
   variables.grad = values_of_all_sizes(n, 4);
   return variables;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-void expect_same_bits(const FlatVariables& a, const FlatVariables& b, const std::string& what) {
-  EXPECT_TRUE(same_bits(a.param, b.param)) << what << ": parameters differ";
-  EXPECT_TRUE(same_bits(a.grad, b.grad)) << what << ": gradients differ";
-  for (size_t i = 0; i < a.slots.size(); ++i)
-    EXPECT_TRUE(same_bits(a.slots[i], b.slots[i])) << what << ": slots " << i << " differ";
-  EXPECT_EQ(a.scalars, b.scalars) << what << ": scalars differ";
 }
 
 constexpr StepScalars kScaled{.grad_scale = 0.37f, .skip = false};

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// A flat parameter in memory of a GPU with all that a step takes there, and what the step decides by.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "kernels/chunk_squares.h"
+#include "kernels/device/memory.h"
+#include "kernels/device/transfer.h"
+#include "optimizers/step_verdict.h"
+#include "tests/optimizers/flat_variables.h"
+
+namespace lockstep {
+
+// Memory of the first GPU that the host fills and reads.
+class DeviceMemory {
+ public:
+  DeviceMemory() : stream_(Stream::cuda(0)), pool_(stream_.device()) {}
+
+  template <class T>
+  T* put(const std::vector<T>& values) {
+    const auto bytes = int64_t(values.size() * sizeof(T));
+    buffers_.emplace_back(pool_, std::max<int64_t>(bytes, 1), Purpose::data);
+    auto* at = static_cast<T*>(buffers_.back().data());
+    set(at, values);
+    return at;
+  }
+  template <class T>
+  void set(T* at, const std::vector<T>& values) {
+    copy(stream_, at, values.data(), int64_t(values.size() * sizeof(T)));
+    stream_.synchronize();
+  }
+  template <class T>
+  std::vector<T> get(const T* at, size_t n) {
+    std::vector<T> values(n);
+    copy(stream_, values.data(), at, int64_t(n * sizeof(T)));
+    stream_.synchronize();
+    return values;
+  }
+  template <class T>
+  T value(const T* at) {
+    return get(at, 1)[0];
+  }
+  Stream& stream() { return stream_; }
+
+ private:
+  Stream stream_;
+  Pool pool_;
+  std::vector<Buffer> buffers_;
+};
+
+// An array `offset` elements behind an aligned address, with guards on both sides that nobody may write to.
+template <class T>
+class GuardedArray {
+ public:
+  GuardedArray(DeviceMemory& memory, const std::vector<T>& values, int64_t offset)
+      : memory_(&memory), offset_(size_t(offset)), size_(values.size()) {
+    std::vector<T> all(offset_ + size_ + kBehind, T(kGuard));
+    std::copy(values.begin(), values.end(), all.begin() + offset);
+    base_ = memory.put(all);
+  }
+  View view() const { return {base_ + offset_, dtype_of<T>(), DeviceKind::cuda, Shape{int64_t(size_)}}; }
+  void set(const std::vector<T>& values) { memory_->set(base_ + offset_, values); }
+  std::vector<T> get() const {
+    const std::vector<T> all = memory_->get(base_, offset_ + size_ + kBehind);
+    const auto is_guard = [](T x) { return float(x) == kGuard; };
+    const auto begin = all.begin() + int64_t(offset_), end = begin + int64_t(size_);
+    EXPECT_TRUE(std::all_of(all.begin(), begin, is_guard)) << "written in front of an operand";
+    EXPECT_TRUE(std::all_of(end, all.end(), is_guard)) << "written behind an operand";
+    return {begin, end};
+  }
+
+ private:
+  static constexpr size_t kBehind = 9;
+  static constexpr float kGuard = 77;
+  DeviceMemory* memory_;
+  size_t offset_, size_;
+  T* base_ = nullptr;
+};
+
+// FlatVariables on the GPU, each array `offset` elements behind an aligned address.
+class DeviceVariables {
+ public:
+  DeviceVariables(const Optimizer& optimizer, const FlatVariables& begun, int64_t offset = 0)
+      : optimizer_(optimizer),
+        param_(memory_, begun.param, offset),
+        grad_(memory_, begun.grad, offset),
+        state_{.iteration = memory_.put<int64_t>({0}),
+               .learning_rate = memory_.put<double>({optimizer.learning_rate()}),
+               .scalars = memory_.put(begun.scalars),
+               .decision = memory_.put<StepScalars>({StepScalars{}}),
+               .constants = memory_.put(std::vector<char>(size_t(optimizer.constants_bytes())))} {
+    for (const std::vector<float>& slot : begun.slots) slots_.emplace_back(memory_, slot, offset);
+  }
+
+  // What later updates are given as well.
+  void set_segments(const Segments& segments) { segments_ = segments; }
+  void add_working_copy(int64_t offset = 0) {
+    working_copy_.emplace(memory_, std::vector<bfloat16>(size_t(param_.view().size())), offset);
+  }
+
+  void set_gradient(const std::vector<float>& gradient) { grad_.set(gradient); }
+  void prepare(const LearningRates& rates = {}, const StepVerdict* verdict = nullptr) {
+    optimizer_.prepare(memory_.stream(), state_, rates, verdict);
+  }
+  void update() {
+    std::vector<View> slots;
+    for (const GuardedArray<float>& slot : slots_) slots.push_back(slot.view());
+    optimizer_.update(memory_.stream(), state_,
+                      {.param = param_.view(),
+                       .grad = grad_.view(),
+                       .slots = slots,
+                       .working_copy = working_copy_ ? working_copy_->view() : View{},
+                       .segments = segments_});
+  }
+  void step(const std::vector<float>& gradient, const LearningRates& rates = {}) {
+    set_gradient(gradient);
+    prepare(rates);
+    update();
+  }
+
+  FlatVariables get() {
+    FlatVariables flat(optimizer_, param_.get());
+    flat.grad = grad_.get();
+    for (size_t i = 0; i < slots_.size(); ++i) flat.slots[i] = slots_[i].get();
+    flat.scalars = memory_.get(state_.scalars, flat.scalars.size());
+    return flat;
+  }
+  std::vector<bfloat16> working_copy() const { return working_copy_->get(); }
+  View gradient() const { return grad_.view(); }
+  int64_t iteration() { return memory_.value(state_.iteration); }
+  double learning_rate() { return memory_.value(state_.learning_rate); }
+  const StepState& state() const { return state_; }
+  DeviceMemory& memory() { return memory_; }
+
+ private:
+  const Optimizer& optimizer_;
+  DeviceMemory memory_;
+  GuardedArray<float> param_, grad_;
+  std::vector<GuardedArray<float>> slots_;
+  StepState state_;
+  Segments segments_;
+  std::optional<GuardedArray<bfloat16>> working_copy_;
+};
+
+// Variables one behind the other, each from a granule on, and what a step decides by.
+class DecisionTables {
+ public:
+  DecisionTables(DeviceMemory& memory, const std::vector<int64_t>& sizes, StepScalars* decision) : memory_(memory) {
+    std::vector<int64_t> begins, ends, first_chunk{0};
+    for (const int64_t n : sizes) {
+      const int64_t first = elements();
+      for (int64_t at = 0; at < n; at += kSquareChunk) {
+        begins.push_back(first + at);
+        ends.push_back(first + std::min(n, at + kSquareChunk));
+      }
+      first_chunk.push_back(int64_t(begins.size()));
+      variable_of.insert(variable_of.end(), size_t((n + 31) / 32), uint32_t(firsts.size()));
+      firsts.push_back(first);
+    }
+    chunks_ = Shape{int64_t(begins.size())};
+    begins_ = memory.put(begins);
+    ends_ = memory.put(ends);
+    squares_ = memory.put(std::vector<double>(begins.size()));
+    cells_ = memory.put(std::vector<double>(4));
+    verdict = {.squares = squares_,
+               .first_chunk = memory.put(first_chunk),
+               .variables = int32_t(sizes.size()),
+               .cells = cells_,
+               .leaves = 2,
+               .global_count = 8,
+               .clip = ClipKind::none,
+               .limit = 0,
+               .factors = memory.put(std::vector<float>(sizes.size(), 1.0f)),
+               .decision = decision,
+               .outcome = memory.put<StepOutcome>({StepOutcome{}})};
+    segments_ = {.variable_of = memory.put(variable_of), .factors = verdict.factors};
+  }
+
+  int64_t elements() const { return int64_t(32 * variable_of.size()); }
+  Segments segments() const { return segments_; }
+  StepOutcome outcome() { return memory_.value(verdict.outcome); }
+
+  // What comes before a decision: losses of two leaves of four samples, three right answers, and sums of squares.
+  void measure(const View& gradient, double loss_sum = 6) {
+    memory_.set(cells_, {loss_sum, 1, 2, 2});
+    const auto view = [&](void* at, DType dtype) { return View{at, dtype, DeviceKind::cuda, chunks_}; };
+    launch(memory_.stream(), ChunkSquares{.sums = view(squares_, DType::f64),
+                                          .values = gradient,
+                                          .begins = view(begins_, DType::i64),
+                                          .ends = view(ends_, DType::i64)});
+  }
+
+  // Instead of measuring, for variables of one chunk.
+  void set_squares(const std::vector<double>& by_variable) { memory_.set(squares_, by_variable); }
+
+  StepVerdict verdict;
+  std::vector<uint32_t> variable_of;  // by granule
+  std::vector<int64_t> firsts;        // elements, by variable
+
+ private:
+  DeviceMemory& memory_;
+  Segments segments_;
+  Shape chunks_;
+  int64_t *begins_ = nullptr, *ends_ = nullptr;
+  double *squares_ = nullptr, *cells_ = nullptr;
+};
+
+}  // namespace lockstep
