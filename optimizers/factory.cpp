@@ -15,6 +15,7 @@
 #include "optimizers/nadam.h"
 #include "optimizers/nearest_name.h"
 #include "optimizers/option_reader.h"
+#include "optimizers/overwrite.h"
 #include "optimizers/radam.h"
 #include "optimizers/rmsprop.h"
 #include "optimizers/rule_optimizer.h"
@@ -226,6 +227,11 @@ constexpr std::array kEntries = {Entry{"sgd", make_sgd},
                                  Entry{"radam", make_radam}};
 
 }  // namespace
+
+std::unique_ptr<Optimizer> make_overwrite() {
+  return std::make_unique<RuleOptimizer<Overwrite>>(Overwrite{},
+                                                    OptimizerSettings{.name = "overwrite", .hyperparameters = {}});
+}
 
 std::vector<std::string_view> optimizer_names() {
   std::vector<std::string_view> names;

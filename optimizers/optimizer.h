@@ -136,4 +136,8 @@ std::vector<std::string_view> optimizer_names();
 // infinite. A learning rate of 0 is legal, as in Keras; a negative one is not.
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const std::map<std::string, double>& options = {});
 
+// For variables that take their gradients as values (optimizers/overwrite.h): nothing to train a model with, so it is
+// no name of the list.
+std::unique_ptr<Optimizer> make_overwrite();
+
 }  // namespace lockstep

@@ -44,7 +44,9 @@ struct PreparedElement {
   template <class... State>
   HOST_DEVICE void update(float& param, float& grad, float factor, State&... state) const {
     const StepScalars& decision = prepared.decision();
-    if (!decision.skip) {
+    if constexpr (TakesRawGradients<Rule>) {
+      if (!decision.skip) prepared.constants().rule(param, grad, state...);
+    } else if (!decision.skip) {
       const float limit = decision.clip_value > 0 ? decision.clip_value : INFINITY;
       const float clipped = grad < -limit ? -limit : (grad > limit ? limit : grad);
       const float scaled = clipped * decision.grad_scale;

@@ -39,6 +39,12 @@ struct Prepare {
   StepVerdict verdict;
 };
 
+// A rule may want gradients as they are.
+template <class Rule>
+concept TakesRawGradients = requires {
+  Rule::takes_raw_gradients;
+};
+
 // g = clip(grad) * grad_scale * factor of its variable;  w -= decay w;  rule(w, g + l2 w, slots);  grad = 0. With
 // decision->skip only grad = 0. `working_copy` (bf16, optional): the new parameter, rounded. Constants, decision and
 // segments are in memory of the device.

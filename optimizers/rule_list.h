@@ -16,6 +16,7 @@
 #include "optimizers/lion.h"
 #include "optimizers/muon.h"
 #include "optimizers/nadam.h"
+#include "optimizers/overwrite.h"
 #include "optimizers/prepared_update.h"
 #include "optimizers/radam.h"
 #include "optimizers/rmsprop.h"
@@ -27,9 +28,9 @@ namespace lockstep {
 template <class... Rule>
 struct RuleList {};
 
-using Rules = RuleList<Adadelta, Adagrad, Adam, AdamAmsgrad, Adamax, Ftrl, FtrlAnyPower, Lion, Nadam, RAdam, Rmsprop,
-                       RmspropCentered, RmspropCenteredMomentum, RmspropMomentum, ScheduleFreeAdamW, Sgd, SgdMomentum,
-                       SgdNesterov>;
+using Rules = RuleList<Adadelta, Adagrad, Adam, AdamAmsgrad, Adamax, Ftrl, FtrlAnyPower, Lion, Nadam, Overwrite, RAdam,
+                       Rmsprop, RmspropCentered, RmspropCenteredMomentum, RmspropMomentum, ScheduleFreeAdamW, Sgd,
+                       SgdMomentum, SgdNesterov>;
 
 // Those that work on whole tensors; their updates are kernels of their own.
 using TensorRules = RuleList<Adafactor, Lamb, Muon>;

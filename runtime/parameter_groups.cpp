@@ -80,6 +80,13 @@ class SetBuilder {
   }
 
   void add_rule(const GroupRule& rule) {
+    if (rule.optimizer == "overwrite") {
+      check(rule.options.empty() && !rule.rate_factor, ErrorCode::usage, [&] {
+        return str("group rule '", rule.text, "': overwrite takes the gradient as it is, without settings");
+      });
+      groups_.push_back({.optimizer = make_overwrite(), .text = "'" + rule.text + "'"});
+      return;
+    }
     std::map<std::string, double> options = rule.options;
     const bool own = options.contains("learning_rate") || (!rule.optimizer.empty() && !rule.rate_factor);
     check(!own || !rule.rate_factor, ErrorCode::usage,

@@ -17,13 +17,15 @@ namespace lockstep {
 struct GroupRule {
   std::string pattern;                    // of paths, as in PathPatterns
   bool freeze = false;                    // not trained; then nothing else is set
-  std::string optimizer;                  // empty: the run's, with its hyper-parameters and those below
+  std::string optimizer;                  // empty: the run's, with its hyper-parameters and those below; "overwrite":
+                                          // the gradient becomes the value
   std::map<std::string, double> options;  // hyper-parameters; learning_rate: a rate of its own, without schedule
   std::optional<double> rate_factor;      // of the run's rate
   std::string text;                       // as it was written
 };
 
-// "PATTERN => freeze", "PATTERN => weight_decay=0, rate_factor=0.1" or "PATTERN => sgd(learning_rate=0.1)".
+// "PATTERN => freeze", "PATTERN => overwrite", "PATTERN => weight_decay=0, rate_factor=0.1" or
+// "PATTERN => sgd(learning_rate=0.1)".
 // Error(usage) that shows what is not as expected.
 GroupRule parse_group_rule(std::string_view text);
 

@@ -121,6 +121,7 @@ TEST(ParameterGroups, RefuseWhatCannotBeMeant) {
   EXPECT_THAT(complaint({".* => rate_factor=-1"}, ErrorCode::usage), HasSubstr("rate_factor"));
   EXPECT_THAT(complaint({".* => rate_factor=inf"}, ErrorCode::usage), HasSubstr("rate_factor"));
   EXPECT_THAT(complaint({".* => sgd(learning_rate=1, rate_factor=1)"}, ErrorCode::usage), HasSubstr("keep one"));
+  EXPECT_THAT(complaint({".* => overwrite(beta_1=1)"}, ErrorCode::usage), HasSubstr("without settings"));
   EXPECT_THAT(complaint({".* => betas=[1, 2]"}, ErrorCode::usage), HasSubstr("settings are numbers"));
 }
 

@@ -281,6 +281,28 @@ TEST(VectorsOnRanks, DecayAsKerasDoesAndLeaveOutWhatIsExcluded) {
   EXPECT_GE(sequences, 6);
 }
 
+// What is overwritten is not unscaled, clipped or decayed, and the rest is.
+TEST(VectorsOnRanks, OverwriteAsKerasDoes) {
+  const json all = read();
+  const json& vector = named(all, "base/overwrite_with_gradient");
+  Case test = case_of(vector);
+  test.choice.rules.push_back(parse_group_rule("v0 => overwrite"));
+  EXPECT_EQ(compare(vector, test, run_on_any("base/overwrite_with_gradient", test)), 2);
+
+  const json& scaled = named(all, "loss_scale/overwrite_not_unscaled");
+  Case raw{.variables = {{"v0", {4}, {1, 2, 3, 4}, {floats(scaled.at("gradients_per_step").at(0))}},
+                         {"v1", {1}, {0}, {{1}}}},
+           .choice = {.name = "sgd",
+                      .options = {{"learning_rate", 0.5}, {"weight_decay", 0.5}},
+                      .rules = {parse_group_rule("v0 => overwrite")},
+                      .scaling = LossScaling{.initial = 32768}},
+           .clip = {.clipvalue = 1e-3}};
+  for (float& g : raw.variables[0].gradients[0]) g /= 32768;  // of the scaled loss it is the vector's
+  const Outcome outcome = run_on_any("loss_scale/overwrite_not_unscaled", raw);
+  expect_close(outcome.after_step[0].at("v0"), scaled.at("expected_after_step").at("1").at(0), 1e-6, 1e-6, "raw");
+  EXPECT_FLOAT_EQ(outcome.after_step[0].at("v1")[0], -0.5f * 1e-3f);
+}
+
 // Keras' MultiOptimizer: an optimizer for each pattern of paths.
 TEST(VectorsOnRanks, RouteAsKerasDoes) {
   const json all = read();

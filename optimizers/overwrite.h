@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// A rule for variables that are no weights but come out of the backward pass anew each time, such as scales of narrow
+// formats (Keras' overwrite_with_gradient): the gradient becomes the value, as it is.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "kernels/host_device.h"
+#include "optimizers/optimizer.h"
+
+namespace lockstep {
+
+// w = g, neither unscaled nor clipped, without weight decay
+struct Overwrite {
+  static constexpr std::array<Slot, 0> slots = {};
+  static constexpr bool takes_raw_gradients = true;
+
+  template <class Real>
+  struct Update {
+    HOST_DEVICE void operator()(Real& param, Real grad) const { param = grad; }
+  };
+
+  template <class Real = float>
+  HOST_DEVICE Update<Real> at(int64_t, double) const {
+    return {};
+  }
+};
+
+}  // namespace lockstep
