@@ -46,7 +46,7 @@ TEST(OptimizerOnAGpu, TakesTheBitsOfTheCpu) {
       }
 }
 
-// Factors by variable, times what is in `x`.
+// Each element times the factor of its variable.
 std::vector<float> scaled(std::vector<float> x, const std::vector<uint32_t>& variable_of,
                           const std::vector<float>& factors) {
   for (size_t i = 0; i < x.size(); ++i) x[i] *= factors[variable_of[i / 32]];
@@ -115,7 +115,7 @@ TEST(OptimizerOnAGpu, UpdatesTheVariablesOfItsGroupOnly) {
   }
 }
 
-// Two of these are longer than their last granule, one has two chunks of squares.
+// Only the last one fills its granules; the second has two chunks of squares.
 const std::vector<int64_t> kSizes = {40, 5000, 7, 64};
 
 // Variables of kSizes on the GPU, with a working copy, that steps decide about.
