@@ -22,7 +22,7 @@ enum class Waits { none, of_urgent_streams, of_other_streams };
 
 // Of the calling OS thread.
 struct Options {
-  Order order = Order::forward;
+  Order order = Order::forward;  // LOCKSTEP_EMULATED_ORDER=reverse|random sets the default
   uint64_t seed = 1;
   // Under the thread sanitizer: every CUDA thread is a context of its own, so that races inside of kernels are found.
   // It costs about a millisecond for each; without it a kernel counts as one piece of its stream's work.

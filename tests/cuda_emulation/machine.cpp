@@ -23,6 +23,12 @@ Waits waits_from_environment() {
   return std::string(text) == "urgent" ? Waits::of_urgent_streams : Waits::of_other_streams;
 }
 
+Order order_from_environment() {
+  const char* text = std::getenv("LOCKSTEP_EMULATED_ORDER");
+  if (text == nullptr) return Order::forward;
+  return std::string(text) == "reverse" ? Order::reverse : Order::random;
+}
+
 // Fills without a call that a sanitizer would take for an access.
 void fill_with_ones(void* memory, size_t bytes) {
   asm volatile("rep stosb" : "+D"(memory), "+c"(bytes) : "a"(0xFF) : "memory");
@@ -43,7 +49,8 @@ thread_local Submitter acting_for;
 }
 
 Options& options() {
-  static thread_local Options options{.race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0,
+  static thread_local Options options{.order = order_from_environment(),
+                                      .race_check_threads = from_environment("LOCKSTEP_EMULATED_THREAD_RACES", 0) != 0,
                                       .ignored_waits = waits_from_environment()};
   return acting_for.options ? *acting_for.options : options;
 }
