@@ -23,16 +23,30 @@ void check_path(const Plan& plan, const std::string& path) {
   check_known("variable", path, known, "lockstep explain lists all");
 }
 
+// Which optimizer updates a trained variable, and why; empty for others.
+std::string explain_update(const Plan& plan, const OptimizerSet& optimizers, const std::string& path) {
+  if (!plan.at(path).in_gradient_sync) return "";
+  const OptimizerGroup& group = optimizers.group(optimizers.group_of(path));
+  std::string how(group.optimizer->name());
+  if (group.own_rate)
+    how += fmt::format(" at {}", *group.own_rate);
+  else if (group.rate_factor != 1)
+    how += fmt::format(" at rate x {}", group.rate_factor);
+  return fmt::format("  {:<15}{:<22}{}\n", "update", how,
+                     group.text.empty() ? "no group rule matches" : "group rule " + group.text);
+}
+
 void run_explain(const ExplainOptions& options, Communicator& communicator) {
   check(options.why_not.empty() || !options.path.empty(), ErrorCode::usage,
         "--why-not asks about one variable: lockstep explain adam/iteration --why-not sharded");
   const Planning planning(options.planning);
   const Plan plan = planning.plan();
   if (!options.path.empty()) check_path(plan, options.path);
-  const std::string text = options.json               ? plan_to_json(plan) + "\n"
-                           : options.path.empty()     ? plan_table(plan)
-                           : !options.why_not.empty() ? explain_why_not(plan, options.path, options.why_not)
-                                                      : explain(plan, options.path);
+  const std::string text = options.json           ? plan_to_json(plan) + "\n"
+                           : options.path.empty() ? plan_table(plan)
+                           : !options.why_not.empty()
+                               ? explain_why_not(plan, options.path, options.why_not)
+                               : explain(plan, options.path) + explain_update(plan, planning.optimizer(), options.path);
   if (communicator.rank() == 0) fmt::print("{}", text);
 }
 

@@ -59,6 +59,10 @@ test_groups() {
   expect_output 1 '^logits/weight/adam/average '
   expect_output 1 '^adam/loss_scale '
   expect_output 1 '^dense_1/weight .* frozen'
+  expect_success "$lockstep" explain logits/bias --group '.*/bias => sgd(learning_rate=0.1)'
+  expect_output 1 "^  update +sgd at 0.1 +group rule '\.\*/bias => sgd\(learning_rate=0.1\)'$"
+  expect_success "$lockstep" explain logits/weight
+  expect_output 1 '^  update +adam +no group rule matches$'
   for ranks in 1 3; do
     expect_success "${run[@]}" --accumulation 3 --ranks $ranks --ledger "$work/accumulated_$ranks"
   done
