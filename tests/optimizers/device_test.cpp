@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <random>
 
 #include "tests/optimizers/device_variables.h"
 #include "tests/optimizers/every_rule.h"
@@ -19,14 +17,6 @@ namespace {
 
 using testing::Each;
 using testing::HasSubstr;
-
-// Eighths in [-8, 8]: sums of their squares are exact in any order.
-std::vector<float> eighths(int64_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<float> values(static_cast<size_t>(n));
-  for (float& x : values) x = float(int(random() % 129) - 64) / 8;
-  return values;
-}
 
 TEST(OptimizerOnAGpu, TakesTheBitsOfTheCpu) {
   LOCKSTEP_NEEDS_GPU();
@@ -271,56 +261,6 @@ TEST(OptimizerOnAGpu, AddsUpLossesAndRightAnswers) {
   EXPECT_EQ(outcome.last_not_finite, -1);
 }
 
-// Expects steps from counter `iteration` on at these rates, with the bits of the CPU.
-void expect_steps_at(const std::vector<double>& expected_rates, int64_t iteration,
-                     const std::function<LearningRates(DeviceMemory&)>& make_rates) {
-  constexpr int64_t n = 37;
-  Stream stream = Stream::cpu();
-  for (const Variant& variant : every_variant()) {
-    const auto rule = variant.make({{"weight_decay", 0.01}});
-    FlatVariables cpu(*rule, eighths(n, 1));
-    DeviceVariables gpu(*rule, cpu);
-    gpu.memory().set(gpu.state().iteration, std::vector<int64_t>{iteration});
-    const LearningRates rates = make_rates(gpu.memory());
-    int64_t step = iteration;
-    for (const double rate : expected_rates) {
-      cpu.grad = eighths(n, uint32_t(++step - iteration));
-      gpu.step(cpu.grad, rates);
-      cpu.prepare(*rule, stream, step, rate);
-      cpu.update_range(*rule, stream, 0, n);
-      expect_same_bits(gpu.get(), cpu, str(variant.text(), " at step ", step));
-      EXPECT_EQ(gpu.iteration(), step) << variant.text();
-    }
-  }
-}
-
-TEST(OptimizerOnAGpu, TakesTheRateOfTheStepFromTheTable) {
-  LOCKSTEP_NEEDS_GPU();
-  const std::vector<double> table = {0.5, 0.25, 0.125, 0.0625};
-  expect_steps_at(table, 3, [&](DeviceMemory& memory) {
-    return LearningRates{.values = memory.put(table), .first = 3, .count = 4};
-  });
-  expect_steps_at({0.125, 0.0625}, 5, [&](DeviceMemory& memory) {
-    return LearningRates{.values = memory.put(table), .first = 3, .count = 4};
-  });
-}
-
-TEST(OptimizerOnAGpu, TakesItsOwnRateOrAFactorOfTheRuns) {
-  LOCKSTEP_NEEDS_GPU();
-  const std::vector<double> table = {0.5, 0.25, 0.125};
-  expect_steps_at({0.25, 0.125, 0.0625}, 0, [&](DeviceMemory& memory) {
-    return LearningRates{.values = memory.put(table), .first = 0, .count = 3, .factor = 0.5};
-  });
-  expect_steps_at({0.75, 0.75, 0.75}, 0, [&](DeviceMemory& memory) {
-    return LearningRates{.values = memory.put(table), .first = 0, .count = 3, .factor = 0.5, .own = 0.75};
-  });
-}
-
-TEST(OptimizerOnAGpu, CountsIn64Bits) {
-  LOCKSTEP_NEEDS_GPU();
-  expect_steps_at({0.5, 0.5, 0.5}, (int64_t{1} << 40) - 1, [](DeviceMemory&) { return LearningRates{.own = 0.5}; });
-}
-
 TEST(OptimizerOnAGpu, TriesASkippedStepAgainAtItsRate) {
   LOCKSTEP_NEEDS_GPU();
   const auto adam = make_optimizer("adam");
@@ -336,22 +276,6 @@ TEST(OptimizerOnAGpu, TriesASkippedStepAgainAtItsRate) {
   EXPECT_EQ(rate_after(variables.gradient(3)), 0.25);
   EXPECT_EQ(rate_after(variables.gradient(4)), 0.125);
   EXPECT_EQ(variables.gpu.iteration(), 3);
-}
-
-TEST(OptimizerOnAGpu, LeavesCountingToAnotherOptimizerThatHasCounted) {
-  LOCKSTEP_NEEDS_GPU();
-  constexpr int64_t n = 37;
-  const auto adam = make_optimizer("adam", {{"learning_rate", 0.25}});
-  FlatVariables expected(*adam, eighths(n, 1));
-  DeviceVariables gpu(*adam, expected);
-  gpu.memory().set(gpu.state().iteration, std::vector<int64_t>{1});
-  const LearningRates rates{.values = gpu.memory().put<double>({1, 2}), .first = 0, .count = 2, .counted = true};
-  expected.grad = eighths(n, 2);
-  gpu.step(expected.grad, rates);
-  expected.update(*adam, 1);
-  expect_same_bits(gpu.get(), expected, "adam");
-  EXPECT_EQ(gpu.iteration(), 1);
-  EXPECT_EQ(gpu.learning_rate(), 0.25);
 }
 
 TEST(OptimizerOnAGpu, WithoutAVerdictTheDecisionStaysWhatItIs) {

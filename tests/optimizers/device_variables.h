@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <random>
 #include <vector>
 
 #include "kernels/chunk_squares.h"
@@ -15,6 +16,14 @@
 #include "tests/optimizers/flat_variables.h"
 
 namespace lockstep {
+
+// Eighths in [-8, 8]: sums of their squares are exact in any order.
+inline std::vector<float> eighths(int64_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<float> values(static_cast<size_t>(n));
+  for (float& x : values) x = float(int(random() % 129) - 64) / 8;
+  return values;
+}
 
 // Memory of the first GPU that the host fills and reads.
 class DeviceMemory {
