@@ -194,6 +194,7 @@ TEST_F(CudaStandIn, RecordsWithoutRunningAndRunsWhatItRecorded) {
   const Event fork, join;
   const Cells cells(2);
   ASSERT_EQ(cudaMemsetAsync(cells.at(), 0, 2 * sizeof(int), stream), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
   const cudaGraphExec_t graph = record(stream, [&] {
     EXPECT_EQ(add(stream, cells.at(), 1), cudaSuccess);
     EXPECT_EQ(cudaEventRecord(fork, stream), cudaSuccess);
