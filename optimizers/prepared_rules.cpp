@@ -47,8 +47,8 @@ struct PreparedElement {
     if constexpr (TakesRawGradients<Rule>) {
       if (!decision.skip) prepared.constants().rule(param, grad, state...);
     } else if (!decision.skip) {
-      const float limit = decision.clip_value > 0 ? decision.clip_value : INFINITY;
-      const float clipped = grad < -limit ? -limit : (grad > limit ? limit : grad);
+      const float limit = decision.clip_value;
+      const float clipped = limit > 0 ? (grad < -limit ? -limit : (grad > limit ? limit : grad)) : grad;
       const float scaled = clipped * decision.grad_scale;
       const RuleConstants<Rule>& constants = prepared.constants();
       fused_step(constants.rule, constants.decay, constants.l2, kFactor ? scaled * factor : scaled, param, state...);
