@@ -11,7 +11,6 @@
 #include "runtime/memory_rehearsal.h"
 #include "runtime/plan_text.h"
 #include "runtime/tensor_shares.h"
-#include "runtime/tensor_shares.h"
 #include "tools/benchmark.h"
 #include "tools/training_run.h"
 

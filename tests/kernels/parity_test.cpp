@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The four walks on a GPU give the bits that they give on the CPU: odd sizes, views that start between vectors, rows
 // and columns around the borders of warps and blocks.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -168,6 +169,26 @@ TEST(WalkRaces, EveryWalkIsFree) {
     launch(side.stream(), MaxPool2d{pooled, side.put(waves(48), {1, 4, 4, 3})});
     return std::vector<View>{out, mean, rstd, sums, pooled};
   });
+}
+
+TEST(Launch, OfMoreBlocksThanThereCanBeIsRefusedOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  Stream stream = Stream::cuda(0);
+  Pool pool(stream.device());
+  const Buffer memory(pool, 16, Purpose::data);
+  const View small = memory.view(DType::f32, {4});
+  View huge = small;
+  huge.shape = Shape{int64_t{1} << 44};
+  EXPECT_THAT(
+      ([&] {
+        launch(stream, Fill{huge, 1});
+      }),
+      testing::ThrowsMessage<Error>(testing::HasSubstr("blocks is more than CUDA can start; split the tensor")));
+  launch(stream, Fill{small, 2});  // the device goes on
+  float values[4] = {};
+  copy(stream, View{values, DType::f32, DeviceKind::cpu, {4}}, small);
+  stream.synchronize();
+  EXPECT_THAT(values, testing::Each(2));
 }
 
 }  // namespace
