@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kBlock = 1024;
 
 template <class T>
-using Accumulator = std::conditional_t<std::is_same_v<T, bfloat16>, float, T>;
+using Accumulator = std::conditional_t<std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>, float, T>;
 
 struct Sum {
   template <class A>
@@ -108,6 +108,8 @@ void combine(DType dtype, ReduceOp op, std::span<void* const> outs, std::span<co
       return combine_by<double>(op, outs, ins, n);
     case DType::bf16:
       return combine_by<bfloat16>(op, outs, ins, n);
+    case DType::f16:
+      return combine_by<float16>(op, outs, ins, n);
     case DType::i32:
       return combine_by<int32_t>(op, outs, ins, n);
     case DType::i64:

@@ -43,9 +43,10 @@ MPI_Datatype mpi_type(DType dtype) {
     case DType::i64:
       return MPI_INT64_T;
     case DType::bf16:
+    case DType::f16:
       break;
   }
-  fail(ErrorCode::usage, "MPI_Allreduce cannot add bf16; reduce by 'tree' or 'fast'");
+  fail(ErrorCode::usage, str("MPI_Allreduce cannot add ", to_string(dtype), "; reduce by 'tree' or 'fast'"));
 }
 
 MPI_Op mpi_op(ReduceOp op) {

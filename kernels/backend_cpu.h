@@ -21,8 +21,9 @@ template <class Operand>
 Operand in_granule(const Operand& operand, int64_t) {
   return operand;
 }
-inline Same in_granule(const PerGranule& operand, int64_t granule) {
-  return {operand.load(granule * PerGranule::kGranule)};
+template <ByGranule Operand>
+auto in_granule(const Operand& operand, int64_t granule) {
+  return operand.in_granule(granule);
 }
 
 // Elements [begin, end). Copies with no address taken let the compiler keep the pointers in registers and vectorise.
@@ -34,14 +35,14 @@ void elements(int64_t begin, int64_t end, const F f, const Operand... operand) {
 
 template <class F, class... Operand>
 void elements_of_granule(int64_t granule, int64_t n, const F& f, const Operand&... operand) {
-  const int64_t begin = granule * PerGranule::kGranule, end = std::min(n, begin + PerGranule::kGranule);
+  const int64_t begin = granule * kGranule, end = std::min(n, begin + kGranule);
   elements(begin, end, f, in_granule(operand, granule)...);
 }
 
-// As elementwise(), for the elements of those granules g (PerGranule) for which where(g).
+// As elementwise(), for the elements of those granules g for which where(g).
 template <class Where, class F, class... Operand>
 void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f, const Operand&... operand) {
-  const int64_t granules = (n + PerGranule::kGranule - 1) / PerGranule::kGranule;
+  const int64_t granules = (n + kGranule - 1) / kGranule;
   parallel_ranges(n < kParallelElements ? 1 : stream.threads(), granules, 2, [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g)
       if (where(g)) elements_of_granule(g, n, f, operand...);
@@ -51,7 +52,7 @@ void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f
 // f(x...) on the registers of element i of every operand, for i in [0, n).
 template <class F, class... Operand>
 void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operand) {
-  if constexpr ((std::is_same_v<Operand, PerGranule> || ...))
+  if constexpr ((ByGranule<Operand> || ...))
     return elementwise_where(
         stream, n, [](int64_t) { return true; }, f, operand...);
   const auto range = [](int64_t begin, int64_t end, const F& f, const Operand&... operand) {

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/cuda_shared.cuh"
 #include "kernels/device/cuda_check.h"
@@ -61,17 +62,20 @@ struct ArrayOf<Out<T>> : KnownArray<T, false, true> {};
 template <class T>
 struct ArrayOf<InOut<T>> : KnownArray<T, true, true> {};
 
-// One value for all elements of a pack: granules are longer.
-template <>
-struct ArrayOf<PerGranule> {
+// Looked up once for a pack: granules are longer.
+template <ByGranule Operand>
+struct ArrayOf<Operand> {
   static constexpr bool known = true;
   static constexpr int element_bytes = 16;
 };
 
-inline bool starts_aligned(const PerGranule&) { return true; }
 template <class Operand>
 bool starts_aligned(const Operand& operand) {
-  return reinterpret_cast<uintptr_t>(operand.data) % 16 == 0;
+  if constexpr (ByGranule<Operand>) {
+    return true;
+  } else {
+    return reinterpret_cast<uintptr_t>(operand.data) % 16 == 0;
+  }
 }
 
 template <class... Operand>
@@ -105,12 +109,19 @@ struct Registers {
   }
 };
 
-template <int kWidth>
-struct Registers<kWidth, PerGranule> {
-  float value;
-  __device__ Registers(const PerGranule& operand, int64_t i) : value(operand.load(i)) {}
-  __device__ Same operand() const { return {value}; }
-  __device__ void put_back(const PerGranule&, int64_t) const {}
+template <int kWidth, ByGranule Operand>
+struct Registers<kWidth, Operand> {
+  // Elements of the pack, by the number of an element in it.
+  struct OfPack {
+    decltype(std::declval<Operand>().in_granule(0)) of_granule;
+    int64_t begin;
+    __device__ auto load(int j) const { return of_granule.load(begin + j); }
+    template <class Value>
+    __device__ void store(int, Value) const {}
+  } pack;
+  __device__ Registers(const Operand& operand, int64_t i) : pack{operand.in_granule(i / kGranule), i} {}
+  __device__ OfPack operand() const { return pack; }
+  __device__ void put_back(const Operand&, int64_t) const {}
 };
 
 template <class F, class... Operand>
@@ -148,16 +159,16 @@ template <class Where, class F, class... Operand>
 __global__ void __launch_bounds__(kThreads)
     elementwise_where_kernel(int64_t n, bool aligned, Where where, F f, Operand... operand) {
   constexpr int kWidth = kPack<Operand...>;
-  static_assert(PerGranule::kGranule % kWidth == 0);
+  static_assert(kGranule % kWidth == 0);
   const int64_t begin = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
-  if (begin >= n || !where(begin / PerGranule::kGranule)) return;
+  if (begin >= n || !where(begin / kGranule)) return;
   if constexpr (kWidth > 1) {
     if (aligned && begin + kWidth <= n) return apply_packed(begin, f, operand...);
   }
   for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, f, operand...);
 }
 
-// As elementwise(), for the elements of those granules g (PerGranule) for which where(g).
+// As elementwise(), for the elements of those granules g for which where(g).
 template <class Where, class F, class... Operand>
 void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f, const Operand&... operand) {
   if (n == 0) return;

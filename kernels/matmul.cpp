@@ -7,10 +7,10 @@ namespace {
 void check_dtypes(const Matmul& op) {
   const DType in = op.a.dtype, out = op.out.dtype;
   const bool all_f32 = in == DType::f32 && op.b.dtype == DType::f32 && out == DType::f32;
-  const bool narrow = in == DType::bf16 && op.b.dtype == DType::bf16 && (out == DType::f32 || out == DType::bf16);
+  const bool narrow = is_narrow(in) && op.b.dtype == in && (out == DType::f32 || out == in);
   check(all_f32 || narrow, ErrorCode::plan, [&] {
-    return str("matmul: expected f32 matrices, or bf16 operands and an f32 or bf16 result, got a ", to_string(in),
-               ", b ", to_string(op.b.dtype), ", out ", to_string(out), "; cast first");
+    return str("matmul: expected f32 matrices, or two of bf16 or of f16 and a result of f32 or their own dtype, got a ",
+               to_string(in), ", b ", to_string(op.b.dtype), ", out ", to_string(out), "; cast first");
   });
 }
 

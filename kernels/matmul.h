@@ -13,10 +13,11 @@ namespace lockstep {
 enum class Activation : uint8_t { none, relu, gelu };
 
 // out = activation(op(a) . op(b) + bias), the former out added inside when `accumulate`. op() transposes where asked.
-// a and b are both f32 or both bf16; sums are f32 (on a GPU too: no TF32) and rounded once, at the very end, where out
-// is bf16. The order of summation is a function of the shapes alone: the same bits for any number of threads.
+// a and b are both f32, both bf16 or both f16; sums are f32 (on a GPU too: no TF32) and rounded once, at the very end,
+// where out is narrow. The order of summation is a function of the shapes alone: the same bits for any number of
+// threads.
 struct Matmul {
-  View out;     // [m, n] f32; or bf16 if a and b are
+  View out;     // [m, n] f32; or the dtype of a and b
   ConstView a;  // [m, k], or [k, m] when transpose_a
   ConstView b;  // [k, n], or [n, k] when transpose_b
   bool transpose_a = false;

@@ -116,7 +116,7 @@ void run_f32(Stream& stream, const Matmul& op, const MatmulLibrary& library, std
   });
 }
 
-// Operands of bf16 as f32, one behind the other in scratch. Without scratch their bytes are counted and no more.
+// Narrow operands as f32, one behind the other in scratch. Without scratch their bytes are counted and no more.
 class Widening {
  public:
   Widening(Stream& stream, std::byte* scratch) : stream_(stream), scratch_(scratch) {}
@@ -126,7 +126,7 @@ class Widening {
     wide.a = filled(op.a);
     wide.b = filled(op.b);
     wide.bias = filled(op.bias);
-    if (op.out.dtype == DType::bf16) {
+    if (is_narrow(op.out.dtype)) {
       wide.out = place(op.out);
       if (op.accumulate) fill(wide.out, op.out);
     }
@@ -144,7 +144,7 @@ class Widening {
     if (scratch_) run(Cpu{}, stream_, Copy{wide, view});
   }
   ConstView filled(const ConstView& view) {
-    if (view.dtype != DType::bf16) return view;
+    if (!is_narrow(view.dtype)) return view;
     const View wide = place(view);
     fill(wide, view);
     return wide;
@@ -175,7 +175,7 @@ void run_matmul(Stream& stream, const Matmul& op, const MatmulLibrary& library, 
   Widening widening(stream, scratch);
   const Matmul wide = widening.widened(op);
   run_f32(stream, wide, library, scratch + widening.bytes());
-  if (op.out.dtype == DType::bf16) run(Cpu{}, stream, Copy{op.out, wide.out});
+  if (is_narrow(op.out.dtype)) run(Cpu{}, stream, Copy{op.out, wide.out});
 }
 
 int64_t scratch_bytes(Cpu, Stream& stream, const Matmul& op) { return matmul_scratch(stream, op, chosen_library()); }

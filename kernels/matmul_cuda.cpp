@@ -72,7 +72,10 @@ struct CublasLt {
   CublasLt& operator=(const CublasLt&) = delete;
 };
 
-cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+cudaDataType_t type_of(DType dtype) {
+  if (dtype == DType::bf16) return CUDA_R_16BF;
+  return dtype == DType::f16 ? CUDA_R_16F : CUDA_R_32F;
+}
 
 // A row-major [rows, columns].
 Layout row_major(DType dtype, int64_t rows, int64_t columns) {

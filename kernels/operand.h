@@ -29,19 +29,27 @@ struct InOut {
   HOST_DEVICE void store(int64_t i, float x) const { data[i] = T(x); }
 };
 
-// A value for each run of kGranule elements, looked up: values[index[i / kGranule]].
-struct PerGranule {
-  static constexpr int64_t kGranule = 32;
-  const uint32_t* index;
-  const float* values;
-  HOST_DEVICE float load(int64_t i) const { return values[index[i / kGranule]]; }
-  HOST_DEVICE void store(int64_t, float) const {}
-};
-
 // The same value for every element.
 struct Same {
   float value;
   HOST_DEVICE float load(int64_t) const { return value; }
+  HOST_DEVICE void store(int64_t, float) const {}
+};
+
+// What is known for runs of so many elements is looked up once for each: such operands have in_granule(g), an operand
+// for the elements [kGranule g, kGranule (g + 1)).
+inline constexpr int64_t kGranule = 32;
+template <class Operand>
+concept ByGranule = requires(const Operand& operand) {
+  operand.in_granule(int64_t(0));
+};
+
+// A value for each granule, looked up: values[index[g]].
+struct PerGranule {
+  const uint32_t* index;
+  const float* values;
+  HOST_DEVICE Same in_granule(int64_t granule) const { return {values[index[granule]]}; }
+  HOST_DEVICE float load(int64_t i) const { return in_granule(i / kGranule).value; }
   HOST_DEVICE void store(int64_t, float) const {}
 };
 

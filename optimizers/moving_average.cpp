@@ -25,9 +25,11 @@ struct AverageElement {
 }  // namespace
 
 void run(Backend, Stream& stream, const AverageParameters& k) {
-  backend::elementwise(stream, k.param.size(),
-                       AverageElement{float(k.momentum), k.overwrite_every, k.iteration, k.decision},
-                       inout(data<float>(k.param)), inout(data<float>(k.average)));
+  const AverageElement element{float(k.momentum), k.overwrite_every, k.iteration, k.decision};
+  const auto average = inout(data<float>(k.average));
+  if (k.param.dtype == DType::bf16)
+    return backend::elementwise(stream, k.param.size(), element, inout(data<bfloat16>(k.param)), average);
+  backend::elementwise(stream, k.param.size(), element, inout(data<float>(k.param)), average);
 }
 
 }  // namespace lockstep

@@ -18,7 +18,8 @@ struct AverageParameters {
   int64_t overwrite_every;  // 0: never
   const int64_t* iteration;
   const StepScalars* decision;
-  View param, average;  // f32, of equal length
+  View param;    // f32, or bf16, which averages are rounded to
+  View average;  // f32, of equal length
 };
 void run(Cpu, Stream&, const AverageParameters&);
 void run(Cuda, Stream&, const AverageParameters&);

@@ -35,7 +35,8 @@ void Optimizer::check_prepare(const Stream& stream, const StepState& state, cons
   });
 }
 
-void Optimizer::check_ranges(const View& param, const View& grad, std::span<const View> slots) const {
+void Optimizer::check_ranges(const View& param, const View& grad, std::span<const View> slots,
+                             bool may_be_narrow) const {
   check(slots.size() == this->slots().size(), ErrorCode::internal,
         [&] { return str(name(), ": expected ", this->slots().size(), " slots, got ", slots.size()); });
   const auto check_range = [&](const View& view, std::string_view what, std::string_view slot) {
@@ -44,7 +45,7 @@ void Optimizer::check_ranges(const View& param, const View& grad, std::span<cons
                  " elements of f32 like the parameter, got ", view.size(), " of ", to_string(view.dtype));
     });
   };
-  check_range(param, "the parameter", "");
+  if (!may_be_narrow || param.dtype != DType::bf16) check_range(param, "the parameter", "");
   check_range(grad, "the gradient", "");
   for (size_t i = 0; i < slots.size(); ++i) check_range(slots[i], "slot ", this->slots()[i].name);
 }

@@ -33,9 +33,10 @@ struct ScalarState {
 
 // What the whole step decides about gradients. Lives in memory of the device; the host never waits for it.
 struct StepScalars {
-  float grad_scale = 1;  // the one factor every gradient is multiplied with
-  float clip_value = 0;  // above 0: gradients are brought into [-clip_value, clip_value] first
-  bool skip = false;     // nothing is updated, gradients are cleared all the same
+  float grad_scale = 1;       // the one factor every gradient is multiplied with
+  float clip_value = 0;       // above 0: gradients are brought into [-clip_value, clip_value] first
+  bool skip = false;          // nothing is updated, gradients are cleared all the same
+  uint64_t rounding_key = 0;  // of the step, where parameters are rounded stochastically; prepare() computes it
 };
 
 struct StepVerdict;  // optimizers/step_verdict.h
@@ -46,7 +47,8 @@ struct StepState {
   double* learning_rate;  // of the step
   double* scalars;        // values of Optimizer::scalars(), in their order
   StepScalars* decision;
-  void* constants;  // Optimizer::constants_bytes(), aligned to 16 bytes
+  void* constants;    // Optimizer::constants_bytes(), aligned to 16 bytes
+  uint64_t seed = 0;  // of what is rounded stochastically
 };
 
 // The rate of the step that begins at counter i is values[i - first], for i in [first, first + count); without values
@@ -66,13 +68,19 @@ struct Segments {
   // Null: all variables are updated; otherwise, and then there are factors, those with groups[variable] == group.
   const uint32_t* groups = nullptr;
   uint32_t group = 0;
+  // Of parameters that are rounded stochastically: granule g is number first + g + numbers[variable_of[g]]
+  // (kernels/stochastic_rounding.h).
+  const int64_t* numbers = nullptr;
+  int64_t first = 0;
 };
 
-// Flat ranges of equal length on the device.
+// Flat ranges of equal length on the device. A bf16 parameter is rounded stochastically and wants segments with
+// numbers; a working copy wants segments with factors.
 struct UpdateOperands {
-  View param, grad;  // f32
+  View param;  // f32, or bf16
+  View grad;   // f32
   std::span<const View> slots;
-  View working_copy = {};  // bf16, or none
+  View working_copy = {};  // bf16 or f16: the new parameter, rounded to nearest; or none
   Segments segments = {};
 };
 
@@ -124,7 +132,7 @@ class Optimizer {
   // What prepare() and update() demand of their arguments; they name the culprit. Numbers are looked at on the CPU
   // only.
   void check_prepare(const Stream& stream, const StepState& state, const LearningRates& rates) const;
-  void check_ranges(const View& param, const View& grad, std::span<const View> slots) const;
+  void check_ranges(const View& param, const View& grad, std::span<const View> slots, bool may_be_narrow = false) const;
 };
 
 // Names known to make_optimizer, in the order they are listed to users.

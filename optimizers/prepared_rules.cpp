@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <type_traits>
 #include <utility>
 
 #include "kernels/backend.h"
+#include "kernels/stochastic_rounding.h"
 #include "optimizers/fused_step.h"
 #include "optimizers/prepared_update.h"
 #include "optimizers/rule_list.h"
@@ -36,11 +38,26 @@ class Prepared<Cpu, Rule> {
   StepScalars decision_;
 };
 
-// Operands come as parameter, gradient, then what `kFactor` and `kCopy` say, then slots.
-template <class Rule, bool kFactor, bool kCopy>
+// How a parameter is kept: as f32 alone; with a narrower copy; in bf16 alone, rounded stochastically.
+struct Wide {};
+struct WithCopy {};
+struct Stochastic {};
+
+// Operands come as parameter, gradient, the factor of its variable if `kFactor`, what `Kept` wants, then slots.
+template <class Rule, bool kFactor, class Kept>
 struct PreparedElement {
   Prepared<Backend, Rule> prepared;
 
+  template <class... Rest>
+  HOST_DEVICE void operator()(float& param, float& grad, Rest&... rest) const {
+    if constexpr (kFactor) {
+      with_factor(param, grad, rest...);
+    } else {
+      update(param, grad, 1.0f, rest...);
+    }
+  }
+
+ private:
   template <class... State>
   HOST_DEVICE void update(float& param, float& grad, float factor, State&... state) const {
     const StepScalars& decision = prepared.decision();
@@ -56,26 +73,23 @@ struct PreparedElement {
     grad = 0;
   }
 
-  template <class... State>
-  HOST_DEVICE void operator()(float& param, float& grad, float& first, State&... state) const {
-    if constexpr (kFactor && kCopy) {
-      with_factor_and_copy(param, grad, first, state...);
-    } else if constexpr (kFactor) {
-      update(param, grad, first, state...);
-    } else if constexpr (kCopy) {
-      update(param, grad, 1.0f, state...);
-      first = param;
+  template <class... Rest>
+  HOST_DEVICE void with_factor(float& param, float& grad, float factor, Rest&... rest) const {
+    if constexpr (std::is_same_v<Kept, Wide>) {
+      update(param, grad, factor, rest...);
     } else {
-      update(param, grad, 1.0f, first, state...);
+      keep(param, grad, factor, rest...);
     }
   }
-  HOST_DEVICE void operator()(float& param, float& grad) const { update(param, grad, 1.0f); }
-
- private:
   template <class... State>
-  HOST_DEVICE void with_factor_and_copy(float& param, float& grad, float factor, float& copy, State&... state) const {
+  HOST_DEVICE void keep(float& param, float& grad, float factor, float& copy, State&... state) const {
     update(param, grad, factor, state...);
     copy = param;
+  }
+  template <class... State>
+  HOST_DEVICE void keep(float& param, float& grad, float factor, uint32_t noise, State&... state) const {
+    update(param, grad, factor, state...);
+    param = round_stochastically(param, noise);
   }
 };
 
@@ -87,21 +101,43 @@ struct OfGroup {
   HOST_DEVICE bool operator()(int64_t granule) const { return groups[variable_of[granule]] == group; }
 };
 
-template <bool kFactor, bool kCopy, class Rule, class... Between>
-void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, const Between&... between) {
-  const PreparedElement<Rule, kFactor, kCopy> element{Prepared<Backend, Rule>(u)};
+template <bool kFactor, class Kept, class Rule, class Param, class... Between>
+void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, Param* param, const Between&... between) {
+  const PreparedElement<Rule, kFactor, Kept> element{Prepared<Backend, Rule>(u)};
   [&]<size_t... I>(std::index_sequence<I...>) {
     if constexpr (kFactor) {
       if (u.segments.groups) {
         const OfGroup members{u.segments.variable_of, u.segments.groups, u.segments.group};
-        return backend::elementwise_where(stream, u.param.size(), members, element, inout(data<float>(u.param)),
+        return backend::elementwise_where(stream, u.param.size(), members, element, inout(param),
                                           inout(data<float>(u.grad)), between..., inout(data<float>(u.slots[I]))...);
       }
     }
-    backend::elementwise(stream, u.param.size(), element, inout(data<float>(u.param)), inout(data<float>(u.grad)),
-                         between..., inout(data<float>(u.slots[I]))...);
+    backend::elementwise(stream, u.param.size(), element, inout(param), inout(data<float>(u.grad)), between...,
+                         inout(data<float>(u.slots[I]))...);
   }
   (std::make_index_sequence<kSlots<Rule>>{});
+}
+
+// Narrow parameters and copies have the one kernel that looks factors up: they are bound by less memory.
+template <class Rule>
+void update_narrow(Stream& stream, const PreparedUpdate<Rule>& u, const PerGranule& factors) {
+  const Segments& s = u.segments;
+  check(s.factors != nullptr, ErrorCode::internal, "update: what is narrow wants factors of variables");
+  if (u.param.dtype == DType::bf16) {
+    check(s.numbers != nullptr, ErrorCode::internal, "update: stochastic rounding wants numbers of granules");
+    const GranuleNoise noise{&u.decision->rounding_key, s.first, s.variable_of, s.numbers};
+    return update_elements<true, Stochastic>(stream, u, data<bfloat16>(u.param), factors, noise);
+  }
+  check(u.working_copy.size() == u.param.size(), ErrorCode::internal, [&] {
+    return str("update: expected a working copy of ", u.param.size(), " elements, got ", u.working_copy.size());
+  });
+  const auto with_copy = [&]<class T>(T* copy) {
+    update_elements<true, WithCopy>(stream, u, data<float>(u.param), factors, out(copy));
+  };
+  check(is_narrow(u.working_copy.dtype), ErrorCode::internal,
+        [&] { return str("update: expected a working copy of bf16 or f16, got ", to_string(u.working_copy.dtype)); });
+  if (u.working_copy.dtype == DType::f16) return with_copy(data<float16>(u.working_copy));
+  with_copy(data<bfloat16>(u.working_copy));
 }
 
 template <class Rule>
@@ -122,6 +158,7 @@ struct PrepareRow {
   HOST_DEVICE void advance() const {
     int64_t& iteration = *k.state.iteration;
     if (!k.rates.counted) ++iteration;
+    k.state.decision->rounding_key = rounding_key(k.state.seed, iteration);
     const double rate = k.rates.own >= 0 ? k.rates.own : *k.state.learning_rate * k.rates.factor;
     auto& constants = *static_cast<RuleConstants<Rule>*>(k.state.constants);
     if constexpr (requires { Rule::scalars; }) {
@@ -150,16 +187,9 @@ void run(Backend, Stream& stream, const PreparedUpdate<Rule>& u) {
   const PerGranule factors{u.segments.variable_of, u.segments.factors};
   const bool segmented = u.segments.factors != nullptr;
   check(segmented || !u.segments.groups, ErrorCode::internal, "update: groups of variables want factors of variables");
-  if (u.working_copy.data == nullptr) {
-    if (!segmented) return update_elements<false, false>(stream, u);
-    return update_elements<true, false>(stream, u, factors);
-  }
-  check(u.working_copy.size() == u.param.size(), ErrorCode::internal, [&] {
-    return str("update: expected a working copy of ", u.param.size(), " elements, got ", u.working_copy.size());
-  });
-  const auto copy = out(data<bfloat16>(u.working_copy));
-  if (!segmented) return update_elements<false, true>(stream, u, copy);
-  update_elements<true, true>(stream, u, factors, copy);
+  if (u.param.dtype != DType::f32 || u.working_copy.data != nullptr) return update_narrow(stream, u, factors);
+  if (!segmented) return update_elements<false, Wide>(stream, u, data<float>(u.param));
+  update_elements<true, Wide>(stream, u, data<float>(u.param), factors);
 }
 
 template struct RunOfRules<Prepare, Rules>;

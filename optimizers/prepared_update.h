@@ -46,8 +46,8 @@ concept TakesRawGradients = requires {
 };
 
 // g = clip(grad) * grad_scale * factor of its variable;  w -= decay w;  rule(w, g + l2 w, slots);  grad = 0. With
-// decision->skip only grad = 0. `working_copy` (bf16, optional): the new parameter, rounded. Constants, decision and
-// segments are in memory of the device.
+// decision->skip only grad = 0. `working_copy` (bf16 or f16, optional): the new parameter, rounded to nearest. A bf16
+// `param` is rounded stochastically. Constants, decision and segments are in memory of the device.
 template <class Rule>
 struct PreparedUpdate {
   const RuleConstants<Rule>* constants;

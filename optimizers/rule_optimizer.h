@@ -56,7 +56,7 @@ class RuleOptimizer final : public Optimizer {
   }
 
   void update(Stream& stream, const StepState& state, const UpdateOperands& operands) const override {
-    check_ranges(operands.param, operands.grad, operands.slots);
+    check_ranges(operands.param, operands.grad, operands.slots, true);
     if (operands.param.size() == 0) return;
     PreparedUpdate<Rule> kernel{.constants = static_cast<const RuleConstants<Rule>*>(state.constants),
                                 .decision = state.decision,

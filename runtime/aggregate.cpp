@@ -15,6 +15,9 @@ void append(const ConstView& view, bool halves, std::vector<double>& cells) {
       case DType::bf16:
         cells.push_back(double(float(data<bfloat16>(view)[i])));
         break;
+      case DType::f16:
+        cells.push_back(double(float(data<float16>(view)[i])));
+        break;
       case DType::f64:
         cells.push_back(data<double>(view)[i]);
         break;

@@ -57,6 +57,16 @@ int64_t tree_bytes(const PlanSettings& settings, const std::vector<PlannedBucket
 
 }  // namespace
 
+std::vector<int64_t> granule_numbers(const Plan& plan) {
+  std::vector<int64_t> numbers;
+  int64_t next = 0;
+  for (const PlannedVariable& variable : plan.variables) {
+    numbers.push_back(next);
+    if (variable.in_gradient_sync) next += round_up(variable.shape.size(), kArenaGrain) / kArenaGrain;
+  }
+  return numbers;
+}
+
 BucketLayout fill_buckets(const PlanSettings& settings, std::span<const BucketItem> items) {
   BucketLayout layout;
   layout.offsets.resize(items.size());

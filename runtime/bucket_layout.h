@@ -28,6 +28,10 @@ struct BucketItem {
   bool split_by_batch;
 };
 
+// By variable of a plan: the number of its first granule of kArenaGrain elements among those of all trained variables
+// in order of declaration. Unlike places in the arena, independent of ranks and buckets.
+std::vector<int64_t> granule_numbers(const Plan& plan);
+
 struct BucketLayout {
   std::vector<PlannedBucket> buckets;  // in the order they are reduced; members are numbers of items
   std::vector<int64_t> offsets;        // by item, in the arena

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -12,12 +13,14 @@
 #include "kernels/device/graph.h"
 #include "kernels/device/transfer.h"
 #include "kernels/dropout.h"
+#include "kernels/pointwise.h"
 #include "optimizers/moving_average.h"
 #include "optimizers/step_verdict.h"
 #include "runtime/batch_upload.h"
 #include "runtime/bucket_layout.h"
 #include "runtime/device_tables.h"
 #include "runtime/step_engine.h"
+#include "runtime/tensor_updates.h"
 
 namespace lockstep {
 namespace {
@@ -59,6 +62,7 @@ class DeviceStep final : public StepEngine {
   void exchange_cells();
   void decide(int64_t global_count);
   void update(int32_t group);
+  void update_stretch(int32_t group, int64_t begin, int64_t end);
   void update_tensors(int32_t group);
   void average();
 
@@ -73,8 +77,8 @@ class DeviceStep final : public StepEngine {
   DeviceTables tables_;
   RateTable rates_;
   BatchUpload upload_;
-  std::vector<int32_t> groups_;              // by variable of the plan; kFrozen: of none
-  Buffer tensor_scratch_;                    // of optimizers that work tensor by tensor
+  std::vector<int32_t> groups_;  // by variable of the plan; kFrozen: of none
+  std::optional<TensorUpdates> tensor_updates_;
   Event begun_, computed_, reduced_, done_;  // of the last step that was not recorded
   bool timed_ = false;
 
@@ -124,14 +128,12 @@ DeviceStep::DeviceStep(const StepParts& parts)
       computed_(stream_.device(), Event::Timing::on),
       reduced_(stream_.device(), Event::Timing::on),
       done_(stream_.device(), Event::Timing::on) {
-  int64_t scratch = 0;
+  std::vector<int32_t> trained;
   for (const PlannedVariable& variable : variables_.plan().variables) {
     groups_.push_back(variable.in_gradient_sync ? optimizer_.group_of(variable.path) : kFrozen);
-    if (groups_.back() == kFrozen) continue;
-    const Optimizer& optimizer = *optimizer_.group(groups_.back()).optimizer;
-    scratch = std::max(scratch, optimizer.tensor_scratch_bytes(variable.shape));
+    if (variable.in_gradient_sync) trained.push_back(int32_t(groups_.size()) - 1);
   }
-  if (scratch > 0) tensor_scratch_ = Buffer(parts.pool, scratch, Purpose::scratch);
+  if (optimizer_.any_whole_tensors()) tensor_updates_.emplace(variables_, optimizer_, trained, parts.pool);
 }
 
 void DeviceStep::run(const StepInput& input, const Passes& passes) {
@@ -200,7 +202,7 @@ void DeviceStep::decide(int64_t global_count) {
     rates.factor = optimizer_.group(group).rate_factor;
     rates.own = optimizer_.group(group).own_rate.value_or(-1);
     rates.counted = group > 0;
-    optimizer_.group(group).optimizer->prepare(stream_, tables_.state(variables_, group), rates,
+    optimizer_.group(group).optimizer->prepare(stream_, tables_.state(variables_, group, seed_), rates,
                                                group == 0 ? &verdict : nullptr);
   }
 }
@@ -208,44 +210,46 @@ void DeviceStep::decide(int64_t global_count) {
 void DeviceStep::update(int32_t group) {
   const Optimizer& optimizer = *optimizer_.group(group).optimizer;
   if (optimizer.whole_tensors()) return update_tensors(group);
-  const int64_t elements = variables_.plan().arena_elements;
+  for (const auto& [begin, end] : variables_.stretches()) update_stretch(group, begin, end);
+}
+
+void DeviceStep::update_stretch(int32_t group, int64_t begin, int64_t end) {
+  const Optimizer& optimizer = *optimizer_.group(group).optimizer;
   std::vector<View> slots;
-  for (size_t s = 0; s < optimizer.slots().size(); ++s) slots.push_back(variables_.slot(int32_t(s), 0, elements));
-  UpdateOperands operands{.param = variables_.parameters(0, elements), .grad = reducer_.sums(), .slots = slots};
-  if (options_.clip.clipnorm > 0 || tables_.grouped()) operands.segments = tables_.segments(group);
-  optimizer.update(stream_, tables_.state(variables_, group), operands);
+  for (size_t s = 0; s < optimizer.slots().size(); ++s) slots.push_back(variables_.slot(int32_t(s), begin, end));
+  UpdateOperands operands{.param = variables_.updated(begin, end),
+                          .grad = slice(reducer_.sums(), begin, end),
+                          .slots = slots,
+                          .working_copy = variables_.working_copy(begin, end)};
+  const bool narrow = is_narrow(operands.param.dtype) || operands.working_copy.data != nullptr;
+  if (options_.clip.clipnorm > 0 || tables_.grouped() || narrow) operands.segments = tables_.segments(group, begin);
+  optimizer.update(stream_, tables_.state(variables_, group, seed_), operands);
 }
 
 void DeviceStep::update_tensors(int32_t group) {
   const Optimizer& optimizer = *optimizer_.group(group).optimizer;
-  const StepState state = tables_.state(variables_, group);
-  std::vector<View> slots(optimizer.slots().size());
+  const StepState state = tables_.state(variables_, group, seed_);
   for (size_t v = 0; v < groups_.size(); ++v) {
     if (groups_[v] != group) continue;
     const PlannedVariable& variable = variables_.plan().variables[v];
-    const int64_t begin = variable.offset, end = begin + variable.shape.size();
-    const auto shaped = [&](View view) {
-      view.shape = variable.shape;
-      return view;
-    };
-    for (size_t s = 0; s < slots.size(); ++s) slots[s] = shaped(variables_.slot(int32_t(s), begin, end));
-    optimizer.update_tensor(stream_, state,
-                            {.param = shaped(variables_.parameters(begin, end)),
-                             .grad = shaped(slice(reducer_.sums(), begin, end)),
-                             .slots = slots,
-                             .factor = options_.clip.clipnorm > 0 ? tables_.factor(int32_t(v)) : nullptr},
-                            static_cast<std::byte*>(tensor_scratch_.data()));
+    tensor_updates_->run(stream_, optimizer, state, int32_t(v),
+                         slice(reducer_.sums(), variable.offset, variable.offset + variable.shape.size()),
+                         options_.clip.clipnorm > 0 ? tables_.factor(int32_t(v)) : nullptr);
   }
 }
 
 void DeviceStep::average() {
-  const int64_t elements = variables_.plan().arena_elements;
-  launch(stream_, AverageParameters{.momentum = optimizer_.average()->momentum,
-                                    .overwrite_every = optimizer_.average()->overwrite_every,
-                                    .iteration = variables_.iteration_cell(),
-                                    .decision = tables_.decision(),
-                                    .param = variables_.parameters(0, elements),
-                                    .average = variables_.slot(optimizer_.average_slot(), 0, elements)});
+  const MovingAverage& average = *optimizer_.average();
+  for (const auto& [begin, end] : variables_.stretches()) {
+    const View updated = variables_.updated(begin, end), copied = variables_.working_copy(begin, end);
+    launch(stream_, AverageParameters{.momentum = average.momentum,
+                                      .overwrite_every = average.overwrite_every,
+                                      .iteration = variables_.iteration_cell(),
+                                      .decision = tables_.decision(),
+                                      .param = updated,
+                                      .average = variables_.slot(optimizer_.average_slot(), begin, end)});
+    if (average.overwrite_every > 0 && copied.data != nullptr) launch(stream_, Copy{copied, updated});
+  }
 }
 
 void DeviceStep::set_frozen(int32_t variable, bool frozen) {
@@ -256,8 +260,12 @@ void DeviceStep::set_frozen(int32_t variable, bool frozen) {
 
 void DeviceStep::take_averages() {
   if (!optimizer_.average()) return;
-  const int64_t elements = variables_.plan().arena_elements;
-  copy(stream_, variables_.parameters(0, elements), variables_.slot(optimizer_.average_slot(), 0, elements));
+  for (const auto& [begin, end] : variables_.stretches()) {
+    const View average = variables_.slot(optimizer_.average_slot(), begin, end);
+    launch(stream_, Copy{variables_.updated(begin, end), average});
+    if (const View copied = variables_.working_copy(begin, end); copied.data != nullptr)
+      launch(stream_, Copy{copied, average});
+  }
 }
 
 StepReport DeviceStep::report() {

@@ -10,7 +10,7 @@
 namespace lockstep {
 namespace {
 
-static_assert(PerGranule::kGranule == kArenaGrain, "variables begin where granules do");
+static_assert(kGranule == kArenaGrain, "variables begin where granules do");
 
 template <class T>
 Buffer upload(const std::vector<T>& values, Pool& pool, Stream& stream) {
@@ -55,6 +55,12 @@ DeviceTables::DeviceTables(const Plan& plan, const OptimizerSet& optimizer, int6
   for (const int32_t v : variables_) group_of_.push_back(uint32_t(optimizer.group_of(plan.variables[size_t(v)].path)));
   groups_ = upload(group_of_, pool, stream);
   grouped_ = optimizer.groups() > 1;
+  // Granules are numbered over variables; here less their places in the arena.
+  const std::vector<int64_t> first_granules = granule_numbers(plan);
+  std::vector<int64_t> numbers;
+  for (const int32_t v : variables_)
+    numbers.push_back(first_granules[size_t(v)] - plan.variables[size_t(v)].offset / kArenaGrain);
+  numbers_ = upload(numbers, pool, stream);
   begins_ = upload(begins, pool, stream);
   ends_ = upload(ends, pool, stream);
   first_chunk_ = upload(first_chunk, pool, stream);
@@ -90,11 +96,13 @@ StepVerdict DeviceTables::verdict(int leaves, int64_t global_count, const ClipOp
   return verdict;
 }
 
-Segments DeviceTables::segments(int32_t group) const {
-  return {.variable_of = static_cast<const uint32_t*>(variable_of_.data()),
+Segments DeviceTables::segments(int32_t group, int64_t begin) const {
+  return {.variable_of = static_cast<const uint32_t*>(variable_of_.data()) + begin / kArenaGrain,
           .factors = factors(),
           .groups = grouped_ ? static_cast<const uint32_t*>(groups_.data()) : nullptr,
-          .group = uint32_t(group)};
+          .group = uint32_t(group),
+          .numbers = static_cast<const int64_t*>(numbers_.data()),
+          .first = begin / kArenaGrain};
 }
 
 const float* DeviceTables::factor(int32_t variable) const {
@@ -112,12 +120,13 @@ void DeviceTables::set_group(Stream& stream, int32_t variable, std::optional<int
   stream.synchronize();  // the numbers may change again
 }
 
-StepState DeviceTables::state(const VariableStore& variables, int32_t group) const {
+StepState DeviceTables::state(const VariableStore& variables, int32_t group, uint64_t seed) const {
   return {.iteration = variables.iteration_cell(),
           .learning_rate = variables.learning_rate_cell(),
           .scalars = variables.scalar_cells() + first_scalar_[size_t(group)],
           .decision = static_cast<StepScalars*>(decision_.data()),
-          .constants = constants_[size_t(group)].data()};
+          .constants = constants_[size_t(group)].data(),
+          .seed = seed};
 }
 
 void DeviceTables::fetch_outcome(Stream& stream) {

@@ -31,9 +31,10 @@ class DeviceTables {
   // What prepare() decides by after measure().
   StepVerdict verdict(int leaves, int64_t global_count, const ClipOptions& clip) const;
   // What prepare() and update() of one group share.
-  StepState state(const VariableStore& variables, int32_t group) const;
-  // Where each variable is clipped by its own norm, or variables have groups.
-  Segments segments(int32_t group) const;
+  StepState state(const VariableStore& variables, int32_t group, uint64_t seed) const;
+  // Of the elements from `begin` on, which a variable begins with: where each variable is clipped by its own norm,
+  // variables have groups, or parameters are narrow.
+  Segments segments(int32_t group, int64_t begin) const;
   // Whether segments() say anything about groups.
   bool grouped() const { return grouped_; }
   // Of the gradient of a variable of the plan, where each is clipped by its own norm.
@@ -55,7 +56,7 @@ class DeviceTables {
 
   int64_t count_, chunks_;
   std::vector<int32_t> variables_;  // of the plan that are in gradient sync, in order
-  Buffer cells_, squares_, begins_, ends_, first_chunk_, variable_of_, factors_, groups_, decision_, outcome_;
+  Buffer cells_, squares_, begins_, ends_, first_chunk_, variable_of_, factors_, groups_, numbers_, decision_, outcome_;
   std::vector<uint32_t> group_of_;  // what groups_ holds
   bool grouped_ = false;
   int generation_ = 0;

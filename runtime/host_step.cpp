@@ -14,6 +14,7 @@
 #include "runtime/bucket_layout.h"
 #include "runtime/step_engine.h"
 #include "runtime/tensor_shares.h"
+#include "runtime/tensor_updates.h"
 
 namespace lockstep {
 namespace {
@@ -79,12 +80,15 @@ class HostStep final : public StepEngine {
   // By variable of the plan: factors of gradients, where each is clipped by its own norm; groups, or kFrozen.
   std::vector<float> factors_;
   std::vector<uint32_t> groups_;
-  std::vector<uint32_t> variable_of_;           // by kArenaGrain elements of the arena
+  std::vector<uint32_t> variable_of_;  // by kArenaGrain elements of the arena
+  // By variable of the plan: the number of its first granule less its place in the arena, for stochastic rounding.
+  std::vector<int64_t> numbers_;
   std::vector<std::vector<double>> constants_;  // of the step, by group
   bool all_alike_;                              // whether all variables are of group 0 and updated by ranges
   // Of optimizers that work tensor by tensor: each tensor has one rank of the node.
   std::vector<int32_t> mine_;  // variables of the plan
-  Buffer tensor_gradient_, tensor_scratch_;
+  Buffer tensor_gradient_;
+  std::optional<TensorUpdates> tensor_updates_;
   std::vector<View> slots_;  // of the range at work
   StepReport report_;
 };
@@ -102,8 +106,10 @@ HostStep::HostStep(const StepParts& parts)
       leaves_(parts.mode == ReduceMode::tree ? variables_.plan().settings.virtual_ranks : communicator_.size()),
       results_(size_t(verdict_cells(leaves_, communicator_.size()))),
       clip_(options_.clip),
-      factors_(variables_.plan().variables.size(), 1.0f) {
+      factors_(variables_.plan().variables.size(), 1.0f),
+      numbers_(granule_numbers(variables_.plan())) {
   const Plan& plan = variables_.plan();
+  for (size_t v = 0; v < numbers_.size(); ++v) numbers_[v] -= plan.variables[v].offset / kArenaGrain;
   variable_of_.resize(size_t(plan.arena_elements / kArenaGrain));  // padding goes with any variable
   for (size_t v = 0; v < plan.variables.size(); ++v) {
     const PlannedVariable& variable = plan.variables[v];
@@ -219,7 +225,8 @@ StepState HostStep::state_of(int32_t group) {
           .learning_rate = nullptr,
           .scalars = variables_.scalar_cells() + optimizer_.first_scalar(group),
           .decision = &scalars_,
-          .constants = constants_[size_t(group)].data()};
+          .constants = constants_[size_t(group)].data(),
+          .seed = seed_};
 }
 
 // Every group counts from the counter, which moves on when all is done.
@@ -241,12 +248,18 @@ void HostStep::update_bucket(size_t bucket) {
     slots_.clear();
     for (size_t s = 0; s < optimizer.slots().size(); ++s)
       slots_.push_back(variables_.slot(int32_t(s), owned.begin, owned.end));
-    UpdateOperands operands{.param = variables_.parameters(owned.begin, owned.end), .grad = owned.sum, .slots = slots_};
-    if (clip_.clipnorm > 0 || !all_alike_)
+    UpdateOperands operands{.param = variables_.updated(owned.begin, owned.end),
+                            .grad = owned.sum,
+                            .slots = slots_,
+                            .working_copy = variables_.working_copy(owned.begin, owned.end)};
+    const bool narrow = is_narrow(operands.param.dtype) || operands.working_copy.data != nullptr;
+    if (clip_.clipnorm > 0 || !all_alike_ || narrow)
       operands.segments = {.variable_of = variable_of_.data() + owned.begin / kArenaGrain,
                            .factors = factors_.data(),
                            .groups = all_alike_ ? nullptr : groups_.data(),
-                           .group = uint32_t(group)};
+                           .group = uint32_t(group),
+                           .numbers = numbers_.data(),
+                           .first = owned.begin / kArenaGrain};
     optimizer.update(stream_, state_of(group), operands);
   }
 }
@@ -255,14 +268,11 @@ void HostStep::share_tensors_out() {
   const Place place = communicator_.place();
   mine_ = tensors_of_rank(variables_.plan(), optimizer_, place.local_rank, place.local_size);
   if (mine_.empty()) return;
-  int64_t gradient = 1, scratch = 1;
-  for (const int32_t v : mine_) {
-    const Shape& shape = variables_.plan().variables[size_t(v)].shape;
-    gradient = std::max(gradient, shape.size() * size_of(DType::f32));
-    scratch = std::max(scratch, optimizer_.group(groups_[size_t(v)]).optimizer->tensor_scratch_bytes(shape));
-  }
+  int64_t gradient = 1;
+  for (const int32_t v : mine_)
+    gradient = std::max(gradient, variables_.plan().variables[size_t(v)].shape.size() * size_of(DType::f32));
   tensor_gradient_ = Buffer(pool_, gradient, Purpose::scratch);
-  tensor_scratch_ = Buffer(pool_, scratch, Purpose::scratch);
+  tensor_updates_.emplace(variables_, optimizer_, mine_, pool_);
 }
 
 // Every rank reads tensors from slices of all, and writes to parameters of all.
@@ -282,33 +292,25 @@ void HostStep::update_tensor(int32_t v) {
     std::copy_n(values, n, gradient + at);
     at += n;
   });
-  const auto shaped = [&](View view) {
-    view.shape = variable.shape;
-    return view;
-  };
   const auto group = int32_t(groups_[size_t(v)]);
-  const Optimizer& optimizer = *optimizer_.group(group).optimizer;
-  slots_.clear();
-  for (size_t s = 0; s < optimizer.slots().size(); ++s)
-    slots_.push_back(shaped(variables_.slot(int32_t(s), begin, end)));
-  optimizer.update_tensor(stream_, state_of(group),
-                          {.param = shaped(variables_.parameters(begin, end)),
-                           .grad = tensor_gradient_.view(DType::f32, variable.shape),
-                           .slots = slots_,
-                           .factor = clip_.clipnorm > 0 ? &factors_[size_t(v)] : nullptr},
-                          static_cast<std::byte*>(tensor_scratch_.data()));
+  tensor_updates_->run(stream_, *optimizer_.group(group).optimizer, state_of(group), v,
+                       tensor_gradient_.view(DType::f32, variable.shape),
+                       clip_.clipnorm > 0 ? &factors_[size_t(v)] : nullptr);
 }
 
 void HostStep::average(int64_t step) {
   const StepScalars decision;
+  const MovingAverage& average = *optimizer_.average();
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
-    const GradientReducer::Slice owned = reducer_.owned(bucket);
-    launch(stream_, AverageParameters{.momentum = optimizer_.average()->momentum,
-                                      .overwrite_every = optimizer_.average()->overwrite_every,
+    const auto [begin, end, sum] = reducer_.owned(bucket);
+    const View updated = variables_.updated(begin, end), copy = variables_.working_copy(begin, end);
+    launch(stream_, AverageParameters{.momentum = average.momentum,
+                                      .overwrite_every = average.overwrite_every,
                                       .iteration = &step,
                                       .decision = &decision,
-                                      .param = variables_.parameters(owned.begin, owned.end),
-                                      .average = variables_.slot(optimizer_.average_slot(), owned.begin, owned.end)});
+                                      .param = updated,
+                                      .average = variables_.slot(optimizer_.average_slot(), begin, end)});
+    if (average.overwrite_every > 0 && copy.data != nullptr) launch(stream_, Copy{copy, updated});
   }
 }
 
@@ -324,7 +326,10 @@ void HostStep::take_averages() {
   reducer_.node_barrier();  // others may still read the parameters of the last step
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
     const auto [begin, end, sum] = reducer_.owned(bucket);
-    launch(stream_, Copy{variables_.parameters(begin, end), variables_.slot(optimizer_.average_slot(), begin, end)});
+    const View average = variables_.slot(optimizer_.average_slot(), begin, end);
+    launch(stream_, Copy{variables_.updated(begin, end), average});
+    if (const View copy = variables_.working_copy(begin, end); copy.data != nullptr)
+      launch(stream_, Copy{copy, average});
   }
   reducer_.node_barrier();
 }

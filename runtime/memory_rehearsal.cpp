@@ -23,7 +23,7 @@ struct RehearsedVariables {
   RehearsedVariables(Pool& pool, const VariableTable& variables) {
     for (const VariableDeclaration& variable : variables.declarations()) {
       values.emplace_back(pool, variable.dtype, declared_shape(variable), Purpose::parameters);
-      gradients.emplace_back(pool, variable.dtype, declared_shape(variable), Purpose::gradients);
+      gradients.emplace_back(pool, DType::f32, declared_shape(variable), Purpose::gradients);
     }
   }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The differentiable ops: the vocabulary of models. Every op has a case in tools/op_cases.cpp, which checks its value
-// and gradient and gives it a row in the benchmark. All f32; shapes in comments; Error(plan) when they do not fit.
+// and gradient and gives it a row in the benchmark. All f32, but for weights of products (matmul, linear, conv2d),
+// which may be bf16 or f16: the other operand is rounded to that dtype, forwards and backwards, sums and results are
+// f32. Shapes in comments; Error(plan) when they do not fit.
 #pragma once
 
 #include "kernels/conv2d.h"
@@ -33,6 +35,9 @@ Tensor softmax_cross_entropy(Call call, const Tensor& logits, const Tensor& labe
 
 Tensor mean(Call call, const Tensor& x);  // of all elements -> []
 Tensor reshape(Call call, const Tensor& x, const Shape& shape);
+
+// x in this floating dtype, rounded to nearest; x itself where it has it. Off the tape: a part of ops.
+Tensor as_dtype(Context& context, const Tensor& x, DType dtype);
 
 // [batch, height, width, channels], weight [kernel_height, kernel_width, channels, out_channels], bias [out_channels]
 Tensor conv2d(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias,

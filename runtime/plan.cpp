@@ -58,9 +58,20 @@ int64_t bytes_per_rank(const PlanSettings& settings, const PlannedVariable& vari
   return (variable.local_bytes() + settings.batch_ranks() - 1) / settings.batch_ranks();
 }
 
+bool has_master(const PlanSettings& settings, const PlannedVariable& variable) {
+  return variable.in_gradient_sync && is_narrow(variable.dtype) && !settings.stochastic_rounding;
+}
+
 int64_t Plan::parameter_bytes() const {
   int64_t bytes = 0;
   for (const PlannedBucket& bucket : buckets) bytes += bucket.elements() * size_of(bucket.dtype);
+  return bytes;
+}
+
+int64_t Plan::parameter_byte(int64_t element) const {
+  int64_t bytes = 0;
+  for (const PlannedBucket& bucket : buckets)
+    bytes += (std::clamp(element, bucket.begin, bucket.end) - bucket.begin) * size_of(bucket.dtype);
   return bytes;
 }
 
@@ -116,8 +127,8 @@ void add(ContentHash& hash, const PlanSettings& settings) {
   for (const int64_t value :
        {int64_t(settings.reduce), int64_t(settings.virtual_ranks), int64_t(settings.zero), settings.accumulation,
         settings.bucket_bytes, int64_t(settings.copies), settings.ranks_per_node,
-        int64_t(settings.replicate_indivisible), settings.workload.batch, settings.workload.activation_bytes_per_sample,
-        settings.workload.model_parallel_bytes_per_sample})
+        int64_t(settings.replicate_indivisible), int64_t(settings.stochastic_rounding), settings.workload.batch,
+        settings.workload.activation_bytes_per_sample, settings.workload.model_parallel_bytes_per_sample})
     hash.number(value);
   hash.number(std::bit_cast<int64_t>(settings.workload.flops_per_sample));
 }

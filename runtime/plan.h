@@ -53,6 +53,7 @@ struct PlanSettings {
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
   bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
+  bool stochastic_rounding = false;    // bf16 parameters are updated in place and rounded so, without f32 masters
   Workload workload;
 
   int64_t ranks() const;
@@ -114,6 +115,10 @@ struct PlannedVariable {
   int64_t local_bytes() const { return local_elements * size_of(dtype); }
 };
 
+// Whether the optimizer updates an f32 master of it, a slot, of which the variable is a copy that is rounded to
+// nearest.
+bool has_master(const PlanSettings& settings, const PlannedVariable& variable);
+
 // Bytes that a rank holds of it: of a variable that is split over ranks the mean, rounded up.
 int64_t bytes_per_rank(const PlanSettings& settings, const PlannedVariable& variable);
 
@@ -169,7 +174,7 @@ struct Plan {
   int64_t frozen_bytes = 0;
   int64_t local_bytes = 0;
   int32_t slots = 0;                           // arenas of slots, master copies included
-  int32_t master_slot = -1;                    // the slot that holds f32 masters of bf16 parameters
+  int32_t master_slot = -1;                    // the slot that holds f32 masters of narrow parameters
   std::vector<PlannedCollective> collectives;  // in order, by phase
   std::vector<RankClass> classes;              // most bytes first
   int64_t activation_bytes = 0;                // of a micro-batch in one rank, at most; 0: not known
@@ -178,6 +183,8 @@ struct Plan {
   // The most loaded class.
   const PlannedMemory& memory() const { return classes.front().memory; }
   int64_t parameter_bytes() const;  // of the trainable section
+  // Where an element of the arena lies in the trainable section, whose buckets follow one another, each in its dtype.
+  int64_t parameter_byte(int64_t element) const;
   // Throws Error(plan) naming the nearest known path.
   const PlannedVariable& at(std::string_view path) const;
   // The collectives of one step one by one, with the micro-batch phase repeated.

@@ -42,7 +42,7 @@ bool right_aggregation(const PlannedVariable& v) {
 bool right_dtype(const PlannedVariable& v) {
   switch (v.role) {
     case Role::parameter:
-      return v.dtype == DType::f32 || v.dtype == DType::bf16;
+      return v.dtype == DType::f32 || is_narrow(v.dtype);
     case Role::counter:
     case Role::statistic_counter:
     case Role::random_state:
@@ -154,8 +154,10 @@ void check_slots(const Plan& plan) {
   }
   for (size_t i = 0; i < plan.variables.size(); ++i) {
     if (plan.variables[i].role != Role::parameter) continue;
+    demand(plan.master_slot >= 0 || !has_master(plan.settings, plan.variables[i]), plan.variables[i],
+           "must have a master");
     for (int32_t s = 0; s < plan.slots; ++s) {
-      if (s == plan.master_slot && plan.variables[i].dtype == DType::f32) continue;
+      if (s == plan.master_slot && !has_master(plan.settings, plan.variables[i])) continue;
       const auto slots = found.find(int32_t(i));
       demand(slots != found.end() && slots->second[size_t(s)], plan.variables[i], str("must have slot ", s));
     }

@@ -19,7 +19,7 @@ constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostBytes = int64_t(1) << 61;
 constexpr int64_t kMostSlots = 64;
 constexpr int32_t kMostIndex = std::numeric_limits<int32_t>::max();
-constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64};
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
 constexpr Section kSections[] = {Section::trainable, Section::frozen, Section::slot, Section::local};
 constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
 constexpr ReduceMode kModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
@@ -45,6 +45,7 @@ Json settings_json(const PlanSettings& s) {
           {"copies", to_string(s.copies)},
           {"ranks_per_node", s.ranks_per_node},
           {"replicate_indivisible", s.replicate_indivisible},
+          {"stochastic_rounding", s.stochastic_rounding},
           {"batch", s.workload.batch},
           {"activation_bytes_per_sample", s.workload.activation_bytes_per_sample},
           {"model_parallel_bytes_per_sample", s.workload.model_parallel_bytes_per_sample},
@@ -199,6 +200,7 @@ PlanSettings read_settings(const JsonReader& settings, const Distribution& distr
           .copies = settings.name("copies", kCopies),
           .ranks_per_node = settings.number("ranks_per_node", 0, std::numeric_limits<int64_t>::max()),
           .replicate_indivisible = settings.flag("replicate_indivisible"),
+          .stochastic_rounding = settings.flag("stochastic_rounding"),
           .workload = read_workload(settings)};
 }
 

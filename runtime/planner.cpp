@@ -63,6 +63,7 @@ PlanSettings read_settings(const PlannerInput& input, const Distribution& distri
       .copies = input.copies,
       .ranks_per_node = input.ranks_per_node,
       .replicate_indivisible = input.replicate_indivisible,
+      .stochastic_rounding = input.stochastic_rounding,
       .workload = input.workload};
 }
 
@@ -168,6 +169,10 @@ void PlanBuilder::add_model_variable(const VariableDeclaration& declaration) {
   variable.shape = declaration.shape;
   variable.dtype = declaration.dtype;
   variable.role = declaration.role;
+  check(variable.role != Role::parameter || variable.dtype != DType::f16 || !input_.stochastic_rounding,
+        ErrorCode::plan, [&] {
+          return str("variable ", variable.path, " is f16, and only bf16 is rounded stochastically; keep f32 masters");
+        });
   variable.layout_rule = rule;
   if (declaration.layout) variable.layout = *declaration.layout;
   variable.layout_given = declaration.layout.has_value();
@@ -263,14 +268,14 @@ void PlanBuilder::add_slots() {
   const auto model_variables = int32_t(plan_.variables.size());
   plan_.slots = int32_t(slots.size());
   for (const PlannedVariable& variable : plan_.variables)
-    if (variable.in_gradient_sync && variable.dtype != DType::f32) plan_.master_slot = int32_t(slots.size());
+    if (has_master(plan_.settings, variable)) plan_.master_slot = int32_t(slots.size());
   if (plan_.master_slot >= 0) ++plan_.slots;
   for (int32_t i = 0; i < model_variables; ++i) {
     if (plan_.variables[size_t(i)].role != Role::parameter) continue;
     const int32_t group = input_.optimizer.group_of(plan_.variables[size_t(i)].path);
     for (size_t s = 0; s < slots.size(); ++s)
       add_slot(i, int32_t(s), input_.optimizer.slot(group, int32_t(s)).name, slots[s].dtype);
-    if (plan_.variables[size_t(i)].dtype != DType::f32) add_slot(i, plan_.master_slot, "master", DType::f32);
+    if (has_master(plan_.settings, plan_.variables[size_t(i)])) add_slot(i, plan_.master_slot, "master", DType::f32);
   }
 }
 
@@ -325,8 +330,9 @@ void check_runnable(const Plan& plan, DeviceKind device) {
     if (!variable.layout.is_replicated())
       cannot(str("variable ", variable.path, " has the layout ", to_string(variable.layout),
                  "; only replicated variables are trained"));
-    if (variable.section != Section::local && variable.dtype != DType::f32)
-      cannot(str("variable ", variable.path, " has dtype ", to_string(variable.dtype), "; weights are trained in f32"));
+    if (variable.section != Section::local && variable.dtype != DType::f32 && !is_narrow(variable.dtype))
+      cannot(
+          str("variable ", variable.path, " has dtype ", to_string(variable.dtype), "; weights are f32, bf16 or f16"));
   }
 }
 

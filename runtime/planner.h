@@ -27,6 +27,7 @@ struct PlannerInput {
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;
   bool replicate_indivisible = false;
+  bool stochastic_rounding = false;  // of bf16 parameters, instead of f32 masters
   Workload workload = {};
   // What the optimizer was given to update; absent: every trainable variable.
   std::optional<std::vector<std::string>> optimized = std::nullopt;
@@ -35,7 +36,7 @@ struct PlannerInput {
 
 // Throws Error(plan) naming the variable, the rule and the numbers: nothing is trainable (with the frozen variables), a
 // layout that does not fit its variable, a variable of another mesh, an optimizer that was given unknown or frozen
-// variables or was not given trainable ones, settings that contradict each other.
+// variables or was not given trainable ones, stochastic rounding of f16, settings that contradict each other.
 Plan make_plan(const PlannerInput& input);
 
 // Throws Error(plan) with what keeps ranks on such a device from training by this plan: it can be forecast, not run.

@@ -14,8 +14,8 @@ struct StoredDType {
   DType dtype;
   std::string_view name;
 };
-constexpr StoredDType kStoredDTypes[] = {
-    {DType::f32, "F32"}, {DType::bf16, "BF16"}, {DType::f64, "F64"}, {DType::i32, "I32"}, {DType::i64, "I64"}};
+constexpr StoredDType kStoredDTypes[] = {{DType::f32, "F32"}, {DType::bf16, "BF16"}, {DType::f16, "F16"},
+                                         {DType::f64, "F64"}, {DType::i32, "I32"},   {DType::i64, "I64"}};
 constexpr std::string_view kMetadataKey = "__metadata__";
 
 std::optional<DType> dtype_named(std::string_view name) {

@@ -47,10 +47,10 @@ void Tape::clear() {
   ++generation_;
 }
 
-void Tape::add_slot(Tensor& tensor, int32_t variable, void* destination) {
+void Tape::add_slot(Tensor& tensor, int32_t variable, const View& destination) {
   tensor.set_position({int32_t(slots_.size()), generation_});
   TensorSlot& slot = slots_.emplace_back();
-  slot.gradient.borrow_like(tensor, destination);
+  slot.gradient.borrow_as(destination, tensor.shape());
   slot.variable = variable;
 }
 
@@ -59,8 +59,11 @@ void Tape::watch(Tensor& tensor, int32_t variable, const View& destination, std:
     return str("variable ", name, " has dtype ", to_string(tensor.dtype()),
                "; only floating variables can be differentiated: give it a role other than parameter");
   });
-  check_same_size("watch", destination, View(tensor));
-  add_slot(tensor, variable, destination.data);
+  check(destination.dtype == DType::f32 && destination.size() == tensor.size(), ErrorCode::internal, [&] {
+    return str("watch: expected ", tensor.size(), " elements of f32 for the gradient of ", name, ", got ",
+               destination.size(), " of ", to_string(destination.dtype));
+  });
+  add_slot(tensor, variable, destination);
   slots_.back().filled = kind == Destination::adds_up;
   names_.push_back(name);
 }
@@ -81,7 +84,9 @@ void Tape::add_node(std::string_view op, std::initializer_list<TapePosition> inp
   node.output = int32_t(slots_.size());
   node.first_input = first;
   node.inputs = int32_t(inputs.size());
-  add_slot(output, -1, nullptr);
+  View nowhere = output;
+  nowhere.data = nullptr;
+  add_slot(output, -1, nowhere);
 }
 
 void Tape::run_node(Node& node, Gradients& gradients, const OnReady& on_ready) {

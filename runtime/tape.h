@@ -61,8 +61,8 @@ class Tape {
   // Forgets the pass; memory of records is kept.
   void clear();
 
-  // Puts a variable on the tape: its gradient goes to `destination`, or is added to what is there already, and is
-  // announced under `variable`. `name`, for messages, must stay until clear().
+  // Puts a variable on the tape: its gradient goes to `destination` (f32, whatever the variable is), or is added to
+  // what is there already, and is announced under `variable`. `name`, for messages, must stay until clear().
   enum class Destination : uint8_t { fresh, adds_up };
   void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?",
              Destination kind = Destination::fresh);
@@ -136,7 +136,7 @@ class Tape {
   }
   void add_node(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output, void* closure,
                 BackwardFunction backward, DestroyFunction destroy);
-  void add_slot(Tensor& tensor, int32_t variable, void* destination);
+  void add_slot(Tensor& tensor, int32_t variable, const View& destination);
   void run_node(Node& node, Gradients& gradients, const OnReady& on_ready);
   void add_contribution(TensorSlot& slot, const Tensor& contribution, Context& context);
   void finish_inputs(const Node& node, Gradients& gradients, const OnReady& on_ready);

@@ -57,13 +57,13 @@ class Tensor {
     block_ = nullptr;
     view_.data = nullptr;
   }
-  // Makes an empty tensor one of `other`'s shape and dtype over memory owned elsewhere, or over none yet.
-  void borrow_like(const Tensor& other, void* memory) {
+  // Makes an empty tensor one of this shape over memory owned elsewhere, or over none yet.
+  void borrow_as(const View& view, const Shape& shape) {
     release();
-    view_.shape = other.view_.shape;
-    view_.dtype = other.view_.dtype;
-    view_.device = other.view_.device;
-    view_.data = memory;
+    view_.shape = shape;
+    view_.dtype = view.dtype;
+    view_.device = view.device;
+    view_.data = view.data;
   }
   // Takes part in the memory of `other`, which has as many elements, under the own shape.
   void share(const Tensor& other) {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/philox.h"
+#include "kernels/pointwise.h"
 #include "runtime/planner.h"
 
 namespace lockstep {
@@ -20,30 +21,32 @@ float uniform_at(uint64_t key, uint64_t path_hash, int64_t element) {
 }
 
 template <class T>
-void fill_constant(const View& values, double constant) {
-  std::fill_n(data<T>(values), values.size(), T(constant));
-}
-
-void fill_initial(const VariableDeclaration& variable, uint64_t seed, const View& values) {
+void fill_with(const View& values, const VariableDeclaration& variable, uint64_t seed) {
   const Initializer& initializer = variable.initializer;
-  if (initializer.kind == Initializer::Kind::constant) {
-    switch (variable.dtype) {
-      case DType::f32:
-        return fill_constant<float>(values, initializer.value);
-      case DType::bf16:
-        return fill_constant<bfloat16>(values, initializer.value);
-      case DType::f64:
-        return fill_constant<double>(values, initializer.value);
-      case DType::i32:
-        return fill_constant<int32_t>(values, initializer.value);
-      case DType::i64:
-        return fill_constant<int64_t>(values, initializer.value);
-    }
-  }
+  T* out = data<T>(values);
+  if (initializer.kind == Initializer::Kind::constant)
+    return void(std::fill_n(out, values.size(), T(initializer.value)));
   const uint64_t path_hash = XXH3_64bits(variable.path.data(), variable.path.size());
   const float bound = float(initializer.value);
-  float* out = data<float>(values);
-  for (int64_t i = 0; i < values.size(); ++i) out[i] = (uniform_at(seed, path_hash, i) * 2 - 1) * bound;
+  for (int64_t i = 0; i < values.size(); ++i) out[i] = T((uniform_at(seed, path_hash, i) * 2 - 1) * bound);
+}
+
+// First values of a variable, into itself or into its master.
+void fill_initial(const View& values, const VariableDeclaration& variable, uint64_t seed) {
+  switch (values.dtype) {
+    case DType::f32:
+      return fill_with<float>(values, variable, seed);
+    case DType::bf16:
+      return fill_with<bfloat16>(values, variable, seed);
+    case DType::f16:
+      return fill_with<float16>(values, variable, seed);
+    case DType::f64:
+      return fill_with<double>(values, variable, seed);
+    case DType::i32:
+      return fill_with<int32_t>(values, variable, seed);
+    case DType::i64:
+      return fill_with<int64_t>(values, variable, seed);
+  }
 }
 
 }  // namespace
@@ -63,6 +66,13 @@ VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations
   iteration_ = &plan.at(str(optimizer.name(), "/iteration"));
   learning_rate_ = &plan.at(str(optimizer.name(), "/learning_rate"));
   if (optimizer.scaling()) loss_scale_ = optimizer.scale_scalar();
+  for (size_t b = 0; b < plan.buckets.size(); ++b) {
+    const PlannedBucket& bucket = plan.buckets[b];
+    if (b > 0 && plan.buckets[b - 1].dtype == bucket.dtype)
+      stretches_.back().end = bucket.end;
+    else
+      stretches_.push_back({bucket.begin, bucket.end});
+  }
   device() == DeviceKind::cpu ? allocate_on_host(communicator) : allocate_on_device();
   fill_all(communicator, [&](const Sections& sections) { initialize(sections, declarations, optimizer, seed); });
   for (size_t i = 0; i < declarations.declarations().size(); ++i)
@@ -110,9 +120,9 @@ View VariableStore::view_in(const Sections& sections, const PlannedVariable& var
   const auto at = [&]() -> char* {
     switch (variable.section) {
       case Section::trainable:
-        return sections.parameters + variable.offset * size_of(DType::f32);
+        return sections.parameters + plan_.parameter_byte(variable.offset);
       case Section::frozen:
-        return sections.parameters + plan_.arena_elements * size_of(DType::f32) + variable.offset;
+        return sections.parameters + plan_.parameter_bytes() + variable.offset;
       case Section::slot:
         return sections.slots + (plan_.arena_elements * variable.slot + variable.offset) * size_of(DType::f32);
       case Section::local:
@@ -129,8 +139,27 @@ HostValue VariableStore::host(const PlannedVariable& variable) const {
   return stream_ ? HostValue(view(variable), *stream_) : HostValue(view(variable));
 }
 
+namespace {
+const PlannedBucket& bucket_of(const Plan& plan, int64_t element) {
+  return *std::ranges::find_if(plan.buckets, [&](const PlannedBucket& bucket) { return element < bucket.end; });
+}
+}  // namespace
+
 View VariableStore::parameters(int64_t begin, int64_t end) const {
-  return {sections_.parameters + begin * size_of(DType::f32), DType::f32, device(), Shape{end - begin}};
+  const DType dtype = begin < end ? bucket_of(plan_, begin).dtype : DType::f32;
+  return {sections_.parameters + plan_.parameter_byte(begin), dtype, device(), Shape{end - begin}};
+}
+
+bool VariableStore::has_masters(int64_t element) const {
+  return plan_.master_slot >= 0 && is_narrow(bucket_of(plan_, element).dtype);
+}
+
+View VariableStore::updated(int64_t begin, int64_t end) const {
+  return begin < end && has_masters(begin) ? slot(plan_.master_slot, begin, end) : parameters(begin, end);
+}
+
+View VariableStore::working_copy(int64_t begin, int64_t end) const {
+  return begin < end && has_masters(begin) ? parameters(begin, end) : View{};
 }
 
 View VariableStore::slot(int32_t slot, int64_t begin, int64_t end) const {
@@ -156,18 +185,25 @@ void VariableStore::write(const PlannedVariable& variable, const void* value) {
 void VariableStore::initialize(const Sections& sections, const VariableTable& declarations,
                                const OptimizerSet& optimizer, uint64_t seed) {
   const auto at = [&](const PlannedVariable& variable) { return view_in(sections, variable, DeviceKind::cpu); };
-  for (size_t i = 0; i < declarations.declarations().size(); ++i)
-    fill_initial(declarations.declarations()[i], seed, at(plan_.variables[i]));
+  Stream stream = Stream::cpu();
+  std::vector<View> updated;  // by variable of the model: its master or itself
+  for (size_t i = 0; i < declarations.declarations().size(); ++i) {
+    updated.push_back(at(plan_.variables[i]));
+    fill_initial(updated.back(), declarations.declarations()[i], seed);
+  }
   for (const PlannedVariable& variable : plan_.variables) {
-    if (variable.section != Section::slot) continue;
+    if (variable.section != Section::slot || variable.slot != plan_.master_slot) continue;
+    updated[size_t(variable.parameter)] = at(variable);
+    fill_initial(at(variable), declarations.declarations()[size_t(variable.parameter)], seed);
+  }
+  for (const PlannedVariable& variable : plan_.variables) {
+    if (variable.section != Section::slot || variable.slot == plan_.master_slot) continue;
     const int32_t group = optimizer.group_of(plan_.variables[size_t(variable.parameter)].path);
     const Slot slot = optimizer.slot(group, variable.slot);
-    if (slot.starts_as_parameter) {
-      const View parameter = at(plan_.variables[size_t(variable.parameter)]);
-      std::copy_n(data<float>(parameter), parameter.size(), data<float>(at(variable)));
-    } else {
-      std::fill_n(data<float>(at(variable)), variable.shape.size(), slot.initial);
-    }
+    if (slot.starts_as_parameter)
+      launch(stream, Copy{at(variable), updated[size_t(variable.parameter)]});
+    else
+      launch(stream, lockstep::Fill{at(variable), slot.initial});
   }
   double* rate = data<double>(at(*learning_rate_));
   *rate = optimizer.learning_rate();

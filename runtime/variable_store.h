@@ -57,9 +57,19 @@ class VariableStore {
   using Fill = std::function<void(const PlannedVariable&, const View& value)>;
   void fill(Communicator& communicator, const Fill& fill);
 
-  // Elements [begin, end) of the trainable section, and of the arena of one slot, on the device.
+  // Elements [begin, end) of the trainable section, which are of one dtype, and of the arena of one slot, on the
+  // device.
   View parameters(int64_t begin, int64_t end) const;
   View slot(int32_t slot, int64_t begin, int64_t end) const;
+  // What an optimizer updates of them: f32 masters where there are some, otherwise the parameters themselves; and then
+  // the parameters as copies of the masters, or none.
+  View updated(int64_t begin, int64_t end) const;
+  View working_copy(int64_t begin, int64_t end) const;
+  // The stretches of the trainable section that are of one dtype each, as long as possible.
+  struct Stretch {
+    int64_t begin, end;
+  };
+  const std::vector<Stretch>& stretches() const { return stretches_; }
 
   // The optimizer's scalars. The counter counts committed steps. Reading and writing waits for the GPU where there is
   // one.
@@ -96,6 +106,7 @@ class VariableStore {
   PlannedMemory memory() const;
   PlannedMemory node_copy() const;
   void write(const PlannedVariable& variable, const void* value);
+  bool has_masters(int64_t element) const;
 
   const Plan& plan_;
   Pool& pool_;
@@ -105,6 +116,7 @@ class VariableStore {
   std::vector<int64_t> local_;                              // the local section on the host, in 8-byte cells
   Buffer device_parameters_, device_slots_, device_local_;  // on a GPU
   Sections sections_;
+  std::vector<Stretch> stretches_;
   std::vector<Tensor> values_;
   const PlannedVariable* iteration_ = nullptr;
   const PlannedVariable* learning_rate_ = nullptr;

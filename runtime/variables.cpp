@@ -31,8 +31,8 @@ Enum parse_name(std::string_view what, std::string_view name, const std::array<s
 std::string wrong_dtype(Role role, DType dtype) {
   switch (role) {
     case Role::parameter:
-      if (dtype == DType::f32 || dtype == DType::bf16) return "";
-      return "only f32 and bf16 can be trained: use another dtype or a role such as frozen_parameter";
+      if (dtype == DType::f32 || is_narrow(dtype)) return "";
+      return "only f32, bf16 and f16 can be trained: use another dtype or a role such as frozen_parameter";
     case Role::counter:
       return dtype == DType::i64 ? "" : "counters are i64, which stays exact beyond 2^24 steps";
     case Role::statistic_counter:
@@ -178,6 +178,15 @@ void VariableTable::unfreeze(std::string_view path) {
   trained.role = Role::parameter;
   check_declaration(trained);
   variable = std::move(trained);
+}
+
+void VariableTable::narrow_weights(DType dtype) {
+  check(is_narrow(dtype), ErrorCode::plan,
+        [&] { return str("cannot keep weights in ", to_string(dtype), "; expected bf16 or f16"); });
+  for (VariableDeclaration& variable : declarations_)
+    if ((variable.role == Role::parameter || variable.role == Role::frozen_parameter) && variable.dtype == DType::f32 &&
+        variable.shape.rank() >= 2)
+      variable.dtype = dtype;
 }
 
 void VariableTable::set_shape(Variable variable, const Shape& shape) {

@@ -97,6 +97,9 @@ class VariableTable {
   // another role.
   void freeze(std::string_view path);
   void unfreeze(std::string_view path);
+  // Keeps f32 weights, trained and frozen ones, of two dimensions and more in this dtype: bf16 or f16. Vectors and
+  // scalars (biases, gains) stay as they are: they hardly count, and rounding them costs accuracy.
+  void narrow_weights(DType dtype);
   // Tells the shape of a variable that was declared without; once.
   void set_shape(Variable variable, const Shape& shape);
 

@@ -32,8 +32,9 @@ void bring_to(Stream& stream, Pool& pool, std::vector<Tensor>& values) {
 void run_eval(const EvalOptions& options, Communicator& communicator) {
   check_threads(options.threads);
   const Dataset dataset = load_dataset(options.data);
-  const Model model = make_model(
+  Model model = make_model(
       options.model, {.height = dataset.test.height, .width = dataset.test.width, .classes = kClasses, .dropout = 0});
+  narrow_as_stored(options.weights, model);
   const RunDevice device = choose_run_device(communicator, options.device, DeviceTransport::staged, options.threads);
   Stream stream = device.stream();
   Pool host_pool({}), pool(stream.device());

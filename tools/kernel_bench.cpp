@@ -140,8 +140,7 @@ BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, const MemoryBenchOp
   const auto adam = make_optimizer("adam");
   UpdateBench bench(stream, pool, *adam, tensors * kElements);
   std::vector<uint32_t> variable_of;
-  for (int64_t at = 0; at < tensors * kElements; at += PerGranule::kGranule)
-    variable_of.push_back(uint32_t(at / kElements));
+  for (int64_t at = 0; at < tensors * kElements; at += kGranule) variable_of.push_back(uint32_t(at / kElements));
   const std::vector<float> factors(size_t(tensors), 0.5f);
   const Segments segments{.variable_of = variable_of.data(), .factors = factors.data()};
   const std::array<std::function<void()>, 2> calls = {[&] { bench.step(Segments{}); }, [&] { bench.step(segments); }};

@@ -32,7 +32,7 @@ constexpr int64_t kMostVariables = 1'000'000;
 constexpr size_t kLongestPath = 200;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostBytes = int64_t(1) << 60;  // of activations of a whole step
-constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64};
+constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
 
 // Text of a file as a message can show it: short, and without characters that move the cursor of a terminal.
 std::string shown(std::string_view text) {
@@ -239,7 +239,7 @@ DType read_dtype(const Table& table) {
   const std::string name = table.text("dtype", "dtype = \"f32\"");
   for (const DType dtype : kDTypes)
     if (to_string(dtype) == name) return dtype;
-  table.wrong_value("dtype", "one of f32, bf16, f64, i32 and i64", *table.find("dtype"));
+  table.wrong_value("dtype", "one of f32, bf16, f64, i32, i64 and f16", *table.find("dtype"));
 }
 
 DescribedVariable read_variable(Table table) {

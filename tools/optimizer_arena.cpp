@@ -45,10 +45,10 @@ OptimizerArena::OptimizerArena(const Optimizer& optimizer, const TensorSizes& si
       constants_(pool_, optimizer.constants_bytes(), Purpose::scratch) {
   for (size_t s = 0; s < optimizer.slots().size(); ++s) slots_.push_back(filled(0, 1));
   if (sizes.tensors == 1) return;
-  check(sizes.elements % PerGranule::kGranule == 0, ErrorCode::internal,
-        [&] { return str("expected tensors of a multiple of ", PerGranule::kGranule, ", got ", sizes.elements); });
+  check(sizes.elements % kGranule == 0, ErrorCode::internal,
+        [&] { return str("expected tensors of a multiple of ", kGranule, ", got ", sizes.elements); });
   std::vector<uint32_t> variable_of;
-  for (int64_t at = 0; at < elements_; at += PerGranule::kGranule) variable_of.push_back(uint32_t(at / sizes.elements));
+  for (int64_t at = 0; at < elements_; at += kGranule) variable_of.push_back(uint32_t(at / sizes.elements));
   variable_of_ = upload(variable_of, pool_, stream);
   std::vector<float> factors;
   for (int64_t t = 0; t < sizes.tensors; ++t) factors.push_back(1 / float(1 + t % 7));

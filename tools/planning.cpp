@@ -137,6 +137,7 @@ PlannerInput Planning::input() const {
           .copies = copies_,
           .ranks_per_node = options_.ranks_per_node,
           .replicate_indivisible = options_.indivisible == "replicate",
+          .stochastic_rounding = parse_precision(options_.plan.precision).stochastic_rounding,
           .workload = workload_};
 }
 

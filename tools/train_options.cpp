@@ -60,7 +60,20 @@ DeviceKind parse_device(const std::string& device) {
   return DeviceKind::cuda;
 }
 
+Precision parse_precision(const std::string& name) {
+  static constexpr std::pair<std::string_view, Precision> kKnown[] = {{"f32", {}},
+                                                                      {"bf16", {DType::bf16, false}},
+                                                                      {"bf16-stochastic", {DType::bf16, true}},
+                                                                      {"f16", {DType::f16, false}}};
+  const auto known = std::ranges::find(kKnown, name, [](const auto& each) { return each.first; });
+  check(known != std::end(kKnown), ErrorCode::usage,
+        [&] { return str("--precision: expected f32, bf16, bf16-stochastic or f16, got '", name, "'"); });
+  return known->second;
+}
+
 OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variables) {
+  const DType weights = parse_precision(options.precision).weights;
+  if (is_narrow(weights)) variables.narrow_weights(weights);
   std::vector<std::string_view> paths;
   for (const VariableDeclaration& variable : variables.declarations()) paths.push_back(variable.path);
   for (const std::string& path : options.freeze) check_known("variable", path, paths, list_of(paths));
@@ -75,6 +88,8 @@ OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variab
   }
   check(options.loss_scale || !options.loss_scale_growth_steps, ErrorCode::usage,
         "--loss-scale-growth-steps says when the factor grows; give --loss-scale too");
+  // Small gradients are lost in f16.
+  if (weights == DType::f16) choice.scaling = LossScaling{};
   if (options.loss_scale)
     choice.scaling = {.initial = *options.loss_scale,
                       .growth_steps = options.loss_scale_growth_steps.value_or(LossScaling{}.growth_steps)};
@@ -85,6 +100,7 @@ void check_threads(int64_t threads) { check_between("--threads", threads, 0, 102
 
 void check_plan_options(const PlanOptions& options) {
   parse_reduce(options.reduce);
+  parse_precision(options.precision);
   check_between("--virtual-ranks", options.virtual_ranks, 0, 4096);
   check(options.dropout >= 0 && options.dropout < 1, ErrorCode::usage,
         [&] { return str("--dropout: expected a rate in [0, 1), got ", options.dropout); });
@@ -146,6 +162,7 @@ std::string run_description(const TrainOptions& options, const OptimizerSet& opt
   };
   text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
               " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
+  if (options.plan.precision != "f32") text += " precision=" + options.plan.precision;
   for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);
   if (options.plan.accumulation > 1) text += str(" accumulation=", options.plan.accumulation);
   if (schedule) text += str(" schedule=", schedule->text());

@@ -22,7 +22,8 @@ PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, i
                          .bucket_bytes = bucket_bytes(options),
                          .accumulation = options.accumulation,
                          .copies = device == DeviceKind::cpu ? Copies::per_node : Copies::per_rank,
-                         .ranks_per_node = ranks_per_node});
+                         .ranks_per_node = ranks_per_node,
+                         .stochastic_rounding = parse_precision(options.precision).stochastic_rounding});
   return {std::move(model), std::move(optimizer), reduce, virtual_ranks, std::move(plan)};
 }
 

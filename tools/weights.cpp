@@ -67,6 +67,12 @@ void load_weights(const std::string& path, const Model& model, std::span<Tensor>
   for (size_t v = 0; v < declarations.size(); ++v) file.read(declarations[v].path, values[v]);
 }
 
+void narrow_as_stored(const std::string& path, Model& model) {
+  const SafetensorsFile file(path);
+  for (const StoredTensor& stored : file.tensors())
+    if (is_narrow(stored.dtype)) return model.variables.narrow_weights(stored.dtype);
+}
+
 uint64_t hash_weights(std::span<const Tensor> values) {
   uint64_t hash = 0;
   for (const Tensor& value : values) {

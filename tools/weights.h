@@ -17,6 +17,9 @@ void save_weights(const std::string& path, const Model& model, const VariableSto
 // extra or of another shape or dtype, together.
 void load_weights(const std::string& path, const Model& model, std::span<Tensor> values);
 
+// Keeps the model's weights in the dtype that the file has them in, before memory is taken for them. Error(file, data).
+void narrow_as_stored(const std::string& path, Model& model);
+
 // To compare weights across ranks.
 uint64_t hash_weights(std::span<const Tensor> values);
 

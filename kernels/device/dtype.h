@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Element types. dispatch_float() is the only bridge from a value of DType to a C++ type. f64 is for host scalars such
-// as the learning rate; kernels compute on f32 and bf16.
+// as the learning rate; kernels compute in f32 on f32, bf16 and f16.
 #pragma once
 
 #include <bit>
@@ -12,7 +12,7 @@
 
 namespace lockstep {
 
-enum class DType : uint8_t { f32, bf16, f64, i32, i64 };
+enum class DType : uint8_t { f32, bf16, f64, i32, i64, f16 };
 
 // Storage only: arithmetic is done in float. Rounds to nearest even; a NaN stays a NaN.
 struct bfloat16 {
@@ -26,11 +26,37 @@ struct bfloat16 {
   HOST_DEVICE explicit operator float() const { return __builtin_bit_cast(float, uint32_t(bits) << 16); }
 };
 
+// IEEE 754 binary16, storage only. Rounds to nearest even, from 65520 on to infinity; a NaN stays a NaN. Free of
+// branches, so that loops vectorise, and the same on every backend.
+struct float16 {
+  uint16_t bits = 0;
+  float16() = default;
+  HOST_DEVICE explicit float16(float x) {
+    const uint32_t u = __builtin_bit_cast(uint32_t, x), magnitude = u & 0x7fffffffu;
+    // From 2^-14 on: the exponent's bias goes from 127 to 15, and what falls off is rounded.
+    const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    // Below, the sum with 1/2, whose last place is 2^-24, does the rounding.
+    const float sum = __builtin_bit_cast(float, magnitude) + 0.5f;
+    const uint32_t subnormal = __builtin_bit_cast(uint32_t, sum) - 0x3f000000u;
+    const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
+    bits = uint16_t((u >> 16 & 0x8000u) | (magnitude < 0x477ff000u ? finite : large));
+  }
+  HOST_DEVICE explicit operator float() const {
+    const uint32_t magnitude = uint32_t(bits & 0x7fffu) << 13, sign = uint32_t(bits & 0x8000u) << 16;
+    // The product with 2^112 moves the bias, of subnormal numbers too.
+    const float scaled = __builtin_bit_cast(float, magnitude) * 0x1p112f;
+    const uint32_t infinite = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
+    return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, scaled) | infinite | sign);
+  }
+};
+
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
     case DType::f32:
       return 4;
     case DType::bf16:
+    case DType::f16:
       return 2;
     case DType::f64:
       return 8;
@@ -54,11 +80,15 @@ constexpr std::string_view to_string(DType dtype) {
       return "i32";
     case DType::i64:
       return "i64";
+    case DType::f16:
+      return "f16";
   }
   return "?";
 }
 
-constexpr bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f64; }
+// Narrower than the f32 that is computed in.
+constexpr bool is_narrow(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
+constexpr bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::f64 || is_narrow(dtype); }
 
 template <class T>
 constexpr DType dtype_of();
@@ -69,6 +99,10 @@ constexpr DType dtype_of<float>() {
 template <>
 constexpr DType dtype_of<bfloat16>() {
   return DType::bf16;
+}
+template <>
+constexpr DType dtype_of<float16>() {
+  return DType::f16;
 }
 template <>
 constexpr DType dtype_of<double>() {
@@ -92,7 +126,8 @@ template <class F>
 decltype(auto) dispatch_float(DType dtype, F&& f) {
   if (dtype == DType::f32) return f(TypeTag<float>{});
   if (dtype == DType::bf16) return f(TypeTag<bfloat16>{});
-  fail(ErrorCode::plan, str("expected a floating dtype (f32, bf16), got ", to_string(dtype)));
+  if (dtype == DType::f16) return f(TypeTag<float16>{});
+  fail(ErrorCode::plan, str("expected a floating dtype (f32, bf16, f16), got ", to_string(dtype)));
 }
 
 }  // namespace lockstep

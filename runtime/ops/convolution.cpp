@@ -5,6 +5,14 @@
 #include "runtime/ops.h"
 
 namespace lockstep {
+namespace {
+
+// Convolutions compute in f32: with a narrow weight on operands that were rounded to its dtype.
+Tensor rounded(Context& context, const Tensor& x, DType dtype) {
+  return as_dtype(context, as_dtype(context, x, dtype), DType::f32);
+}
+
+}  // namespace
 
 Tensor conv2d(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dGeometry& geometry) {
   check(x.shape().rank() == 4 && weight.shape().rank() == 4 && x.shape()[3] == weight.shape()[2] &&
@@ -16,21 +24,24 @@ Tensor conv2d(Call call, const Tensor& x, const Tensor& weight, const Tensor& bi
         });
   Tensor y = call.context.empty({x.shape()[0], conv2d_out_size(x.shape()[1], weight.shape()[0], geometry),
                                  conv2d_out_size(x.shape()[2], weight.shape()[1], geometry), weight.shape()[3]});
-  call.context.launch(Conv2d{.out = y, .in = x, .weight = weight, .bias = bias, .geometry = geometry});
+  const DType dtype = weight.dtype();
+  const Tensor in = rounded(call.context, x, dtype), kernel = as_dtype(call.context, weight, DType::f32);
+  call.context.launch(Conv2d{.out = y, .in = in, .weight = kernel, .bias = bias, .geometry = geometry});
   call.record(
       "conv2d", {x.position(), weight.position(), bias.position()}, y,
-      [x, weight, geometry](Context& context, Gradients& grad) {
-        const ConstView d_out = grad.out();
+      [in, kernel, dtype, geometry](Context& context, Gradients& grad) {
         if (grad.wanted(2)) {
-          ConstView rows = d_out;
-          const int64_t channels = d_out.shape[3];
-          rows.shape = Shape{channels > 0 ? d_out.size() / channels : 0, channels};
+          ConstView rows = grad.out();
+          const int64_t channels = rows.shape[3];
+          rows.shape = Shape{channels > 0 ? rows.size() / channels : 0, channels};
           context.launch(ColumnSum{.out = grad.in(2), .in = rows});
         }
+        if (!grad.wanted(0) && !grad.wanted(1)) return;
+        const Tensor d_out = rounded(context, Tensor::borrow(grad.out()), dtype);
         if (grad.wanted(1))
-          context.launch(Conv2dGradWeight{.d_weight = grad.in(1), .d_out = d_out, .in = x, .geometry = geometry});
+          context.launch(Conv2dGradWeight{.d_weight = grad.in(1), .d_out = d_out, .in = in, .geometry = geometry});
         if (grad.wanted(0))
-          context.launch(Conv2dGradInput{.d_in = grad.in(0), .d_out = d_out, .weight = weight, .geometry = geometry});
+          context.launch(Conv2dGradInput{.d_in = grad.in(0), .d_out = d_out, .weight = kernel, .geometry = geometry});
       });
   return y;
 }

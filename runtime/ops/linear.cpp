@@ -7,6 +7,9 @@
 namespace lockstep {
 namespace {
 
+// Products of narrow weights take all their operands in the weight's dtype, add up in f32 and give f32.
+DType product_dtype(const Tensor& a, const Tensor& b) { return is_narrow(b.dtype()) ? b.dtype() : a.dtype(); }
+
 Tensor result_of(Context& context, std::string_view op, const Tensor& a, const Tensor& b) {
   check(a.shape().rank() == 2 && b.shape().rank() == 2 && a.shape()[1] == b.shape()[0], ErrorCode::plan, [&] {
     return str(op, ": expected matrices [m, k] and [k, n], got ", to_string(a.shape()), " and ", to_string(b.shape()));
@@ -19,29 +22,43 @@ void check_bias(std::string_view op, const Tensor& weight, const Tensor& bias) {
         [&] { return str(op, ": expected a bias of shape [", weight.shape()[1], "], got ", to_string(bias.shape())); });
 }
 
-void product_gradients(Context& context, Gradients& grad, const ConstView& out, const Tensor& a, const Tensor& b) {
-  if (grad.wanted(1)) context.launch(Matmul{.out = grad.in(1), .a = a, .b = out, .transpose_a = true});
-  if (grad.wanted(0)) context.launch(Matmul{.out = grad.in(0), .a = out, .b = b, .transpose_b = true});
+// `a` and `b` as the product took them.
+void product_gradients(Context& context, Gradients& grad, const Tensor& d_out, const Tensor& a, const Tensor& b) {
+  if (!grad.wanted(0) && !grad.wanted(1)) return;
+  const Tensor d_product = as_dtype(context, d_out, a.dtype());
+  if (grad.wanted(1)) context.launch(Matmul{.out = grad.in(1), .a = a, .b = d_product, .transpose_a = true});
+  if (grad.wanted(0)) context.launch(Matmul{.out = grad.in(0), .a = d_product, .b = b, .transpose_b = true});
 }
 
 }  // namespace
 
+Tensor as_dtype(Context& context, const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return x;
+  Tensor converted = context.empty(x.shape(), dtype);
+  context.launch(Copy{converted, x});
+  return converted;
+}
+
 Tensor matmul(Call call, const Tensor& a, const Tensor& b) {
   Tensor y = result_of(call.context, "matmul", a, b);
-  call.context.launch(Matmul{.out = y, .a = a, .b = b});
-  call.record("matmul", {a.position(), b.position()}, y,
-              [a, b](Context& context, Gradients& grad) { product_gradients(context, grad, grad.out(), a, b); });
+  const DType dtype = product_dtype(a, b);
+  const Tensor left = as_dtype(call.context, a, dtype), right = as_dtype(call.context, b, dtype);
+  call.context.launch(Matmul{.out = y, .a = left, .b = right});
+  call.record("matmul", {a.position(), b.position()}, y, [left, right](Context& context, Gradients& grad) {
+    product_gradients(context, grad, Tensor::borrow(grad.out()), left, right);
+  });
   return y;
 }
 
 Tensor linear(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = result_of(call.context, "linear", x, weight);
   check_bias("linear", weight, bias);
-  call.context.launch(Matmul{.out = y, .a = x, .b = weight, .bias = bias});
+  const Tensor left = as_dtype(call.context, x, product_dtype(x, weight));
+  call.context.launch(Matmul{.out = y, .a = left, .b = weight, .bias = bias});
   call.record("linear", {x.position(), weight.position(), bias.position()}, y,
-              [x, weight](Context& context, Gradients& grad) {
+              [left, weight](Context& context, Gradients& grad) {
                 if (grad.wanted(2)) context.launch(ColumnSum{.out = grad.in(2), .in = grad.out()});
-                product_gradients(context, grad, grad.out(), x, weight);
+                product_gradients(context, grad, Tensor::borrow(grad.out()), left, weight);
               });
   return y;
 }
@@ -49,14 +66,15 @@ Tensor linear(Call call, const Tensor& x, const Tensor& weight, const Tensor& bi
 Tensor linear_gelu(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = result_of(call.context, "linear_gelu", x, weight), before = call.context.empty_like(y);
   check_bias("linear_gelu", weight, bias);
+  const Tensor left = as_dtype(call.context, x, product_dtype(x, weight));
   call.context.launch(
-      Matmul{.out = y, .a = x, .b = weight, .bias = bias, .activation = Activation::gelu, .before = before});
+      Matmul{.out = y, .a = left, .b = weight, .bias = bias, .activation = Activation::gelu, .before = before});
   call.record("linear_gelu", {x.position(), weight.position(), bias.position()}, y,
-              [x, weight, before](Context& context, Gradients& grad) {
+              [left, weight, before](Context& context, Gradients& grad) {
                 const Tensor inner = context.empty_like(before);
                 context.launch(UnaryGrad<Gelu>{inner, grad.out(), before});
                 if (grad.wanted(2)) context.launch(ColumnSum{.out = grad.in(2), .in = inner});
-                product_gradients(context, grad, inner, x, weight);
+                product_gradients(context, grad, inner, left, weight);
               });
   return y;
 }

@@ -73,12 +73,14 @@ cublasStatus_t set(Field& field, const void* value, size_t bytes) {
 
 // A column-major matrix is the row-major one of its transpose.
 ConstView row_major(const LayoutData& layout, const void* data) {
-  const DType dtype = layout.type == CUDA_R_16BF ? DType::bf16 : DType::f32;
+  const DType dtype = layout.type == CUDA_R_16BF ? DType::bf16 : layout.type == CUDA_R_16F ? DType::f16 : DType::f32;
   return {data, dtype, DeviceKind::cpu, Shape{int64_t(layout.columns), int64_t(layout.rows)}};
 }
 
+bool is_narrow(const LayoutData& layout) { return layout.type == CUDA_R_16BF || layout.type == CUDA_R_16F; }
+
 bool contiguous(const LayoutData& layout) {
-  return (layout.type == CUDA_R_32F || layout.type == CUDA_R_16BF) && layout.leading == int64_t(layout.rows);
+  return (layout.type == CUDA_R_32F || is_narrow(layout)) && layout.leading == int64_t(layout.rows);
 }
 
 // What NVIDIA's library demands of epilogues: known ones, 16 bytes, rows of what gelu was taken of in eights.
@@ -94,9 +96,9 @@ bool fits(const OperationData& operation, const LayoutData& a, const LayoutData&
   const bool ta = operation.transpose_first != CUBLAS_OP_N, tb = operation.transpose_second != CUBLAS_OP_N;
   const uint64_t m = ta ? a.columns : a.rows, k = ta ? a.rows : a.columns;
   const uint64_t n = tb ? b.rows : b.columns, depth = tb ? b.columns : b.rows;
-  const bool narrow = a.type == CUDA_R_16BF;
   return k == depth && d.rows == m && d.columns == n && contiguous(a) && contiguous(b) && contiguous(d) &&
-         a.type == b.type && (narrow || d.type == CUDA_R_32F) && epilogue_fits(operation, d);
+         a.type == b.type && (d.type == CUDA_R_32F || (is_narrow(d) && d.type == a.type)) &&
+         epilogue_fits(operation, d);
 }
 
 // One product as the stream will run it.

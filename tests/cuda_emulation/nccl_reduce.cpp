@@ -20,7 +20,7 @@ A add(A a, A b) {
 
 template <class T>
 void reduce_typed(ncclRedOp_t op, const std::vector<const void*>& in, void* out, int64_t count) {
-  using A = std::conditional_t<std::is_same_v<T, bfloat16>, float, T>;
+  using A = std::conditional_t<std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>, float, T>;
   for (int64_t i = 0; i < count; ++i) {
     A value = A(static_cast<const T*>(in[0])[i]);
     for (size_t k = 1; k < in.size(); ++k) {
@@ -43,6 +43,8 @@ void reduce(ncclDataType_t type, ncclRedOp_t op, const std::vector<const void*>&
       return reduce_typed<double>(op, in, out, count);
     case ncclBfloat16:
       return reduce_typed<bfloat16>(op, in, out, count);
+    case ncclFloat16:
+      return reduce_typed<float16>(op, in, out, count);
     case ncclInt32:
       return reduce_typed<int32_t>(op, in, out, count);
     case ncclInt64:

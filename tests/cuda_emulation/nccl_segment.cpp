@@ -69,6 +69,7 @@ int64_t size_of(ncclDataType_t type) {
     case ncclUint8:
       return 1;
     case ncclBfloat16:
+    case ncclFloat16:
       return 2;
     case ncclInt32:
     case ncclFloat32:
@@ -91,6 +92,8 @@ const char* name_of(ncclDataType_t type) {
       return "ncclUint8";
     case ncclBfloat16:
       return "ncclBfloat16";
+    case ncclFloat16:
+      return "ncclFloat16";
     case ncclInt32:
       return "ncclInt32";
     case ncclFloat32:

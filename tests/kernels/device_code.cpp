@@ -76,7 +76,7 @@ std::map<std::string, std::map<std::string, Resources>> resources_in(const std::
 
 // 128-bit accesses of an elementwise kernel: all operands are moved in packs in which the narrowest takes 16 bytes.
 int moves_of_operands(const std::string& kernel, const std::regex& kinds) {
-  const std::map<std::string, int> bytes = {{"float", 4}, {"bfloat16", 2}};
+  const std::map<std::string, int> bytes = {{"float", 4}, {"bfloat16", 2}, {"float16", 2}};
   const std::regex operand(R"(\b(In|Out|InOut)<(\w+)>)");
   int narrowest = 16, asked = 0;
   for (std::sregex_iterator match(kernel.begin(), kernel.end(), operand), end; match != end; ++match)

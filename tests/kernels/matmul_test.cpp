@@ -200,10 +200,11 @@ TEST(Matmul, NamesTheShapesThatDoNotFit) {
   ConstView half = a;
   half.dtype = DType::bf16;
   EXPECT_THAT(([&] { launch(stream, Matmul{.out = out, .a = half, .b = b}); }),
-              ThrowsMessage<Error>(HasSubstr("bf16 operands and an f32 or bf16 result, got a bf16, b f32")));
+              ThrowsMessage<Error>(
+                  HasSubstr("two of bf16 or of f16 and a result of f32 or their own dtype, got a bf16, b f32")));
 }
 
-// What a product ends with, of bf16 operands or f32 ones.
+// What a product ends with, of narrow operands or f32 ones.
 struct Finish {
   bool bias;
   Activation activation;
@@ -214,7 +215,8 @@ const std::vector<Finish> kFinishes = {
     {true, Activation::relu, DType::f32, DType::f32},    {true, Activation::gelu, DType::f32, DType::f32},
     {false, Activation::gelu, DType::f32, DType::f32},   {false, Activation::none, DType::bf16, DType::f32},
     {true, Activation::relu, DType::bf16, DType::f32},   {true, Activation::gelu, DType::bf16, DType::f32},
-    {false, Activation::none, DType::bf16, DType::bf16}, {true, Activation::relu, DType::bf16, DType::bf16}};
+    {false, Activation::none, DType::bf16, DType::bf16}, {true, Activation::relu, DType::bf16, DType::bf16},
+    {true, Activation::gelu, DType::f16, DType::f32},    {true, Activation::relu, DType::f16, DType::f16}};
 
 // An array in one of both dtypes, on a device.
 class Operand {
@@ -257,13 +259,16 @@ Finished run_finish(Stream& stream, const Case& c, const Finish& finish, bool ta
   return {out.values(stream, pool), before.values(stream, pool)};
 }
 
-float rounded(float x, DType dtype) { return dtype == DType::bf16 ? float(bfloat16(x)) : x; }
+float rounded(float x, DType dtype) {
+  if (dtype == DType::bf16) return float(bfloat16(x));
+  return dtype == DType::f16 ? float(float16(x)) : x;
+}
 
 void expect_finish(const Case& c, const Finish& finish, bool ta, bool tb, bool accumulate, const Finished& actual) {
   const Operands x = operands(c, ta, tb);
   const Array bias = Array::random({c.n}, 4);
-  // One rounding to bf16 at the end; sums in f32.
-  const double tolerance = finish.out == DType::bf16 ? 0x1p-8 : 1e-5;
+  // One rounding at the end; sums in f32.
+  const double tolerance = is_narrow(finish.out) ? 0x1p-8 : 1e-5;
   for (int64_t i = 0; i < c.m; ++i)
     for (int64_t j = 0; j < c.n; ++j) {
       double z = accumulate ? rounded(x.out[i * c.n + j], finish.out) : 0, size = std::abs(z) + 1;
@@ -287,7 +292,7 @@ void expect_finish(const Case& c, const Finish& finish, bool ta, bool tb, bool a
 
 const std::vector<Case> kFinishCases{{1, 1, 1}, {3, 5, 7}, {17, 33, 9}, {16, 512, 84}, {129, 515, 31}, {40, 16, 8}};
 
-TEST(Matmul, AddsABiasActivatesAndTakesBf16) {
+TEST(Matmul, AddsABiasActivatesAndTakesNarrowOperands) {
   Stream stream = Stream::cpu();
   for (const Case& c : kFinishCases)
     for (size_t f = 0; f < kFinishes.size(); ++f)

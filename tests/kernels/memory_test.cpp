@@ -116,6 +116,34 @@ TEST(DType, RoundsBf16ToNearestEvenAndKeepsNaN) {
   EXPECT_TRUE(std::isinf(float(bfloat16(INFINITY))));
 }
 
+TEST(DType, RoundsF16ToNearestEvenAndKeepsNaN) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    float16 half;
+    half.bits = uint16_t(bits);
+    const int exponent = int(bits >> 10 & 31), mantissa = int(bits & 1023);
+    const float sign = bits & 0x8000 ? -1.0f : 1.0f, value = float(half);
+    if (exponent == 31) {
+      ASSERT_TRUE(mantissa ? std::isnan(value) : value == sign * INFINITY) << bits;
+    } else {
+      const int whole = exponent ? 1024 + mantissa : mantissa;
+      ASSERT_EQ(value, sign * std::ldexp(float(whole), std::max(exponent, 1) - 25)) << bits;
+      ASSERT_EQ(float16(value).bits, bits) << "there and back";
+      // Half way to the next one goes to the even one of the two; a bit nearer to either goes there.
+      if (bits & 0x8000) continue;
+      float16 next;
+      next.bits = uint16_t(bits + 1);
+      const float last = exponent == 30 && mantissa == 1023 ? 65536.0f : float(next), middle = (value + last) / 2;
+      ASSERT_EQ(float16(middle).bits, bits + (bits & 1)) << bits;
+      ASSERT_EQ(float16(std::nextafter(middle, 0.0f)).bits, bits) << bits;
+      ASSERT_EQ(float16(std::nextafter(middle, 1e6f)).bits, bits + 1) << bits;
+      ASSERT_EQ(float16(-middle).bits, 0x8000u | (bits + (bits & 1))) << bits;
+    }
+  }
+  EXPECT_TRUE(std::isnan(float(float16(NAN))));
+  EXPECT_TRUE(std::isinf(float(float16(1e30f))));
+  EXPECT_EQ(float16(1e-30f).bits, 0u);
+}
+
 TEST(Shape, TellsAScalarFromAVectorOfOneAndRefusesNegativeSizes) {
   EXPECT_EQ(Shape{}.size(), 1);
   EXPECT_FALSE(Shape{} == Shape{1});

@@ -16,7 +16,6 @@ namespace lockstep {
 namespace {
 
 using testing::Each;
-using testing::HasSubstr;
 
 TEST(OptimizerOnAGpu, TakesTheBitsOfTheCpu) {
   LOCKSTEP_NEEDS_GPU();
@@ -43,38 +42,28 @@ std::vector<float> scaled(std::vector<float> x, const std::vector<uint32_t>& var
   return x;
 }
 
-void expect_rounded(const std::vector<bfloat16>& copy, const std::vector<float>& param, const std::string& what) {
-  ASSERT_EQ(copy.size(), param.size()) << what;
-  for (size_t i = 0; i < param.size(); ++i)
-    ASSERT_EQ(copy[i].bits, bfloat16(param[i]).bits) << what << ", element " << i;
-}
-
-TEST(OptimizerOnAGpu, AppliesFactorsOfVariablesAndWritesTheWorkingCopy) {
+TEST(OptimizerOnAGpu, AppliesFactorsOfVariables) {
   LOCKSTEP_NEEDS_GPU();
   const std::vector<uint32_t> variable_of = {0, 1, 1, 3, 2, 2, 0, 4, 4, 5};
   const std::vector<float> factors = {1, 0.5f, 2, 0.25f, 3, 0.37f}, ones(6, 1.0f);
   constexpr int64_t n = 32 * 9 + 5;
   for (const Variant& variant : every_variant())
     for (const bool with_factors : {false, true})
-      for (const bool with_copy : {false, true})
-        for (const int64_t offset : {0, 1}) {
-          const std::string what =
-              str(variant.text(), ", factors ", with_factors, ", copy ", with_copy, " at ", offset);
-          const auto rule = variant.make({{"weight_decay", 0.01}});
-          FlatVariables expected(*rule, eighths(n, 1));
-          DeviceVariables gpu(*rule, expected, offset);
-          if (with_copy) gpu.add_working_copy(offset);
-          if (with_factors) gpu.set_segments({gpu.memory().put(variable_of), gpu.memory().put(factors)});
-          for (int64_t step = 1; step <= 3; ++step) {
-            const std::vector<float> gradient = eighths(n, uint32_t(1 + step));
-            gpu.step(gradient);
-            expected.grad = scaled(gradient, variable_of, with_factors ? factors : ones);
-            expected.update(*rule, step);
-            if (with_copy) expect_rounded(gpu.working_copy(), expected.param, what);
-          }
-          expect_same_bits(gpu.get(), expected, what);
-          EXPECT_THAT(gpu.get().grad, Each(0)) << what;
+      for (const int64_t offset : {0, 1}) {
+        const std::string what = str(variant.text(), ", factors ", with_factors, " at ", offset);
+        const auto rule = variant.make({{"weight_decay", 0.01}});
+        FlatVariables expected(*rule, eighths(n, 1));
+        DeviceVariables gpu(*rule, expected, offset);
+        if (with_factors) gpu.set_segments({gpu.memory().put(variable_of), gpu.memory().put(factors)});
+        for (int64_t step = 1; step <= 3; ++step) {
+          const std::vector<float> gradient = eighths(n, uint32_t(1 + step));
+          gpu.step(gradient);
+          expected.grad = scaled(gradient, variable_of, with_factors ? factors : ones);
+          expected.update(*rule, step);
         }
+        expect_same_bits(gpu.get(), expected, what);
+        EXPECT_THAT(gpu.get().grad, Each(0)) << what;
+      }
 }
 
 TEST(OptimizerOnAGpu, UpdatesTheVariablesOfItsGroupOnly) {
@@ -116,7 +105,6 @@ struct DecidedVariables {
     tables.verdict.clip = clip;
     tables.verdict.limit = limit;
     if (clip == ClipKind::each_variable) gpu.set_segments(tables.segments());
-    gpu.add_working_copy();
   }
   static int64_t elements() { return 64 + 5024 + 32 + 64; }
 
@@ -204,7 +192,6 @@ TEST(OptimizerOnAGpu, ASkippedStepLeavesEverythingAndClearsTheGradient) {
       variables.step(bad);
       expect_same_bits(variables.gpu.get(), before, what);
       EXPECT_EQ(variables.gpu.iteration(), 1) << what;
-      expect_rounded(variables.gpu.working_copy(), before.param, what);
       // The next one counts from where the first one was.
       FlatVariables expected = before;
       expected.grad = clipped(variables.gradient(4), clip.kind, clip.limit, variables.tables);
@@ -327,25 +314,6 @@ TEST(OptimizerOnAGpu, TakesTheLossScaleOutOfGradientsAndAdjustsIt) {
     EXPECT_EQ(scale_after(variables.gradient(4), 1024), 1024);
     expect_update(4, 3);
   }
-}
-
-TEST(OptimizerOnAGpu, AWorkingCopyOfAnotherLengthIsAnError) {
-  LOCKSTEP_NEEDS_GPU();
-  const auto sgd = make_optimizer("sgd");
-  DeviceVariables gpu(*sgd, FlatVariables(*sgd, eighths(4, 1)));
-  const auto update_error = [&](const UpdateOperands& operands) -> std::string {
-    try {
-      sgd->update(gpu.memory().stream(), gpu.state(), operands);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  };
-  const View four = gpu.gradient();
-  View three = four;
-  three.dtype = DType::bf16, three.shape = Shape{3};
-  EXPECT_THAT(update_error({.param = four, .grad = four, .slots = {}, .working_copy = three}),
-              HasSubstr("expected a working copy of 4 elements, got 3"));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flat parameter in memory of a GPU with all that a step takes there, and what the step decides by.
+// A flat parameter in memory of a device with all that a step takes there, and what the step decides by.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include "kernels/chunk_squares.h"
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"
+#include "kernels/operand.h"
 #include "optimizers/step_verdict.h"
 #include "tests/optimizers/flat_variables.h"
 
@@ -25,10 +26,11 @@ inline std::vector<float> eighths(int64_t n, uint32_t seed) {
   return values;
 }
 
-// Memory of the first GPU that the host fills and reads.
+// Memory of a device, the first GPU unless told otherwise, that the host fills and reads.
 class DeviceMemory {
  public:
-  DeviceMemory() : stream_(Stream::cuda(0)), pool_(stream_.device()) {}
+  explicit DeviceMemory(DeviceKind kind = DeviceKind::cuda)
+      : stream_(kind == DeviceKind::cpu ? Stream::cpu() : Stream::cuda(0)), pool_(stream_.device()) {}
 
   template <class T>
   T* put(const std::vector<T>& values) {
@@ -68,11 +70,12 @@ class GuardedArray {
  public:
   GuardedArray(DeviceMemory& memory, const std::vector<T>& values, int64_t offset)
       : memory_(&memory), offset_(size_t(offset)), size_(values.size()) {
-    std::vector<T> all(offset_ + size_ + kBehind, T(kGuard));
-    std::copy(values.begin(), values.end(), all.begin() + offset);
+    std::vector<T> all(offset_, T(kGuard));
+    all.insert(all.end(), values.begin(), values.end());
+    all.resize(offset_ + size_ + kBehind, T(kGuard));
     base_ = memory.put(all);
   }
-  View view() const { return {base_ + offset_, dtype_of<T>(), DeviceKind::cuda, Shape{int64_t(size_)}}; }
+  View view() const { return {base_ + offset_, dtype_of<T>(), memory_->stream().device().kind, Shape{int64_t(size_)}}; }
   void set(const std::vector<T>& values) { memory_->set(base_ + offset_, values); }
   std::vector<T> get() const {
     const std::vector<T> all = memory_->get(base_, offset_ + size_ + kBehind);
@@ -91,11 +94,42 @@ class GuardedArray {
   T* base_ = nullptr;
 };
 
-// FlatVariables on the GPU, each array `offset` elements behind an aligned address.
+// Values in a narrow dtype.
+class NarrowArray {
+ public:
+  NarrowArray(DeviceMemory& memory, DType dtype, const std::vector<float>& values, int64_t offset) {
+    if (dtype == DType::bf16)
+      bf16_.emplace(memory, rounded<bfloat16>(values), offset);
+    else
+      f16_.emplace(memory, rounded<float16>(values), offset);
+  }
+  View view() const { return bf16_ ? bf16_->view() : f16_->view(); }
+  std::vector<float> get() const { return bf16_ ? widened(bf16_->get()) : widened(f16_->get()); }
+
+ private:
+  template <class T>
+  static std::vector<T> rounded(const std::vector<float>& values) {
+    std::vector<T> all;
+    for (const float x : values) all.push_back(T(x));
+    return all;
+  }
+  template <class T>
+  static std::vector<float> widened(const std::vector<T>& values) {
+    std::vector<float> all;
+    for (const T x : values) all.push_back(float(x));
+    return all;
+  }
+  std::optional<GuardedArray<bfloat16>> bf16_;
+  std::optional<GuardedArray<float16>> f16_;
+};
+
+// FlatVariables on the device, each array `offset` elements behind an aligned address.
 class DeviceVariables {
  public:
-  DeviceVariables(const Optimizer& optimizer, const FlatVariables& begun, int64_t offset = 0)
+  DeviceVariables(const Optimizer& optimizer, const FlatVariables& begun, int64_t offset = 0,
+                  DeviceKind kind = DeviceKind::cuda)
       : optimizer_(optimizer),
+        memory_(kind),
         param_(memory_, begun.param, offset),
         grad_(memory_, begun.grad, offset),
         state_{.iteration = memory_.put<int64_t>({0}),
@@ -108,23 +142,34 @@ class DeviceVariables {
 
   // What later updates are given as well.
   void set_segments(const Segments& segments) { segments_ = segments; }
-  void add_working_copy(int64_t offset = 0) {
-    working_copy_.emplace(memory_, std::vector<bfloat16>(size_t(param_.view().size())), offset);
+  void add_working_copy(DType dtype = DType::bf16, int64_t offset = 0) {
+    working_copy_.emplace(memory_, dtype, std::vector<float>(size_t(param_.view().size())), offset);
+  }
+  // From here on the parameter is kept in bf16 alone; granules as in segments.
+  void round_stochastically(uint64_t seed, int64_t offset = 0) {
+    narrow_param_.emplace(memory_, DType::bf16, param_.get(), offset);
+    state_.seed = seed;
   }
 
   void set_gradient(const std::vector<float>& gradient) { grad_.set(gradient); }
   void prepare(const LearningRates& rates = {}, const StepVerdict* verdict = nullptr) {
     optimizer_.prepare(memory_.stream(), state_, rates, verdict);
   }
-  void update() {
+  void update() { update_range(0, param_.view().size()); }
+  // Elements [begin, end); `begin` is that of a granule where there are segments.
+  void update_range(int64_t begin, int64_t end) {
+    const auto range = [&](const View& view) { return slice(view, begin, end); };
     std::vector<View> slots;
-    for (const GuardedArray<float>& slot : slots_) slots.push_back(slot.view());
+    for (const GuardedArray<float>& slot : slots_) slots.push_back(range(slot.view()));
+    Segments segments = segments_;
+    if (segments.variable_of) segments.variable_of += begin / kGranule;
+    segments.first += begin / kGranule;
     optimizer_.update(memory_.stream(), state_,
-                      {.param = param_.view(),
-                       .grad = grad_.view(),
+                      {.param = range(narrow_param_ ? narrow_param_->view() : param_.view()),
+                       .grad = range(grad_.view()),
                        .slots = slots,
-                       .working_copy = working_copy_ ? working_copy_->view() : View{},
-                       .segments = segments_});
+                       .working_copy = working_copy_ ? range(working_copy_->view()) : View{},
+                       .segments = segments});
   }
   void step(const std::vector<float>& gradient, const LearningRates& rates = {}) {
     set_gradient(gradient);
@@ -133,13 +178,13 @@ class DeviceVariables {
   }
 
   FlatVariables get() {
-    FlatVariables flat(optimizer_, param_.get());
+    FlatVariables flat(optimizer_, narrow_param_ ? narrow_param_->get() : param_.get());
     flat.grad = grad_.get();
     for (size_t i = 0; i < slots_.size(); ++i) flat.slots[i] = slots_[i].get();
     flat.scalars = memory_.get(state_.scalars, flat.scalars.size());
     return flat;
   }
-  std::vector<bfloat16> working_copy() const { return working_copy_->get(); }
+  std::vector<float> working_copy() const { return working_copy_->get(); }
   View gradient() const { return grad_.view(); }
   int64_t iteration() { return memory_.value(state_.iteration); }
   double learning_rate() { return memory_.value(state_.learning_rate); }
@@ -153,7 +198,7 @@ class DeviceVariables {
   std::vector<GuardedArray<float>> slots_;
   StepState state_;
   Segments segments_;
-  std::optional<GuardedArray<bfloat16>> working_copy_;
+  std::optional<NarrowArray> working_copy_, narrow_param_;
 };
 
 // Variables one behind the other, each from a granule on, and what a step decides by.

@@ -256,7 +256,7 @@ TEST(OptimizerUpdate, WrongArgumentsAreErrorsThatNameTheCulprit) {
   EXPECT_THAT(update(four, five, {four, four}), HasSubstr("the gradient to be 4 elements"));
   EXPECT_THAT(update(four, four, {four, five}), HasSubstr("slot velocity to be 4 elements"));
   EXPECT_THAT(update(four, four, {four}), HasSubstr("expected 2 slots, got 1"));
-  EXPECT_THAT(update(view(4, DType::bf16), four, {four, four}), HasSubstr("got 4 of bf16"));
+  EXPECT_THAT(update(view(4, DType::f16), four, {four, four}), HasSubstr("got 4 of f16"));
   EXPECT_THAT(memory, Each(0));
 
   FlatVariables variables(*adam, {1});

@@ -14,18 +14,18 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64};
+constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
 
 // What may be declared, by a table of its own.
 bool legal(Role role, DType dtype, int rank, std::optional<Aggregation> aggregation) {
   static const std::map<Role, std::vector<DType>> dtypes = {
-      {Role::parameter, {DType::f32, DType::bf16}},
+      {Role::parameter, {DType::f32, DType::bf16, DType::f16}},
       {Role::frozen_parameter, {kDTypes.begin(), kDTypes.end()}},
-      {Role::slot, {DType::f32, DType::bf16, DType::f64}},
+      {Role::slot, {DType::f32, DType::bf16, DType::f64, DType::f16}},
       {Role::counter, {DType::i64}},
       {Role::hyperparameter, {DType::f64}},
       {Role::loss_scale, {DType::f32, DType::f64}},
-      {Role::statistic, {DType::f32, DType::bf16, DType::f64}},
+      {Role::statistic, {DType::f32, DType::bf16, DType::f64, DType::f16}},
       {Role::statistic_counter, {DType::i64}},
       {Role::random_state, {DType::i64}},
       {Role::data_cursor, {DType::i64}},

@@ -129,7 +129,7 @@ TEST(Variables, RefuseATrainableIntegerAndAFloatingCounter) {
   EXPECT_THAT(error_of([&] {
                 variables.declare({"n", {}, DType::i64, Role::parameter, {}, {}});
               }),
-              HasSubstr("only f32 and bf16 can be trained"));
+              HasSubstr("only f32, bf16 and f16 can be trained"));
   EXPECT_THAT(error_of([&] {
                 variables.declare({"t", {}, DType::f32, Role::counter, {}, {}});
               }),

@@ -31,7 +31,7 @@ TEST(SafetensorsHeader, RefusesFieldsThatAreWrongMissingOrTwice) {
       {good + R"(,"shape":[1])", "'shape' twice"},
       {good + R"(,"data_offsets":[0,4])", "'data_offsets' twice"},
       {good + R"(,"stride":[1])", "unknown field"},
-      {R"("dtype":"F16","shape":[2],"data_offsets":[0,4])", "dtype 'F16'; Lockstep reads"},
+      {R"("dtype":"F8","shape":[4],"data_offsets":[0,4])", "dtype 'F8'; Lockstep reads"},
       {R"("dtype":"f32","shape":[1],"data_offsets":[0,4])", "dtype 'f32'"},
       {R"("dtype":4,"shape":[1],"data_offsets":[0,4])", "a number in its header"},
       {R"("dtype":"F32","shape":1,"data_offsets":[0,4])", "a number in its header"},

@@ -117,7 +117,7 @@ TEST_F(UserErrors, TrainableIntegerIsRefusedByNameAtItsDeclarationAndByTheTape) 
 TEST_F(UserErrors, FrozenIntegerThatIsUnfrozenIsRefusedByName) {
   variables.declare({"layer/index", {2}, DType::i32, Role::frozen_parameter, {}, {}});
   EXPECT_THAT(error_of(ErrorCode::plan, [&] { variables.unfreeze("layer/index"); }),
-              AllOf(HasSubstr("layer/index"), HasSubstr("i32"), HasSubstr("only f32 and bf16 can be trained")));
+              AllOf(HasSubstr("layer/index"), HasSubstr("i32"), HasSubstr("only f32, bf16 and f16 can be trained")));
   EXPECT_EQ(variables.declarations().back().role, Role::frozen_parameter) << "nothing has changed";
 }
 

@@ -57,6 +57,8 @@ struct Setting {
   std::vector<int> node_of = {};
   std::string optimizer = "adam";
   double learning_rate = 0.01;
+  DType weights = DType::f32;
+  bool stochastic_rounding = false;
   std::vector<std::string> groups = {};
   std::optional<MovingAverage> average = {};
   std::optional<LossScaling> scaling = {};
@@ -96,9 +98,11 @@ inline std::vector<double> doubles(const VariableStore& store, const PlannedVari
   const HostValue value = store.host(variable);
   std::vector<double> all;
   for (int64_t i = 0; i < variable.shape.size(); ++i)
-    all.push_back(variable.dtype == DType::f32   ? double(data<float>(value.view())[i])
-                  : variable.dtype == DType::f64 ? data<double>(value.view())[i]
-                                                 : double(data<int64_t>(value.view())[i]));
+    all.push_back(variable.dtype == DType::f32    ? double(data<float>(value.view())[i])
+                  : variable.dtype == DType::bf16 ? double(float(data<bfloat16>(value.view())[i]))
+                  : variable.dtype == DType::f16  ? double(float(data<float16>(value.view())[i]))
+                  : variable.dtype == DType::f64  ? data<double>(value.view())[i]
+                                                  : double(data<int64_t>(value.view())[i]));
   return all;
 }
 
@@ -106,6 +110,7 @@ inline Outcome train(const Setting& setting) {
   Samples samples;
   VariableTable variables;
   const Linear first(variables, "first", kInputs, 16), last(variables, "last", 16, kClasses);
+  if (is_narrow(setting.weights)) variables.narrow_weights(setting.weights);
   const Forward forward = [&](Context& context, const LeafInput& leaf) {
     Tensor x = dropout(context, gelu(context, first(context, Tensor::borrow(leaf.inputs))), setting.dropout);
     const Tensor labels = Tensor::borrow(leaf.labels), logits = last(context, x);
@@ -126,7 +131,8 @@ inline Outcome train(const Setting& setting) {
                                .virtual_ranks = setting.virtual_ranks,
                                .bucket_bytes = setting.bucket_bytes,
                                .accumulation = setting.accumulation,
-                               .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node});
+                               .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node,
+                               .stochastic_rounding = setting.stochastic_rounding});
   Outcome outcome;
   outcome.counters.resize(size_t(setting.ranks));
   outcome.learning_rates.resize(size_t(setting.ranks));

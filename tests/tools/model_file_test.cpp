@@ -153,7 +153,7 @@ TEST(ModelFile, RefusesAFieldThatIsMissingUnknownOrOfAnotherType) {
       {with_field("path = ''"), "path: expected 1 to 200 bytes"},
       {with_field("path = \"a\\nb\""), "without control characters, got the text 'a?b'"},
       {with_field("path = '" + std::string(201, 'a') + "'"), "path: expected 1 to 200 bytes"},
-      {with_field("dtype = 'f16'"), "dtype: expected one of f32, bf16, f64, i32 and i64, got the text 'f16'"},
+      {with_field("dtype = 'f8'"), "dtype: expected one of f32, bf16, f64, i32, i64 and f16, got the text 'f8'"},
       {with_field("dtype = 32"), "dtype: expected a text, got 32"},
       {with_field("role = 'paramter'"), "unknown role 'paramter'; did you mean 'parameter'?"},
       {with_field("role = true"), "role: expected the name of one, got true or false"},

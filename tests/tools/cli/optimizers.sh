@@ -136,6 +136,34 @@ test_schedules() {
     "${on_data[@]}" "${short[@]}" --ranks 2 --save "$out/old" --schedule 'exponential(steps=1, decay_rate=3e38, learning_rate=2)'
 }
 
+test_precision() {
+  local run=("${on_data[@]}" "${short[@]}") precision weights
+  expect_success "${run[@]}" --ledger "$work/f32"
+  expect_success "${run[@]}" --precision f32 --ledger "$work/same"
+  expect_same "$work/f32" "$work/same"
+  for precision in bf16 bf16-stochastic f16; do
+    weights=$work/$precision.safetensors
+    expect_success "${run[@]}" --precision $precision --ledger "$work/one" --save "$weights"
+    expect_output 1 '^test_accuracy='
+    grep -o '^test_accuracy=[^ ]*' "$work/stdout" >"$work/trained"
+    expect_success "${run[@]}" --precision $precision --ranks 3 --ledger "$work/three"
+    expect_same "$work/one" "$work/three"
+    [ "$(config_of "$work/one")" != "$(config_of "$work/f32")" ] || complain "expected another configuration"
+    # A file has its weights in the dtype they were trained in, and is evaluated so without being told.
+    expect_success "$lockstep" eval --data "$data" --weights "$weights"
+    grep -o '^test_accuracy=[^ ]*' "$work/stdout" >"$work/evaluated"
+    expect_same "$work/trained" "$work/evaluated"
+    grep -aq "\"dtype\":\"${precision%%-*}\"" <(head -c 4096 "$weights" | tr BF bf) || complain "expected $precision"
+    expect_success "$lockstep" plan --verify --ranks 2 --precision $precision
+  done
+  expect_success "$lockstep" plan --precision bf16
+  expect_output 1 '^dense_1/weight/adam/master  *slot  *.784, 512.  *f32 '
+  expect_success "$lockstep" explain --precision f16
+  expect_output 1 '^adam/loss_scale '
+  expect_error 2 "*--precision: expected f32, bf16, bf16-stochastic or f16, got 'fp16'" "${bad[@]}" --precision fp16
+  expect_error 2 "*--precision: expected f32, bf16*" "$lockstep" plan --precision half
+}
+
 test_plot() {
   local plot=("$lockstep" plot schedule) cosine='cosine(steps=2345, warmup_steps=100)' full
   full='cosine(learning_rate=0.001, steps=2345, alpha=0, warmup_steps=100, warmup_target=0.001)'
