@@ -11,6 +11,7 @@
 #include "kernels/device/transfer.h"
 #include "kernels/launch.h"
 #include "kernels/matmul.h"
+#include "kernels/operand.h"
 #include "tools/memory_roof.h"
 #include "tools/optimizer_arena.h"
 
@@ -122,6 +123,15 @@ std::vector<BenchmarkRow> DeviceBench::optimizers() {
     OptimizerArena arena(*optimizer, {.tensors = 1, .elements = options_.elements}, stream_);
     rows.push_back(row(str("optimizer/", name), arena.step(), optimizer->bytes_per_element() * options_.elements, 0,
                        str(size_name(options_.elements), " parameters of ", optimizer->bytes_per_element(), " bytes")));
+  }
+  const auto adam = make_optimizer("adam");
+  const int64_t n = options_.elements / kGranule * kGranule;
+  for (const Precision& precision : kPrecisions) {
+    if (!is_narrow(precision.weights) || n == 0) continue;
+    OptimizerArena arena(*adam, {.tensors = 1, .elements = n}, stream_, precision);
+    const int64_t bytes = update_bytes(*adam, precision);
+    rows.push_back(row(str("optimizer/adam/", precision.name), arena.step(), bytes * n, 0,
+                       str(size_name(n), " parameters of ", bytes, " bytes")));
   }
   return rows;
 }

@@ -9,8 +9,10 @@
 #include "kernels/device/check.h"
 #include "kernels/launch.h"
 #include "kernels/operand.h"
+#include "kernels/pointwise.h"
 #include "optimizers/optimizer.h"
 #include "tools/memory_roof.h"
+#include "tools/precision.h"
 
 namespace lockstep {
 
@@ -48,8 +50,14 @@ double gigabytes_per_second(int64_t bytes, double seconds) { return double(bytes
 // An optimizer's parameters, gradients and slots, flat or cut into tensors that are updated one by one.
 class UpdateBench {
  public:
-  UpdateBench(Stream& stream, Pool& pool, const Optimizer& optimizer, int64_t n)
-      : stream_(stream), optimizer_(optimizer), param_(stream, pool, n, -1, 1), grad_(stream, pool, n, -1, 1) {
+  UpdateBench(Stream& stream, Pool& pool, const Optimizer& optimizer, int64_t n, const Precision& precision = {})
+      : stream_(stream),
+        optimizer_(optimizer),
+        precision_(precision),
+        param_(stream, pool, n, -1, 1),
+        narrow_(pool, is_narrow(precision.weights) ? n * size_of(precision.weights) : 1, Purpose::scratch),
+        grad_(stream, pool, n, -1, 1) {
+    if (is_narrow(precision.weights)) launch(stream, Copy{narrow_view(), param_.view()});
     for (size_t i = 0; i < optimizer.slots().size(); ++i) slots_.emplace_back(stream, pool, n, 0.0f, 1.0f);
     for (const ScalarState& scalar : optimizer.scalars()) scalars_.push_back(scalar.initial);
     constants_.resize(size_t(optimizer.constants_bytes() / 8 + 1));
@@ -86,15 +94,20 @@ class UpdateBench {
     views_.clear();
     for (const Array& slot : slots_) views_.push_back(slice(slot.view(), begin, end));
     optimizer_.update(stream_, state,
-                      {.param = slice(param_.view(), begin, end),
+                      {.param = slice(precision_.stochastic_rounding ? narrow_view() : param_.view(), begin, end),
                        .grad = slice(grad_.view(), begin, end),
                        .slots = views_,
+                       .working_copy = precision_.has_masters() ? slice(narrow_view(), begin, end) : View{},
                        .segments = segments});
   }
+  View narrow_view() const { return narrow_.view(precision_.weights, param_.view().shape); }
 
   Stream& stream_;
   const Optimizer& optimizer_;
-  Array param_, grad_;
+  Precision precision_;
+  Array param_;
+  Buffer narrow_;  // the parameter, or a copy of it, in a narrow dtype
+  Array grad_;
   std::vector<Array> slots_;
   std::vector<View> views_;
   int64_t iteration_ = 0;
@@ -132,6 +145,29 @@ BenchmarkRow bench_optimizer(Stream& stream, Pool& pool, const Optimizer& optimi
           .bytes = bytes,
           .note = str(n, " parameters of ", optimizer.bytes_per_element(), " bytes in ", tensors, " tensors, ",
                       where(stream), ", roof: add in place")};
+}
+
+// One tensor of parameters that are kept in a narrow dtype.
+BenchmarkRow bench_narrow(Stream& stream, Pool& pool, const Optimizer& optimizer, const Precision& precision,
+                          const MemoryBenchOptions& options) {
+  const int64_t n = options.elements;
+  const Array roof(stream, pool, n, -1, 1);
+  UpdateBench bench(stream, pool, optimizer, n, precision);
+  const std::vector<uint32_t> variable_of(size_t((n + kGranule - 1) / kGranule));
+  const float factor = 1;
+  const int64_t number = 0;
+  const Segments segments{.variable_of = variable_of.data(), .factors = &factor, .numbers = &number};
+  const std::array<std::function<void()>, 2> calls = {timed(stream, AddInPlace{roof.view(), 1e-6f}),
+                                                      [&] { bench.step(segments); }};
+  const InterleavedTimes times = time_interleaved(calls, options.timing);
+  const int64_t roof_bytes = 8 * n, bytes = update_bytes(optimizer, precision) * n;
+  return {.name = str("optimizer/", optimizer.name(), "/", precision.name),
+          .value = gigabytes_per_second(bytes, times.seconds(1)),
+          .unit = "GB/s",
+          .roof = gigabytes_per_second(roof_bytes, times.seconds(0)),
+          .share_of_roof = times.ratio(0, 1) * double(bytes) / double(roof_bytes),
+          .bytes = bytes,
+          .note = str(n, " parameters of ", bytes / n, " bytes, ", where(stream), ", roof: add in place")};
 }
 
 BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, const MemoryBenchOptions& options) {
@@ -182,6 +218,9 @@ std::vector<BenchmarkRow> bench_optimizers(Stream& stream, Pool& pool, const Mem
   for (const std::string_view name : optimizer_names())
     if (const auto optimizer = make_optimizer(name); !optimizer->whole_tensors())
       rows.push_back(bench_optimizer(stream, pool, *optimizer, options));
+  const auto adam = make_optimizer("adam");
+  for (const Precision& precision : kPrecisions)
+    if (is_narrow(precision.weights)) rows.push_back(bench_narrow(stream, pool, *adam, precision, options));
   rows.push_back(bench_small_tensors(stream, pool, options));
   return rows;
 }

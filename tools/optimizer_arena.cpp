@@ -7,6 +7,7 @@
 #include "kernels/device/transfer.h"
 #include "kernels/launch.h"
 #include "kernels/operand.h"
+#include "kernels/pointwise.h"
 #include "tools/memory_roof.h"
 
 namespace lockstep {
@@ -31,8 +32,10 @@ std::vector<double> initial_scalars(const Optimizer& optimizer) {
 
 }  // namespace
 
-OptimizerArena::OptimizerArena(const Optimizer& optimizer, const TensorSizes& sizes, Stream& stream)
+OptimizerArena::OptimizerArena(const Optimizer& optimizer, const TensorSizes& sizes, Stream& stream,
+                               const Precision& precision)
     : optimizer_(optimizer),
+      precision_(precision),
       stream_(stream),
       pool_(stream.device()),
       elements_(sizes.tensors * sizes.elements),
@@ -44,7 +47,11 @@ OptimizerArena::OptimizerArena(const Optimizer& optimizer, const TensorSizes& si
       decision_(upload(std::vector<StepScalars>(1), pool_, stream)),
       constants_(pool_, optimizer.constants_bytes(), Purpose::scratch) {
   for (size_t s = 0; s < optimizer.slots().size(); ++s) slots_.push_back(filled(0, 1));
-  if (sizes.tensors == 1) return;
+  if (is_narrow(precision.weights)) {
+    narrow_ = Buffer(pool_, elements_ * size_of(precision.weights), Purpose::scratch);
+    launch(stream, Copy{narrow_view(), array(param_)});
+  }
+  if (sizes.tensors == 1 && !is_narrow(precision.weights)) return;
   check(sizes.elements % kGranule == 0, ErrorCode::internal,
         [&] { return str("expected tensors of a multiple of ", kGranule, ", got ", sizes.elements); });
   std::vector<uint32_t> variable_of;
@@ -53,6 +60,7 @@ OptimizerArena::OptimizerArena(const Optimizer& optimizer, const TensorSizes& si
   std::vector<float> factors;
   for (int64_t t = 0; t < sizes.tensors; ++t) factors.push_back(1 / float(1 + t % 7));
   factors_ = upload(factors, pool_, stream);
+  numbers_ = upload(std::vector<int64_t>(size_t(sizes.tensors)), pool_, stream);
 }
 
 Buffer OptimizerArena::filled(float low, float high) {
@@ -70,7 +78,9 @@ StepState OptimizerArena::state() const {
 }
 
 Segments OptimizerArena::segments() const {
-  return {static_cast<const uint32_t*>(variable_of_.data()), static_cast<const float*>(factors_.data())};
+  return {.variable_of = static_cast<const uint32_t*>(variable_of_.data()),
+          .factors = static_cast<const float*>(factors_.data()),
+          .numbers = static_cast<const int64_t*>(numbers_.data())};
 }
 
 DeviceCall OptimizerArena::step() {
@@ -79,7 +89,11 @@ DeviceCall OptimizerArena::step() {
   return {[this, slots] {
             optimizer_.prepare(stream_, state(), {}, nullptr);
             optimizer_.update(stream_, state(),
-                              {.param = array(param_), .grad = array(grad_), .slots = slots, .segments = segments()});
+                              {.param = precision_.stochastic_rounding ? narrow_view() : array(param_),
+                               .grad = array(grad_),
+                               .slots = slots,
+                               .working_copy = precision_.has_masters() ? narrow_view() : View{},
+                               .segments = segments()});
           },
           [this] {
             launch(stream_, FillSpread{array(grad_), -1, 1});

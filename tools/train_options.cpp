@@ -60,17 +60,6 @@ DeviceKind parse_device(const std::string& device) {
   return DeviceKind::cuda;
 }
 
-Precision parse_precision(const std::string& name) {
-  static constexpr std::pair<std::string_view, Precision> kKnown[] = {{"f32", {}},
-                                                                      {"bf16", {DType::bf16, false}},
-                                                                      {"bf16-stochastic", {DType::bf16, true}},
-                                                                      {"f16", {DType::f16, false}}};
-  const auto known = std::ranges::find(kKnown, name, [](const auto& each) { return each.first; });
-  check(known != std::end(kKnown), ErrorCode::usage,
-        [&] { return str("--precision: expected f32, bf16, bf16-stochastic or f16, got '", name, "'"); });
-  return known->second;
-}
-
 OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variables) {
   const DType weights = parse_precision(options.precision).weights;
   if (is_narrow(weights)) variables.narrow_weights(weights);

@@ -15,6 +15,7 @@
 #include "runtime/clip.h"
 #include "runtime/variables.h"
 #include "tools/dataset.h"
+#include "tools/precision.h"
 
 namespace lockstep {
 
@@ -28,7 +29,7 @@ struct PlanOptions {
   int64_t virtual_ranks = 0;  // 0: as many as ranks
   int64_t accumulation = 1;   // micro-batches of a leaf, for one synchronisation
   double dropout = 0;
-  std::string precision = "f32";         // of weights, see parse_precision()
+  std::string precision = "f32";         // the name of one of kPrecisions
   std::vector<std::string> freeze = {};  // paths of variables that are not to be trained
   std::vector<std::string> groups = {};  // rules as in runtime/parameter_groups.h
   std::optional<double> ema_momentum = std::nullopt;
@@ -65,14 +66,6 @@ DeviceKind parse_device(const std::string& device);
 
 // Error(usage) unless it is a number of threads, or 0 for the cores there are.
 void check_threads(int64_t threads);
-
-// In which dtype matrices are kept, and how updates get into it.
-struct Precision {
-  DType weights = DType::f32;
-  bool stochastic_rounding = false;  // otherwise there are f32 masters of what is narrow
-};
-// "f32", "bf16", "bf16-stochastic" or "f16". Error(usage).
-Precision parse_precision(const std::string& name);
 
 // Narrows weights and freezes what the options say, and shares the other variables out; the loss of f16 weights is
 // scaled. Error(usage, plan).
