@@ -31,9 +31,11 @@ HOST_DEVICE inline float round_stochastically(float x, uint32_t noise) {
 // Noise of the elements of one granule: an integer hash of lane and key (the multipliers are those of C. Wellons'
 // lowbias32, 2018, a mixer of two rounds).
 struct LaneNoise {
-  uint32_t key;
+  static constexpr uint32_t kStride = 0x9E3779B9u;
+  uint32_t of_element_0;  // as if the granule reached back so far: no remainder is taken for an element
+  HOST_DEVICE LaneNoise(uint32_t key, int64_t granule) : of_element_0(key - uint32_t(granule * kGranule) * kStride) {}
   HOST_DEVICE uint32_t load(int64_t i) const {
-    uint32_t x = key + uint32_t(i % kGranule) * 0x9E3779B9u;
+    uint32_t x = of_element_0 + uint32_t(i) * kStride;
     x = (x ^ (x >> 16)) * 0x7feb352du;
     x = (x ^ (x >> 15)) * 0x846ca68bu;
     return x >> 16;
@@ -51,7 +53,7 @@ struct GranuleNoise {
 
   HOST_DEVICE LaneNoise in_granule(int64_t granule) const {
     const int64_t number = first + granule + (variable_of ? numbers[variable_of[granule]] : 0);
-    return {philox4x32(*key, uint64_t(number), 0).v[0]};
+    return {philox4x32(*key, uint64_t(number), 0).v[0], granule};
   }
   HOST_DEVICE uint32_t load(int64_t i) const { return in_granule(i / kGranule).load(i); }
   HOST_DEVICE void store(int64_t, uint32_t) const {}

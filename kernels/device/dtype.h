@@ -31,7 +31,8 @@ struct bfloat16 {
 struct float16 {
   uint16_t bits = 0;
   float16() = default;
-  HOST_DEVICE explicit float16(float x) {
+  HOST_DEVICE explicit float16(float x) : bits(rounded(x)) {}
+  HOST_DEVICE static uint16_t rounded(float x) {
     const uint32_t u = __builtin_bit_cast(uint32_t, x), magnitude = u & 0x7fffffffu;
     // From 2^-14 on: the exponent's bias goes from 127 to 15, and what falls off is rounded.
     const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
@@ -40,7 +41,7 @@ struct float16 {
     const uint32_t subnormal = __builtin_bit_cast(uint32_t, sum) - 0x3f000000u;
     const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
     const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
-    bits = uint16_t((u >> 16 & 0x8000u) | (magnitude < 0x477ff000u ? finite : large));
+    return uint16_t((u >> 16 & 0x8000u) | (magnitude < 0x477ff000u ? finite : large));
   }
   HOST_DEVICE explicit operator float() const {
     const uint32_t magnitude = uint32_t(bits & 0x7fffu) << 13, sign = uint32_t(bits & 0x8000u) << 16;
