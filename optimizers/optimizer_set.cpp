@@ -99,6 +99,11 @@ bool OptimizerSet::any_whole_tensors() const {
   return std::ranges::any_of(state_->groups, [](const OptimizerGroup& g) { return g.optimizer->whole_tensors(); });
 }
 
+const Bounds* OptimizerSet::bounds_of(std::string_view path) const {
+  const std::optional<Bounds>& bounds = group(group_of(path)).bounds;
+  return bounds ? &*bounds : nullptr;
+}
+
 std::string OptimizerSet::description() const {
   std::string text;
   for (int32_t g = 0; g < groups(); ++g) {
@@ -106,6 +111,7 @@ std::string OptimizerSet::description() const {
     text += g == 0 ? str("optimizer=", each.optimizer->name())
                    : str(" group ", each.text, " optimizer=", each.optimizer->name());
     for (const Hyperparameter& h : each.optimizer->hyperparameters()) text += str(" ", h.name, "=", number(h.value));
+    if (each.bounds) text += str(" minimum=", number(each.bounds->minimum), " maximum=", number(each.bounds->maximum));
     if (each.rate_factor != 1) text += " rate_factor=" + number(each.rate_factor);
   }
   if (average())

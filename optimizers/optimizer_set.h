@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "optimizers/bounds.h"
 #include "optimizers/optimizer.h"
 
 namespace lockstep {
@@ -21,6 +22,7 @@ struct OptimizerGroup {
   std::shared_ptr<const Optimizer> optimizer;
   double rate_factor = 1;                         // times the run's learning rate,
   std::optional<double> own_rate = std::nullopt;  // or this one, which no schedule changes
+  std::optional<Bounds> bounds = std::nullopt;    // parameters are kept within after updates and averages
   std::string text = {};                          // what made the group, for people and the run's description
 };
 
@@ -73,6 +75,9 @@ class OptimizerSet {
 
   // Whether some optimizer works tensor by tensor.
   bool any_whole_tensors() const;
+
+  // Of a variable's group; null: none.
+  const Bounds* bounds_of(std::string_view path) const;
 
   // All that decides numbers, in words.
   std::string description() const;

@@ -65,6 +65,7 @@ class DeviceStep final : public StepEngine {
   void update_stretch(int32_t group, int64_t begin, int64_t end);
   void update_tensors(int32_t group);
   void average();
+  void keep_within_bounds();
 
   DeviceCommunicator& device_;
   VariableStore& variables_;
@@ -173,6 +174,7 @@ void DeviceStep::queue(const StepInput& on_device, const ConstView& dropout_key,
   decide(on_device.global_count);
   for (int32_t group = 0; group < optimizer_.groups(); ++group) update(group);
   if (optimizer_.average()) average();
+  keep_within_bounds();
 }
 
 // The collectives of a step that is launched as a whole, for the trace.
@@ -249,6 +251,18 @@ void DeviceStep::average() {
                                       .param = updated,
                                       .average = variables_.slot(optimizer_.average_slot(), begin, end)});
     if (average.overwrite_every > 0 && copied.data != nullptr) launch(stream_, Copy{copied, updated});
+  }
+}
+
+void DeviceStep::keep_within_bounds() {
+  for (size_t v = 0; v < groups_.size(); ++v) {
+    const PlannedVariable& variable = variables_.plan().variables[v];
+    const Bounds* bounds = groups_[v] == kFrozen ? nullptr : optimizer_.bounds_of(variable.path);
+    if (bounds == nullptr) continue;
+    const int64_t begin = variable.offset, end = begin + variable.shape.size();
+    const View updated = variables_.updated(begin, end), copied = variables_.working_copy(begin, end);
+    launch(stream_, KeepWithin{updated, *bounds, tables_.decision()});
+    if (copied.data != nullptr) launch(stream_, Copy{copied, updated});
   }
 }
 

@@ -60,6 +60,7 @@ class HostStep final : public StepEngine {
   void update_tensors();
   void update_tensor(int32_t variable);
   void average(int64_t step);
+  void keep_within_bounds();
   void clear_gradients();
   double scale() const { return variables_.loss_scale_cell() ? *variables_.loss_scale_cell() : 1; }
 
@@ -86,7 +87,8 @@ class HostStep final : public StepEngine {
   std::vector<std::vector<double>> constants_;  // of the step, by group
   bool all_alike_;                              // whether all variables are of group 0 and updated by ranges
   // Of optimizers that work tensor by tensor: each tensor has one rank of the node.
-  std::vector<int32_t> mine_;  // variables of the plan
+  std::vector<int32_t> mine_;     // variables of the plan
+  std::vector<int32_t> bounded_;  // variables of the plan that have bounds
   Buffer tensor_gradient_;
   std::optional<TensorUpdates> tensor_updates_;
   std::vector<View> slots_;  // of the range at work
@@ -115,6 +117,7 @@ HostStep::HostStep(const StepParts& parts)
     const PlannedVariable& variable = plan.variables[v];
     groups_.push_back(uint32_t(optimizer_.group_of(variable.path)));
     if (!variable.in_gradient_sync) continue;
+    if (optimizer_.bounds_of(variable.path)) bounded_.push_back(int32_t(v));
     const int64_t end = variable.offset + round_up(variable.shape.size(), kArenaGrain);
     std::fill(variable_of_.begin() + variable.offset / kArenaGrain, variable_of_.begin() + end / kArenaGrain,
               uint32_t(v));
@@ -206,6 +209,7 @@ void HostStep::update() {
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) update_bucket(bucket);
   if (optimizer_.any_whole_tensors()) update_tensors();
   if (optimizer_.average()) average(step);
+  keep_within_bounds();
   // Once per committed step: not per leaf, bucket, group or rank.
   variables_.set_iteration(step);
 }
@@ -311,6 +315,21 @@ void HostStep::average(int64_t step) {
                                       .param = updated,
                                       .average = variables_.slot(optimizer_.average_slot(), begin, end)});
     if (average.overwrite_every > 0 && copy.data != nullptr) launch(stream_, Copy{copy, updated});
+  }
+}
+
+void HostStep::keep_within_bounds() {
+  const Plan& plan = variables_.plan();
+  for (const int32_t v : bounded_) {
+    if (groups_[size_t(v)] == kFrozen) continue;
+    const PlannedVariable& variable = plan.variables[size_t(v)];
+    const GradientReducer::Slice owned = reducer_.owned(size_t(variable.bucket));
+    const int64_t begin = std::max(owned.begin, variable.offset);
+    const int64_t end = std::min(owned.end, variable.offset + variable.shape.size());
+    if (begin >= end) continue;
+    const View updated = variables_.updated(begin, end), copy = variables_.working_copy(begin, end);
+    launch(stream_, KeepWithin{updated, *optimizer_.bounds_of(variable.path), &scalars_});
+    if (copy.data != nullptr) launch(stream_, Copy{copy, updated});
   }
 }
 

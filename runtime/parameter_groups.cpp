@@ -2,6 +2,7 @@
 #include "runtime/parameter_groups.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "kernels/device/check.h"
@@ -62,10 +63,10 @@ class SetBuilder {
  private:
   // One group, or with Muon two: matrices, then the others.
   void add_group(const std::string& name, std::map<std::string, double> options, std::optional<double> rate_factor,
-                 const std::string& text, bool own_rate = false) {
+                 const std::string& text, bool own_rate = false, const std::optional<Bounds>& bounds = std::nullopt) {
     std::map<std::string, double> adam;
     if (name == "muon") adam = split_off_adam(options);
-    OptimizerGroup group{.optimizer = make_optimizer(name, options), .text = text};
+    OptimizerGroup group{.optimizer = make_optimizer(name, options), .bounds = bounds, .text = text};
     if (rate_factor) group.rate_factor = *rate_factor;
     if (own_rate) group.own_rate = group.optimizer->learning_rate();
     groups_.push_back(group);
@@ -81,7 +82,7 @@ class SetBuilder {
 
   void add_rule(const GroupRule& rule) {
     if (rule.optimizer == "overwrite") {
-      check(rule.options.empty() && !rule.rate_factor, ErrorCode::usage, [&] {
+      check(rule.options.empty() && !rule.rate_factor && !rule.bounds, ErrorCode::usage, [&] {
         return str("group rule '", rule.text, "': overwrite takes the gradient as it is, without settings");
       });
       groups_.push_back({.optimizer = make_overwrite(), .text = "'" + rule.text + "'"});
@@ -93,7 +94,7 @@ class SetBuilder {
           [&] { return str("group rule '", rule.text, "' has both learning_rate and rate_factor; keep one of them"); });
     if (rule.optimizer.empty()) options.insert(choice_.options.begin(), choice_.options.end());
     add_group(rule.optimizer.empty() ? choice_.name : rule.optimizer, std::move(options), rule.rate_factor,
-              "'" + rule.text + "'", own);
+              "'" + rule.text + "'", own, rule.bounds);
   }
 
   void assign_all() {
@@ -136,6 +137,22 @@ class SetBuilder {
   std::map<std::string, int32_t, std::less<>> group_of_;
 };
 
+void read_bounds(GroupRule& rule, std::map<std::string, double>& settings) {
+  Bounds bounds;
+  for (const auto& [name, bound] : {std::pair("minimum", &bounds.minimum), {"maximum", &bounds.maximum}}) {
+    const auto given = settings.extract(name);
+    if (!given) continue;
+    check(std::isfinite(float(given.mapped())), ErrorCode::usage,
+          [&] { return str("group rule '", rule.text, "': expected a finite ", name, ", got ", given.mapped()); });
+    *bound = given.mapped();
+    rule.bounds = bounds;
+  }
+  check(bounds.minimum <= bounds.maximum, ErrorCode::usage, [&] {
+    return str("group rule '", rule.text, "': expected a minimum up to the maximum, got ", bounds.minimum, " and ",
+               bounds.maximum);
+  });
+}
+
 }  // namespace
 
 GroupRule parse_group_rule(std::string_view text) {
@@ -166,6 +183,7 @@ GroupRule parse_group_rule(std::string_view text) {
     });
     rule.rate_factor = factor.mapped();
   }
+  read_bounds(rule, call.numbers);
   rule.options = std::move(call.numbers);
   return rule;
 }

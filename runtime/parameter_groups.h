@@ -21,11 +21,12 @@ struct GroupRule {
                                           // the gradient becomes the value
   std::map<std::string, double> options;  // hyper-parameters; learning_rate: a rate of its own, without schedule
   std::optional<double> rate_factor;      // of the run's rate
+  std::optional<Bounds> bounds;           // minimum and maximum
   std::string text;                       // as it was written
 };
 
 // "PATTERN => freeze", "PATTERN => overwrite", "PATTERN => weight_decay=0, rate_factor=0.1" or
-// "PATTERN => sgd(learning_rate=0.1)".
+// "PATTERN => sgd(learning_rate=0.1)"; settings may have minimum and maximum.
 // Error(usage) that shows what is not as expected.
 GroupRule parse_group_rule(std::string_view text);
 

@@ -31,7 +31,7 @@ std::string reason_to_leave(const json& vector) {
   if (kind == "errors" || kind == "overwrite") return "which variables have gradients is the training step's affair";
   if (kind == "multi") return "which optimizer a variable has is the training step's affair";
   if (id == "schedule_free_adamw/warmup") return "rules_test.cpp compares the two lengths of warm-up";
-  if (kind == "property") return "accumulation and constraints belong to the training step";
+  if (kind == "property") return "accumulation and bounds belong to the training step";
   if (kind == "loss_scale" && id != "loss_scale/finite_step")
     return "the loss scale's own state is the training step's";
   if (kind == "newton_schulz" || id == "muon/lr_adjust") return "tensor_rules_test.cpp looks inside Muon";

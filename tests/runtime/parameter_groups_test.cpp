@@ -176,6 +176,34 @@ TEST(MovingAverage, RefusesWhatIsNoMomentum) {
   EXPECT_THROW(train({.average = MovingAverage{.overwrite_every = -1}}), Error);
 }
 
+TEST(Bounds, HoldAfterEveryStepOnAnyNumberOfRanks) {
+  for (const DType weights : {DType::f32, DType::bf16})
+    for (const bool stochastic : {false, true}) {
+      Setting setting{.learning_rate = 0.1,
+                      .weights = weights,
+                      .stochastic_rounding = stochastic && weights == DType::bf16,
+                      .groups = {"first/weight => minimum=-0.125, maximum=0.25", "last/weight => lamb(minimum=0)"},
+                      .average = MovingAverage{.momentum = 0.5, .overwrite_every = 4}};
+      const Outcome one = train(setting);
+      const auto [low, high] = std::ranges::minmax(one.values.at("first/weight"));
+      EXPECT_EQ(low, -0.125);
+      EXPECT_EQ(high, 0.25);
+      EXPECT_EQ(std::ranges::min(one.values.at("last/weight")), 0);
+      EXPECT_LT(std::ranges::min(one.values.at("first/bias")), 0);
+      for (const int ranks : {2, 3, 5}) {
+        setting.ranks = ranks;
+        EXPECT_EQ(train(setting).ledger, one.ledger) << ranks;
+      }
+    }
+}
+
+TEST(Bounds, RefuseWhatIsNone) {
+  EXPECT_THROW(parse_group_rule(".* => minimum=1, maximum=0"), Error);
+  EXPECT_THROW(parse_group_rule(".* => minimum=nan"), Error);
+  EXPECT_THROW(parse_group_rule(".* => maximum=1e300"), Error);
+  EXPECT_THROW(train({.groups = {".* => overwrite(minimum=0)"}}), Error);
+}
+
 TEST(LossScaling, ByPowersOfTwoChangesNoBit) {
   for (const ClipOptions& clip : {ClipOptions{}, ClipOptions{.clipnorm = 0.05}, ClipOptions{.global_clipnorm = 0.1},
                                   ClipOptions{.clipvalue = 0.01}})

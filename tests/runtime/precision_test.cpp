@@ -206,16 +206,16 @@ TEST(PrecisionOnAGpu, TakesTheBitsOfCpuRanks) {
 TEST(PrecisionOnAGpu, GoesWithGroupsClippingAveragesScalingAndGraphs) {
   LOCKSTEP_NEEDS_GPU();
   for (const Kept& kept : kEveryWay) {
-    Setting setting = with(
-        {.groups = {"first/weight => sgd(learning_rate=0.05, momentum=0.9)", "last/weight => lamb(learning_rate=0.01)"},
-         .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},
-         .scaling = LossScaling{.initial = 0x1p24, .growth_steps = 4},
-         .clip = {.clipnorm = 0.05},
-         .take_averages = true,
-         .freeze = {"first/weight"},
-         .freeze_at = 4,
-         .unfreeze_at = 9},
-        kept);
+    Setting setting = with({.groups = {"first/weight => sgd(learning_rate=0.05, momentum=0.9)",
+                                       "last/weight => lamb(learning_rate=0.01, minimum=-0.25)"},
+                            .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},
+                            .scaling = LossScaling{.initial = 0x1p24, .growth_steps = 4},
+                            .clip = {.clipnorm = 0.05},
+                            .take_averages = true,
+                            .freeze = {"first/weight"},
+                            .freeze_at = 4,
+                            .unfreeze_at = 9},
+                           kept);
     expect_like_cpu(setting);
     setting.on_gpu = true;
     const Outcome queued = train(setting);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
 #include <set>
 
 #include "collectives/thread_ranks.h"
@@ -49,6 +50,7 @@ Tensor loss_of(Context& context, const std::vector<TestVariable>& variables, con
   std::optional<Tensor> loss;
   for (size_t v = 0; v < variables.size(); ++v) {
     const std::vector<float>& g = variables[v].gradients[step];
+    if (g.empty()) continue;  // no op leads from it to the loss
     const auto n = int64_t(g.size());
     Tensor inputs = context.empty({samples, n});
     for (int64_t i = 0; i < samples * n; ++i) data<float>(View(inputs))[i] = g[size_t(i % n)];
@@ -56,7 +58,7 @@ Tensor loss_of(Context& context, const std::vector<TestVariable>& variables, con
         reshape(context, matmul(context, inputs, reshape(context, context.value(declared[v]), {n, 1})), {samples});
     loss = loss ? add(context, *loss, term) : term;
   }
-  return *loss;
+  return loss ? *loss : context.empty({samples});
 }
 
 void write(const VariableStore& store, const PlannedVariable& variable, const std::vector<float>& values) {
@@ -303,7 +305,41 @@ TEST(VectorsOnRanks, OverwriteAsKerasDoes) {
   EXPECT_FLOAT_EQ(outcome.after_step[0].at("v1")[0], -0.5f * 1e-3f);
 }
 
-// Keras' MultiOptimizer: an optimizer for each pattern of paths.
+// A variable without a gradient stays, and a step without any is an error.
+TEST(VectorsOnRanks, TakeVariablesWithoutGradientsAsKerasDoes) {
+  Case test{.variables = {{"v", {2, 2}, {3, 4, 5, 6}, {{}}}, {"v2", {2, 2}, {3, 4, 5, 6}, {{1, 1, 1, 1}}}},
+            .choice = {.name = "sgd", .options = {{"learning_rate", 1}}}};
+  const Outcome run = run_on_any("base/empty_gradients", test);
+  EXPECT_EQ(run.after_step[0].at("v"), (std::vector<float>{3, 4, 5, 6}));
+  EXPECT_EQ(run.after_step[0].at("v2"), (std::vector<float>{2, 3, 4, 5}));
+  test.variables[1].gradients = {{}};
+  for (const int ranks : {1, 2, 4}) {
+    try {
+      run_on(ranks, test);
+      FAIL() << "expected an error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::tape);
+    }
+  }
+}
+
+// The constraint of the vector is that of numbers that are not negative.
+TEST(VectorsOnRanks, KeepWithinBoundsAsKerasDoes) {
+  std::vector<float> initial(100);
+  std::mt19937 random(1);
+  for (float& x : initial) x = float(random()) * 0x1p-32f - 1;
+  const Case test{
+      .variables = {{"v", {100}, initial, {std::vector<float>(100)}}, {"other", {100}, initial, {initial}}},
+      .choice = {.name = "sgd", .options = {{"learning_rate", 1e-4}}, .rules = {parse_group_rule("v => minimum=0")}}};
+  const Outcome run = run_on_any("base/constraint_after_update", test);
+  EXPECT_EQ(std::ranges::min(run.after_step[0].at("v")), 0);
+  EXPECT_LT(std::ranges::min(run.after_step[0].at("other")), -0.5f) << "only what the rule says";
+}
+
+constexpr const char* kRoutes[] = {"^dense_1/.* => sgd(learning_rate=0.1)", "^dense_2/.* => sgd(learning_rate=1)"};
+
+// Keras' MultiOptimizer: an optimizer for each pattern of paths. Its factor on the loss is the only one, whatever its
+// optimizers were made with (multi/loss_scaling): here a run has one, and groups have none to set.
 TEST(VectorsOnRanks, RouteAsKerasDoes) {
   const json all = read();
   const std::vector<float> ones = {1, 1};
@@ -311,12 +347,17 @@ TEST(VectorsOnRanks, RouteAsKerasDoes) {
                           {"dense_2/kernel", {1, 2}, {3, 3}, {ones}},
                           {"dense_3/kernel", {1, 2}, {4, 4}, {ones}}},
             .choice = {.name = "sgd", .options = {{"learning_rate", 0}}}};
-  for (const char* rule : {"^dense_1/.* => sgd(learning_rate=0.1)", "^dense_2/.* => sgd(learning_rate=1)"})
-    test.choice.rules.push_back(parse_group_rule(rule));
-  const Outcome run = run_on_any("multi/stateful_apply", test);
+  for (const char* rule : kRoutes) test.choice.rules.push_back(parse_group_rule(rule));
   const json& expected = named(all, "multi/stateful_apply").at("expected");
-  for (size_t v = 0; v < 3; ++v)
-    expect_close(run.after_step[0].at(test.variables[v].name), expected.at(v), 1e-6, 1e-6, test.variables[v].name);
+  for (const bool scaled : {false, true}) {
+    if (scaled) test.choice.scaling = LossScaling{.initial = 8};
+    const Outcome run = run_on_any("multi/stateful_apply", test);
+    for (size_t v = 0; v < 3; ++v)
+      expect_close(run.after_step[0].at(test.variables[v].name), expected.at(v), 1e-6, 1e-6, test.variables[v].name);
+  }
+  EXPECT_THROW(run_on(1, {.variables = test.variables,
+                          .choice = {.name = "sgd", .rules = {parse_group_rule("dense_1/.* => loss_scale=4")}}}),
+               Error);
 }
 
 }  // namespace
