@@ -66,6 +66,10 @@ void add_plan_options(CLI::App& command, PlanOptions& options) {
       .add_option("--reduce", options.reduce,
                   "tree: canonical sums, the same bits | fast: one leaf per rank | mpi: MPI_Allreduce, to compare")
       ->capture_default_str();
+  command
+      .add_option("--reduce-dtype", options.reduce_dtype,
+                  "f32 | bf16: gradients and their sums are rounded to bf16, and half the bytes travel")
+      ->capture_default_str();
   command.add_option("--dropout", options.dropout, "rate in [0, 1)")->capture_default_str();
   command.add_option("--freeze", options.freeze, "path of a variable that is not to be trained (repeatable)")
       ->allow_extra_args(false);
