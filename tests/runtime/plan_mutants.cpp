@@ -363,7 +363,7 @@ std::vector<Mutant> memory_mutants() {
           [](Plan& p) { p.classes[0].memory.gradients += p.arena_elements * 4; }, "no rank holds"),
       changed(
           "sums in bf16 have no room to be sent from", narrow, [](Plan& p) { p.classes[0].memory.gradients -= 1024; },
-          "no rank holds"),
+          "which are no arenas"),
       changed(
           "every rank counts the copy of its node", cpu_ranks,
           [](Plan& p) {
