@@ -4,7 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/bucket_layout.h"
+#include "runtime/plan_check.h"
+#include "runtime/plan_text.h"
 #include "tests/support/devices.h"
 #include "tests/support/toy_training.h"
 
@@ -108,18 +109,22 @@ TEST(DeviceTrainingInBf16, SkipsAStepTogether) {
   EXPECT_THAT(gpu.counters, Each(7));
 }
 
-void expect_as_planned(const Setting& setting) {
+Plan plan_of(const Setting& setting) {
   VariableTable variables;
   const Linear first(variables, "first", toy::kInputs, 16), last(variables, "last", 16, toy::kClasses);
+  return make_plan({.variables = variables,
+                    .optimizer = *make_optimizer("adam"),
+                    .ranks = setting.ranks,
+                    .reduce = setting.mode,
+                    .reduce_dtype = setting.reduce_dtype,
+                    .virtual_ranks = setting.virtual_ranks,
+                    .bucket_bytes = setting.bucket_bytes,
+                    .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node});
+}
+
+void expect_as_planned(const Setting& setting) {
   const Outcome found = train(setting);
-  const Plan plan = make_plan({.variables = variables,
-                               .optimizer = *make_optimizer("adam"),
-                               .ranks = setting.ranks,
-                               .reduce = setting.mode,
-                               .reduce_dtype = setting.reduce_dtype,
-                               .virtual_ranks = setting.virtual_ranks,
-                               .bucket_bytes = setting.bucket_bytes,
-                               .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node});
+  const Plan plan = plan_of(setting);
   SCOPED_TRACE(str(setting.ranks, " ranks, ", to_string(setting.mode), ", ", to_string(setting.reduce_dtype)));
   EXPECT_EQ(found.gradient_bytes, plan.memory().gradients);
   std::vector<CollectiveRecord> expected;
@@ -158,6 +163,15 @@ std::string usage_error(const Body& body) {
     return error.what();
   }
   return "no error";
+}
+
+TEST(Bf16Reduction, TellsPlansApart) {
+  const Plan f32 = plan_of({.ranks = 2}), bf16 = plan_of(in_bf16({.ranks = 2}));
+  EXPECT_NE(f32.hash(), bf16.hash());
+  EXPECT_THAT(plan_difference(f32, bf16), AllOf(HasSubstr("reduce dtype: f32 -> bf16"), HasSubstr("reduce_scatter")));
+  Plan refused = bf16;
+  refused.settings.reduce = ReduceMode::mpi;
+  EXPECT_THROW(check_plan(refused), Error);
 }
 
 TEST(Bf16Reduction, IsAskedForByNameAndRefusedWhereMpiAdds) {

@@ -292,7 +292,7 @@ std::vector<Mutant> collective_mutants() {
       changed(
           "sums in bf16 travel as f32", narrow,
           [](Plan& p) { collective(p, "gradients of bucket 0").dtype = DType::f32; },
-          "no collective does what bucket 0"),
+          "the plan has: all_reduce of f32, 512 B, each step"),
       changed(
           "every rank receives gradients that it does not keep", zero_1,
           [](Plan& p) { collective(p, "gradients of bucket 0").kind = "all_reduce"; },
