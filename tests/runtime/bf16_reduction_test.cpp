@@ -168,6 +168,8 @@ std::string usage_error(const Body& body) {
 TEST(Bf16Reduction, TellsPlansApart) {
   const Plan f32 = plan_of({.ranks = 2}), bf16 = plan_of(in_bf16({.ranks = 2}));
   EXPECT_NE(f32.hash(), bf16.hash());
+  // One rank has no collectives, and other bits all the same.
+  EXPECT_NE(plan_of({}).hash(), plan_of(in_bf16({})).hash());
   EXPECT_THAT(plan_difference(f32, bf16), AllOf(HasSubstr("reduce dtype: f32 -> bf16"), HasSubstr("reduce_scatter")));
   Plan refused = bf16;
   refused.settings.reduce = ReduceMode::mpi;
