@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "kernels/parallel.h"
+
 namespace lockstep {
 
 namespace {
@@ -12,6 +14,38 @@ constexpr int64_t kGrain = 32;
 bool inside(LeafRange part, LeafRange whole) { return part.begin >= whole.begin && part.end <= whole.end; }
 
 Range shifted(Range range, int64_t by) { return {range.begin + by, range.end + by}; }
+
+// Sums as they travel between nodes: an array of f32 as it is, or its bf16, which have the same values.
+class OnTheWire {
+ public:
+  OnTheWire(DType dtype, float* values, int64_t n)
+      : values_(values), n_(n), narrow_(dtype == DType::bf16 ? size_t(n) : 0), packs_(dtype == DType::bf16) {}
+  void* data() { return packs_ ? static_cast<void*>(narrow_.data()) : values_; }
+  int64_t bytes() const { return n_ * size_of(packs_ ? DType::bf16 : DType::f32); }
+  // Before it is sent.
+  void pack(int threads) {
+    if (packs_) convert(narrow_.data(), values_, threads);
+  }
+  // After it has come.
+  void unpack(int threads) {
+    if (packs_) convert(values_, narrow_.data(), threads);
+  }
+
+ private:
+  template <class To, class From>
+  void convert(To* to, const From* from, int threads) const {
+    cpu::parallel_ranges(n_ < cpu::kParallelElements ? 1 : threads, n_, kGrain, [&](int64_t begin, int64_t end) {
+#pragma GCC ivdep
+      for (int64_t i = begin; i < end; ++i) to[i] = To(float(from[i]));
+    });
+  }
+
+  float* values_;
+  int64_t n_;
+  std::vector<bfloat16> narrow_;
+  bool packs_;
+};
+
 }  // namespace
 
 int leaf_arenas(int leaves, LeafRange own) {
@@ -20,7 +54,7 @@ int leaf_arenas(int leaves, LeafRange own) {
   return most;
 }
 
-LeafStack::LeafStack(int leaves, LeafRange own) : own_(own), arenas_(leaf_arenas(leaves, own)) {
+LeafStack::LeafStack(int leaves, LeafRange own, DType dtype) : own_(own), arenas_(leaf_arenas(leaves, own)) {
   for (int leaf = own.begin; leaf < own.end; ++leaf) {
     const LeafRange done{own.begin, leaf}, now{own.begin, leaf + 1}, alone{leaf, leaf + 1};
     std::vector<LeafRange> before = maximal_subtrees(leaves, {&done, 1});
@@ -32,7 +66,7 @@ LeafStack::LeafStack(int leaves, LeafRange own) : own_(own), arenas_(leaf_arenas
     } else {
       // A finished leaf completes at most one new subtree, from the sums on top of the stack.
       targets_.push_back(int(after.size()) - 1);
-      merges_.emplace_back(after.back(), std::span(before).subspan(after.size() - 1));
+      merges_.emplace_back(after.back(), std::span(before).subspan(after.size() - 1), dtype);
     }
   }
 }
@@ -45,13 +79,13 @@ LeafStack::Merge LeafStack::merge_after(int leaf) const {
 
 void LeafStack::merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const {
   const auto [target, sum] = merge_after(leaf);
-  if (sum == nullptr) return;
+  if (sum == nullptr || sum->inputs() == 1) return;
   std::vector<const float*> inputs;
   for (size_t k = 0; k < sum->inputs(); ++k) inputs.push_back(arenas.at(local_rank, target + int(k)) + elements.begin);
   sum->run(arenas.at(local_rank, target) + elements.begin, inputs, elements.size(), threads);
 }
 
-BucketSum::BucketSum(const Communicator& comm, int leaves) : place_(comm.place()) {
+BucketSum::BucketSum(const Communicator& comm, int leaves, DType dtype) : place_(comm.place()), dtype_(dtype) {
   std::vector<std::vector<int>> ranks(static_cast<size_t>(place_.nodes));
   for (int rank = 0; rank < comm.size(); ++rank) ranks[size_t(comm.node_of()[size_t(rank)])].push_back(rank);
   lanes_ = int(std::ranges::min(ranks, {}, &std::vector<int>::size).size());
@@ -73,12 +107,12 @@ BucketSum::BucketSum(const Communicator& comm, int leaves) : place_(comm.place()
         held.push_back({local_rank, int(arena)});
       }
     }
-    partials_.push_back({TreeSum(subtree, inputs), std::move(held)});
+    partials_.push_back({TreeSum(subtree, inputs, dtype), std::move(held)});
   }
   if (place_.nodes == 1) return;
   std::vector<LeafRange> all;
   for (const Node& node : nodes_) all.insert(all.end(), node.subtrees.begin(), node.subtrees.end());
-  across_.emplace_back(LeafRange{0, leaves}, all);
+  across_.emplace_back(LeafRange{0, leaves}, all, dtype);
 }
 
 Range BucketSum::owned(Range bucket, int local_rank) const {
@@ -122,6 +156,8 @@ std::vector<const float*> BucketSum::inputs_of(const Partial& partial, const Are
 bool BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const {
   const Range mine = part_of_node(slice, place_.node);
   float* sums = result(arenas);
+  OnTheWire sum_out(dtype_, sums + mine.begin, mine.size());
+  std::vector<OnTheWire> wires_out, wires_in, sum_parts_in;
   std::vector<Outgoing> sends, sums_out;
   std::vector<Incoming> receives, sums_in;
   std::vector<std::vector<float>> letters_out(nodes_.size()), letters_in(nodes_.size());
@@ -138,14 +174,21 @@ bool BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range
     in.resize(subtrees.size() * size_t(mine.size()));
     for (size_t k = 0; k < subtrees.size(); ++k) inputs.push_back(in.data() + int64_t(k) * mine.size());
     if (node == place_.node) continue;
-    sends.push_back({peer, out.data(), int64_t(out.size() * sizeof(float))});
-    receives.push_back({peer, in.data(), int64_t(in.size() * sizeof(float))});
-    sums_out.push_back({peer, sums + mine.begin, mine.size() * int64_t(sizeof(float))});
-    sums_in.push_back({peer, sums + theirs.begin, theirs.size() * int64_t(sizeof(float))});
+    OnTheWire& wire_out = wires_out.emplace_back(dtype_, out.data(), int64_t(out.size()));
+    OnTheWire& wire_in = wires_in.emplace_back(dtype_, in.data(), int64_t(in.size()));
+    OnTheWire& sum_in = sum_parts_in.emplace_back(dtype_, sums + theirs.begin, theirs.size());
+    wire_out.pack(threads);
+    sends.push_back({peer, wire_out.data(), wire_out.bytes()});
+    receives.push_back({peer, wire_in.data(), wire_in.bytes()});
+    sums_out.push_back({peer, sum_out.data(), sum_out.bytes()});
+    sums_in.push_back({peer, sum_in.data(), sum_in.bytes()});
   }
   comm.exchange(sends, receives);
+  for (OnTheWire& wire : wires_in) wire.unpack(threads);
   const bool finite = across_[0].run_and_look(sums + mine.begin, inputs, mine.size(), threads);
+  sum_out.pack(threads);
   comm.exchange(sums_out, sums_in);
+  for (OnTheWire& part : sum_parts_in) part.unpack(threads);
   return finite;
 }
 

@@ -28,12 +28,13 @@ int leaf_arenas(int leaves, LeafRange own);
 
 class LeafStack {
  public:
-  LeafStack(int leaves, LeafRange own);
+  // `dtype`: of the sums, as in TreeSum.
+  LeafStack(int leaves, LeafRange own, DType dtype = DType::f32);
   LeafRange own() const { return own_; }
   int arenas() const { return arenas_; }
   int arena_of(int leaf) const { return levels_[size_t(leaf - own_.begin)]; }
-  // Adds a finished leaf to the sums below it, as far as subtrees are complete. The last leaf stays by itself: it is
-  // added when the ranks sum.
+  // Adds a finished leaf to the sums below it, as far as subtrees are complete. A leaf that completes none stays as it
+  // is, and so does the last one: whoever adds it rounds it.
   void merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const;
   // The sum that merge() makes of the arenas [target, target + sum->inputs()) after `leaf`; null after the last one.
   struct Merge {
@@ -55,7 +56,8 @@ class LeafStack {
 
 class BucketSum {
  public:
-  BucketSum(const Communicator& comm, int leaves);
+  // `dtype`: of the sums, and of the messages between nodes.
+  BucketSum(const Communicator& comm, int leaves, DType dtype);
 
   // The elements of a bucket that this rank, or another one of its node, owns within the node.
   Range owned(Range bucket) const { return owned(bucket, place_.local_rank); }
@@ -88,6 +90,7 @@ class BucketSum {
   std::vector<const float*> inputs_of(const Partial& partial, const Arenas& arenas, Range elements) const;
 
   Place place_;
+  DType dtype_;
   std::vector<Node> nodes_;
   int lanes_ = 1;  // ranks of the smallest node: so many exchange with other nodes
   std::vector<Partial> partials_;

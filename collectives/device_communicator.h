@@ -49,6 +49,11 @@ class DeviceCommunicator {
   // Messages to and from other ranks, all at once; the two sides agree on lengths. In the order given for each pair.
   Work exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after);
 
+  // For kernels of this rank between collectives, on stream(): lets stream() come behind what `after` has been given so
+  // far, and lets whoever waits come behind what stream() has been given so far.
+  void follow(Stream& after);
+  Work work_of_stream();
+
   // Returns when `stream` (any stream of this rank) has done everything; looks after the health of the transport while
   // it waits. Error(collective) with the ranks' deadline or when the transport reports a failure: names the transport's
   // message and what this rank waited for. What still waits on the device for other ranks is ended then.
@@ -59,12 +64,8 @@ class DeviceCommunicator {
  protected:
   // `ranks` outlives this.
   DeviceCommunicator(Communicator& ranks, Device device);
-  // stream() behind what `after` has been given so far.
-  void follow(Stream& after);
   // A mark behind what stream() has been given so far. It is used again when nobody holds it any more.
   std::shared_ptr<Event> mark();
-  // Lets whoever waits come behind what stream() has been given so far.
-  Work work_of_stream();
   // Returns when done() says so. Error(collective) with the ranks' deadline, saying that this rank waited for what() in
   // vain, or when another rank has ended the run.
   void wait_until(const std::function<bool()>& done, const std::function<std::string()>& what) const;

@@ -30,6 +30,14 @@ int leaves_in(ReduceMode mode, int virtual_ranks, int ranks) {
 
 }  // namespace
 
+void check_reduce_dtype(ReduceMode mode, DType dtype) {
+  check(dtype == DType::f32 || dtype == DType::bf16, ErrorCode::usage,
+        [&] { return str("gradients are reduced in f32 or bf16, not in ", to_string(dtype)); });
+  check(mode != ReduceMode::mpi || dtype == DType::f32, ErrorCode::usage,
+        "--reduce mpi adds in f32, as MPI_Allreduce knows no bf16; with --reduce-dtype bf16 reduce by 'tree' or "
+        "'fast'");
+}
+
 int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
   // With as many ranks as leaves, each has a leaf at most.
   const int arenas = ranks >= leaves ? 1 : leaf_arenas(leaves, leaves_of(rank, int(ranks), leaves));
@@ -38,13 +46,14 @@ int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
 
 struct GradientReducer::State {
   State(Communicator& axis, std::vector<GradientBucket> plan, int64_t elements_of_arena, ReduceMode reduce_mode,
-        int leaves)
+        int leaves, DType sum_dtype)
       : comm(axis),
         elements(elements_of_arena),
         mode(reduce_mode),
-        stack(leaves, leaves_of(axis.rank(), axis.size(), leaves)),
+        dtype(sum_dtype),
+        stack(leaves, leaves_of(axis.rank(), axis.size(), leaves), dtype),
         buckets(std::move(plan), elements_of_arena, stack.own(), axis.describe(axis.rank())),
-        sum(axis, leaves) {
+        sum(axis, leaves, dtype) {
     bytes = gradient_bytes(axis.rank(), axis.size(), leaves, elements);
     window = comm.allocate_shared(bytes);
     arenas = {window.get(), sizeof(Progress), arena_stride(elements)};
@@ -64,6 +73,7 @@ struct GradientReducer::State {
   Communicator& comm;
   int64_t elements, bytes;
   ReduceMode mode;
+  DType dtype;
   LeafStack stack;
   BucketProgress buckets;
   BucketSum sum;
@@ -93,18 +103,19 @@ bool GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
     const Range mine = sum.summed(range(bucket));
     return all_finite(sums() + mine.begin, mine.size());
   }
-  comm.record_collective("reduce_scatter", DType::f32, range(bucket).size() * int64_t(sizeof(float)));
+  comm.record_collective("reduce_scatter", dtype, range(bucket).size() * size_of(dtype));
   return sum.run(comm, arenas, range(bucket), compute.threads());
 }
 
 GradientReducer::GradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
-                                 ReduceMode mode, int virtual_ranks) {
+                                 ReduceMode mode, int virtual_ranks, DType dtype) {
   check(virtual_ranks >= 1, ErrorCode::usage,
         [&] { return str("expected at least 1 virtual rank, got ", virtual_ranks); });
   check(mode != ReduceMode::mpi || data_axis.transport() == "mpi" || data_axis.size() == 1, ErrorCode::usage,
         "--reduce mpi needs ranks started by mpirun; ranks that are threads can reduce by 'tree' or 'fast'");
+  check_reduce_dtype(mode, dtype);
   state_ = std::make_unique<State>(data_axis, std::move(buckets), elements, mode,
-                                   leaves_in(mode, virtual_ranks, data_axis.size()));
+                                   leaves_in(mode, virtual_ranks, data_axis.size()), dtype);
 }
 
 GradientReducer::~GradientReducer() = default;

@@ -23,6 +23,10 @@ enum class ReduceMode {
   mpi,   // one leaf per rank, summed by MPI_Allreduce: for comparison
 };
 
+// What gradients are reduced in: f32, or bf16, by which every leaf and every sum of the tree is rounded to the nearest
+// bf16 and travels as one. Arenas are f32 either way. Error(usage) for another dtype, and for bf16 in mode mpi.
+void check_reduce_dtype(ReduceMode mode, DType dtype);
+
 // Elements [begin, end) of the gradient arena that travel together. The planner makes end - begin divisible by
 // 32 x ranks, so that slices start on 128 bytes.
 struct GradientBucket {
@@ -39,7 +43,7 @@ class GradientReducer {
  public:
   // Collective: allocates the arenas in node-shared memory. `elements`: f32 elements of one arena.
   GradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements, ReduceMode mode,
-                  int virtual_ranks);
+                  int virtual_ranks, DType dtype = DType::f32);
   ~GradientReducer();
 
   // The leaves that this rank computes, ascending: [first_leaf, last_leaf). Empty when ranks outnumber leaves.

@@ -35,9 +35,25 @@ void for_each_owned(std::span<const LeafRange> owned, LeafRange subtree, const V
   for_each_owned(owned, {middle, subtree.end}, visit);
 }
 
+// What sums keep of a float, by their dtype.
+struct All {
+  static float of(float x) { return x; }
+};
+struct Bf16 {
+  static float of(float x) { return float(bfloat16(x)); }
+};
+
+// Inputs are leaves, or sums, which rounding leaves as they are.
+template <class Kept>
 void add(float* out, const float* a, const float* b, int64_t n) {
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) out[i] = a[i] + b[i];
+  for (int64_t i = 0; i < n; ++i) out[i] = Kept::of(Kept::of(a[i]) + Kept::of(b[i]));
+}
+
+template <class Kept>
+void keep(float* out, const float* in, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) out[i] = Kept::of(in[i]);
 }
 
 // f(begin, n) for blocks that cover [0, n).
@@ -74,7 +90,10 @@ int sums_held(int leaves, LeafRange owned) {
   return count;
 }
 
-TreeSum::TreeSum(LeafRange whole, std::span<const LeafRange> inputs) : inputs_(inputs.size()) {
+TreeSum::TreeSum(LeafRange whole, std::span<const LeafRange> inputs, DType dtype)
+    : inputs_(inputs.size()), dtype_(dtype) {
+  check(dtype == DType::f32 || dtype == DType::bf16, ErrorCode::internal,
+        [&] { return str("sums are kept in f32 or bf16, not ", to_string(dtype)); });
   plan(whole, inputs, 1);
   check(program_.size() == 2 * inputs_ - 1, ErrorCode::internal,
         [&] { return str(inputs_, " subtrees do not make up leaves ", whole.begin, " to ", whole.end - 1); });
@@ -126,6 +145,11 @@ bool TreeSum::run_and_look(float* out, std::span<const float* const> inputs, int
 }
 
 void TreeSum::run_block(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const {
+  dtype_ == DType::f32 ? run_block_as<All>(out, inputs, begin, n) : run_block_as<Bf16>(out, inputs, begin, n);
+}
+
+template <class Kept>
+void TreeSum::run_block_as(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const {
   alignas(64) float scratch[kMaxDepth][kBlock];
   const float* stack[kMaxDepth];
   int top = 0;
@@ -136,10 +160,10 @@ void TreeSum::run_block(float* out, std::span<const float* const> inputs, int64_
     }
     top -= 2;
     float* sum = step + 1 == program_.size() ? out + begin : scratch[top];
-    add(sum, stack[top], stack[top + 1], n);
+    add<Kept>(sum, stack[top], stack[top + 1], n);
     stack[top++] = sum;
   }
-  if (program_.size() == 1) std::copy_n(stack[0], n, out + begin);
+  if (program_.size() == 1) keep<Kept>(out + begin, stack[0], n);
 }
 
 }  // namespace lockstep

@@ -3,11 +3,16 @@
 //
 // A subtree of n leaves has the largest power of two below n as its left child and the rest as its right one. Whoever
 // owns all leaves of a subtree may add them up at once; the rounding, and so the bits, are those of the whole tree.
+//
+// With dtype bf16 every leaf, and every sum of two subtrees, is rounded to the nearest bf16: what a rank holds of a sum
+// is a bf16, so that it can travel as one, wherever the tree is cut into ranks. Arrays stay f32.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "kernels/device/dtype.h"
 
 namespace lockstep {
 
@@ -33,8 +38,8 @@ int sums_held(int leaves, LeafRange owned);
 // The additions that turn the sums of some subtrees into the sum of the subtree they make up.
 class TreeSum {
  public:
-  // `inputs` are disjoint subtrees of `whole` and cover it, in any order.
-  TreeSum(LeafRange whole, std::span<const LeafRange> inputs);
+  // `inputs` are disjoint subtrees of `whole` and cover it, in any order. `dtype`: f32, or bf16.
+  TreeSum(LeafRange whole, std::span<const LeafRange> inputs, DType dtype = DType::f32);
 
   size_t inputs() const { return inputs_; }
   // The same additions in place, in order: input `into` += input `from`, each of which then stands for the sum. The
@@ -43,23 +48,26 @@ class TreeSum {
     int into, from;
   };
   std::vector<Addition> additions() const;
-  // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. With a single input that is
-  // `out`, nothing happens.
+  // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. A single input that is
+  // `out` is rounded, which in f32 is nothing to do.
   void run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;
-  // The same, and returns whether all of out is finite: it looks while the sums are in the first-level cache. Only with
-  // a single input that is `out` does this read memory that nothing else reads.
+  // The same, and returns whether all of out is finite: it looks while the sums are in the first-level cache. Only in
+  // f32, with a single input that is `out`, does this read memory that nothing else reads.
   bool run_and_look(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;
 
  private:
   static constexpr int kAdd = -1;
   bool nothing_to_add(const float* out, std::span<const float* const> inputs) const {
-    return program_.size() == 1 && inputs[0] == out;
+    return program_.size() == 1 && inputs[0] == out && dtype_ == DType::f32;
   }
   void plan(LeafRange subtree, std::span<const LeafRange> inputs, int depth);
   void run_block(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const;
+  template <class Kept>
+  void run_block_as(float* out, std::span<const float* const> inputs, int64_t begin, int64_t n) const;
 
   std::vector<int> program_;  // postfix: the number of an input, or kAdd
   size_t inputs_;
+  DType dtype_;
 };
 
 }  // namespace lockstep

@@ -24,6 +24,13 @@ struct Assign {
 struct Accumulate {
   HOST_DEVICE void operator()(float& y, float x) const { y += x; }
 };
+HOST_DEVICE inline float to_bf16(float x) { return float(bfloat16(x)); }
+struct RoundOne {
+  HOST_DEVICE void operator()(float& y) const { y = to_bf16(y); }
+};
+struct AccumulateRounded {
+  HOST_DEVICE void operator()(float& y, float x) const { y = to_bf16(to_bf16(y) + to_bf16(x)); }
+};
 struct Constant {
   float value;
   HOST_DEVICE void operator()(float& y) const { y = value; }
@@ -83,6 +90,15 @@ void run(Backend, Stream& stream, const AddInto& k) {
   dispatch_float(k.in.dtype, [&]<class T>(TypeTag<T>) {
     backend::elementwise(stream, k.in.size(), Accumulate{}, inout(data<T>(k.inout)), in(data<T>(k.in)));
   });
+}
+
+void run(Backend, Stream& stream, const RoundToBf16& k) {
+  backend::elementwise(stream, k.inout.size(), RoundOne{}, inout(data<float>(k.inout)));
+}
+
+void run(Backend, Stream& stream, const AddIntoBf16& k) {
+  check_same_size("add into bf16", k.inout, k.in);
+  backend::elementwise(stream, k.in.size(), AccumulateRounded{}, inout(data<float>(k.inout)), in(data<float>(k.in)));
 }
 
 void run(Backend, Stream& stream, const Spread& k) {

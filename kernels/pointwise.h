@@ -98,6 +98,20 @@ struct AddInto {  // inout += in
 void run(Cpu, Stream&, const AddInto&);
 void run(Cuda, Stream&, const AddInto&);
 
+// Sums that are kept in bf16, in arrays of f32: the value nearest to x that bf16 has is bf16(x).
+struct RoundToBf16 {  // inout = bf16(inout)
+  View inout;
+};
+void run(Cpu, Stream&, const RoundToBf16&);
+void run(Cuda, Stream&, const RoundToBf16&);
+
+struct AddIntoBf16 {  // inout = bf16(bf16(inout) + bf16(in))
+  View inout;
+  ConstView in;
+};
+void run(Cpu, Stream&, const AddIntoBf16&);
+void run(Cuda, Stream&, const AddIntoBf16&);
+
 struct Spread {  // out[i] = value[0] * scale for every i
   View out;
   ConstView value;

@@ -43,15 +43,15 @@ int64_t whole(const PlanSettings& settings, const PlannedBucket& bucket) {
   return bucket.elements() * (bucket.split_by_batch ? settings.batch_ranks() : 1);
 }
 
-// What ranks with memory of their own hold for the canonical tree, besides one arena of gradients.
-int64_t tree_bytes(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets) {
-  if (settings.reduce != ReduceMode::tree) return 0;
+// What ranks with memory of their own hold to sum gradients, besides one arena of them.
+int64_t reducer_bytes(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets) {
   int64_t elements = 0, widest = 0;
   for (const PlannedBucket& bucket : buckets) {
     elements += bucket.elements();
     widest = std::max(widest, bucket.elements());
   }
-  return device_gradient_bytes(ReduceMode::tree, settings.batch_ranks(), settings.leaves(), elements, widest) -
+  return device_gradient_bytes(settings.reduce, settings.batch_ranks(), settings.leaves(), elements, widest,
+                               settings.reduce_dtype) -
          elements * kGradientBytes;
 }
 
@@ -113,7 +113,7 @@ PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedB
     if (gathered) widest_gathered = std::max(widest_gathered, whole(settings, bucket) * element);
   }
   memory.gradients += std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gradients;
-  if (settings.copies == Copies::per_rank && settings.zero == 0) memory.gradients += tree_bytes(settings, buckets);
+  if (settings.copies == Copies::per_rank && settings.zero == 0) memory.gradients += reducer_bytes(settings, buckets);
   memory.gathered = std::min<int64_t>(kBucketsInFlight, int64_t(buckets.size())) * widest_gathered;
   memory.parameters += sizes.frozen_bytes;
   memory.scalars = sizes.local_bytes;
@@ -228,8 +228,8 @@ void visit_micro_batch(const PlanSettings& settings, const std::vector<PlannedBu
   for (size_t b = 0; b < buckets.size(); ++b) {
     gather(b, "parameters for the backward pass");
     if (settings.zero >= 2 || buckets[b].split_by_batch)
-      visit({CollectiveKind::reduce_scatter, DType::f32, &batch, bytes(b, DType::f32), Phase::micro_batch, int32_t(b),
-             "gradients"});
+      visit({CollectiveKind::reduce_scatter, settings.reduce_dtype, &batch, bytes(b, settings.reduce_dtype),
+             Phase::micro_batch, int32_t(b), "gradients"});
   }
 }
 
@@ -246,7 +246,7 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
   const auto each = [&](CollectiveKind kind, bool parameters, std::string_view what) {
     for (size_t b = 0; b < buckets.size(); ++b) {
       if (buckets[b].split_by_batch) continue;
-      const DType dtype = parameters ? buckets[b].dtype : DType::f32;
+      const DType dtype = parameters ? buckets[b].dtype : settings.reduce_dtype;
       visit({kind, dtype, &batch, buckets[b].elements() * size_of(dtype), Phase::step, int32_t(b), what});
     }
   };

@@ -120,7 +120,7 @@ DeviceStep::DeviceStep(const StepParts& parts)
       seed_(parts.seed),
       options_(parts.options),
       reducer_(device_, reducer_buckets(variables_.plan()), variables_.plan().arena_elements, parts.mode,
-               variables_.plan().settings.virtual_ranks, parts.pool, stream_),
+               variables_.plan().settings.virtual_ranks, parts.pool, stream_, variables_.plan().settings.reduce_dtype),
       leaves_(leaves_of_batch(parts)),
       tables_(variables_.plan(), optimizer_, verdict_cells(leaves_, device_.size()), parts.pool, stream_),
       rates_(options_.schedule, variables_, parts.pool, stream_),
@@ -180,8 +180,9 @@ void DeviceStep::queue(const StepInput& on_device, const ConstView& dropout_key,
 // The collectives of a step that is launched as a whole, for the trace.
 void DeviceStep::enter_collectives() {
   if (device_.size() == 1) return;
+  const DType dtype = variables_.plan().settings.reduce_dtype;
   for (const PlannedBucket& bucket : variables_.plan().buckets)
-    device_.ranks().record_collective("all_reduce", DType::f32, bucket.elements() * size_of(DType::f32));
+    device_.ranks().record_collective("all_reduce", dtype, bucket.elements() * size_of(dtype));
   device_.ranks().record_collective("all_reduce", DType::f64, tables_.cells().bytes());
 }
 

@@ -104,7 +104,7 @@ HostStep::HostStep(const StepParts& parts)
       seed_(parts.seed),
       options_(parts.options),
       reducer_(communicator_, reducer_buckets(variables_.plan()), variables_.plan().arena_elements, parts.mode,
-               variables_.plan().settings.virtual_ranks),
+               variables_.plan().settings.virtual_ranks, variables_.plan().settings.reduce_dtype),
       leaves_(parts.mode == ReduceMode::tree ? variables_.plan().settings.virtual_ranks : communicator_.size()),
       results_(size_t(verdict_cells(leaves_, communicator_.size()))),
       clip_(options_.clip),

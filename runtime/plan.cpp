@@ -24,6 +24,12 @@ ReduceMode parse_reduce(std::string_view name) {
   fail(ErrorCode::usage, str("--reduce: expected tree, fast or mpi, got '", name, "'"));
 }
 
+DType parse_reduce_dtype(std::string_view name) {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    if (name == to_string(dtype)) return dtype;
+  fail(ErrorCode::usage, str("--reduce-dtype: expected f32 or bf16, got '", name, "'"));
+}
+
 std::string_view to_string(Section section) {
   constexpr std::string_view names[] = {"trainable", "frozen", "slot", "local"};
   return names[size_t(section)];
@@ -125,10 +131,11 @@ void add(ContentHash& hash, const PlanSettings& settings) {
   for (const LayoutRule& rule : settings.layout_rules) hash.text(rule.pattern), hash.layout(rule.layout);
   hash.text(settings.optimizer);
   for (const int64_t value :
-       {int64_t(settings.reduce), int64_t(settings.virtual_ranks), int64_t(settings.zero), settings.accumulation,
-        settings.bucket_bytes, int64_t(settings.copies), settings.ranks_per_node,
-        int64_t(settings.replicate_indivisible), int64_t(settings.stochastic_rounding), settings.workload.batch,
-        settings.workload.activation_bytes_per_sample, settings.workload.model_parallel_bytes_per_sample})
+       {int64_t(settings.reduce), int64_t(settings.reduce_dtype), int64_t(settings.virtual_ranks),
+        int64_t(settings.zero), settings.accumulation, settings.bucket_bytes, int64_t(settings.copies),
+        settings.ranks_per_node, int64_t(settings.replicate_indivisible), int64_t(settings.stochastic_rounding),
+        settings.workload.batch, settings.workload.activation_bytes_per_sample,
+        settings.workload.model_parallel_bytes_per_sample})
     hash.number(value);
   hash.number(std::bit_cast<int64_t>(settings.workload.flops_per_sample));
 }

@@ -27,6 +27,9 @@ std::string_view to_string(ReduceMode mode);
 // Throws Error(usage).
 ReduceMode parse_reduce(std::string_view name);
 
+// What gradients can be summed in, by name. Throws Error(usage).
+DType parse_reduce_dtype(std::string_view name);
+
 // What a step computes, as far as it is known; zeros: not known. Of the whole model, all ranks together.
 struct Workload {
   int64_t batch = 0;                            // samples of a step
@@ -46,10 +49,11 @@ struct PlanSettings {
   std::vector<LayoutRule> layout_rules;
   std::string optimizer;
   ReduceMode reduce = ReduceMode::tree;
-  int virtual_ranks = 1;     // leaves of a batch in mode tree
-  int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 gradients too, 3 parameters too
-  int64_t accumulation = 1;  // micro-batches of a step
-  int64_t bucket_bytes = 0;  // of gradients
+  DType reduce_dtype = DType::f32;  // of sums of gradients, and of the messages with them
+  int virtual_ranks = 1;            // leaves of a batch in mode tree
+  int zero = 0;                     // ZeRO stage: 1 splits slots over the batch axis, 2 gradients too, 3 parameters too
+  int64_t accumulation = 1;         // micro-batches of a step
+  int64_t bucket_bytes = 0;         // of gradients
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
   bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
@@ -125,7 +129,7 @@ int64_t bytes_per_rank(const PlanSettings& settings, const PlannedVariable& vari
 // Elements [begin, end) of the arena that are reduced together. All members have one dtype.
 struct PlannedBucket {
   int64_t begin = 0, end = 0;
-  DType dtype = DType::f32;     // of the parameters; gradients are f32
+  DType dtype = DType::f32;     // of the parameters; arenas of gradients are f32
   bool split_by_batch = false;  // members' layouts are split by the batch axis: gathered for use, gradients scattered
   std::vector<int32_t> variables;  // ascending offsets
   int64_t elements() const { return end - begin; }

@@ -208,6 +208,10 @@ void check_settings(const Plan& plan) {
   const PlanSettings& s = plan.settings;
   demand(s.zero >= 0 && s.zero <= 3 && (s.zero == 0 || s.copies == Copies::per_rank),
          [&] { return str("ZeRO stage ", s.zero, " with copies ", to_string(s.copies)); });
+  demand(s.reduce_dtype == DType::f32 || (s.reduce_dtype == DType::bf16 && s.reduce != ReduceMode::mpi), [&] {
+    return str("gradients are reduced by '", to_string(s.reduce), "' in ", to_string(s.reduce_dtype),
+               ", which can be f32, or bf16 where MPI does not add");
+  });
   demand(s.accumulation >= 1 && s.virtual_ranks >= 1 && s.ranks_per_node >= 0 && plan.slots >= 0,
          [] { return std::string("its settings have counts below their least"); });
 }

@@ -31,7 +31,7 @@ void add_needs(const Plan& plan, int64_t number, std::vector<Need>& needs) {
   const PlannedBucket& bucket = plan.buckets[size_t(number)];
   const Wide whole = Wide(bucket.elements()) * (bucket.split_by_batch ? s.batch_ranks() : 1);
   const auto need = [&](Phase phase, std::string_view kind, bool parameters) {
-    const DType dtype = parameters ? bucket.dtype : DType::f32;
+    const DType dtype = parameters ? bucket.dtype : s.reduce_dtype;
     needs.push_back({phase, kind, dtype, whole * size_of(dtype), number});
   };
   const bool in_parts = s.zero >= 3 || bucket.split_by_batch;
@@ -129,17 +129,28 @@ void check_arenas(const Plan& plan, const RankClass& members) {
   });
 }
 
+Wide widest_bucket(const Plan& plan) {
+  Wide widest = 0;
+  for (const PlannedBucket& bucket : plan.buckets) widest = std::max<Wide>(widest, bucket.elements());
+  return widest;
+}
+
+// Sums in bf16 leave an arena of f32 in a copy that others are sent.
+Wide packed_bytes(const Plan& plan) {
+  const PlanSettings& s = plan.settings;
+  return s.reduce_dtype == DType::f32 || s.batch_ranks() == 1 ? 0 : widest_bucket(plan) * size_of(s.reduce_dtype);
+}
+
 // Ranks with memory of their own keep further arenas for sums that wait in the tree of the leaves, and room for the
 // slices of a bucket that others send: one for every sum that any rank holds.
 void check_tree_memory(const Plan& plan, const RankClass& members, const CopyBytes& copy) {
   constexpr int64_t kMostArenas = 64;
   const int64_t ranks = plan.settings.batch_ranks();
-  Wide widest = 0;
-  for (const PlannedBucket& bucket : plan.buckets) widest = std::max<Wide>(widest, bucket.elements());
-  const Wide slice = ranks == 1 ? 0 : widest / ranks * 4, arena = Wide(plan.arena_elements) * 4;
+  const Wide slice = ranks == 1 ? 0 : widest_bucket(plan) / ranks * size_of(plan.settings.reduce_dtype);
+  const Wide arena = Wide(plan.arena_elements) * 4, packed = packed_bytes(plan);
   bool explained = false;
   for (Wide arenas = 0; arenas < kMostArenas && !explained; ++arenas) {
-    const Wide rest = Wide(members.memory.gradients) - copy.gradients - arenas * arena;
+    const Wide rest = Wide(members.memory.gradients) - copy.gradients - arenas * arena - (arenas + 1) * packed;
     explained = slice == 0 ? rest == 0
                            : rest % slice == 0 && rest / slice >= std::min<Wide>(ranks, plan.settings.leaves()) &&
                                  rest / slice <= plan.settings.leaves();
@@ -170,7 +181,7 @@ void check_class(const Plan& plan, const RankClass& members, const CopyBytes& co
   if (s.copies == Copies::per_rank && s.zero == 0 && s.reduce == ReduceMode::tree)
     check_tree_memory(plan, members, copy);
   else if (s.copies == Copies::per_rank)
-    wrong("gradients", copy.gradients, members.memory.gradients);
+    wrong("gradients", copy.gradients + (s.zero == 0 ? packed_bytes(plan) : 0), members.memory.gradients);
   else
     check_arenas(plan, members);
   wrong("scalars", plan.local_bytes, members.memory.scalars);

@@ -22,6 +22,7 @@ constexpr int32_t kMostIndex = std::numeric_limits<int32_t>::max();
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
 constexpr Section kSections[] = {Section::trainable, Section::frozen, Section::slot, Section::local};
 constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
+constexpr DType kReduceDTypes[] = {DType::f32, DType::bf16};
 constexpr ReduceMode kModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
 
 Json layout_json(const Layout& layout) {
@@ -38,6 +39,7 @@ Json settings_json(const PlanSettings& s) {
           {"layout_rules", rules},
           {"optimizer", s.optimizer},
           {"reduce", to_string(s.reduce)},
+          {"reduce_dtype", to_string(s.reduce_dtype)},
           {"virtual_ranks", s.virtual_ranks},
           {"zero", s.zero},
           {"accumulation", s.accumulation},
@@ -192,6 +194,7 @@ PlanSettings read_settings(const JsonReader& settings, const Distribution& distr
           .layout_rules = distribution.layouts.rules(),
           .optimizer = settings.text("optimizer"),
           .reduce = settings.name("reduce", kModes),
+          .reduce_dtype = settings.name("reduce_dtype", kReduceDTypes),
           .virtual_ranks =
               int(settings.number("virtual_ranks", 1, most_leaves(distribution.size(distribution.batch_axis)))),
           .zero = int(settings.number("zero", 0, 3)),

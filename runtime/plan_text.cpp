@@ -166,6 +166,7 @@ void compare_settings(std::string& text, const PlanSettings& a, const PlanSettin
   line(text, "batch axis", a.batch_axis, b.batch_axis);
   line(text, "optimizer", a.optimizer, b.optimizer);
   line(text, "reduce", std::string(to_string(a.reduce)), std::string(to_string(b.reduce)));
+  line(text, "reduce dtype", std::string(to_string(a.reduce_dtype)), std::string(to_string(b.reduce_dtype)));
   line(text, "virtual ranks", str(a.virtual_ranks), str(b.virtual_ranks));
   line(text, "zero", str(a.zero), str(b.zero));
   line(text, "accumulation", str(a.accumulation), str(b.accumulation));

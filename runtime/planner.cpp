@@ -42,6 +42,7 @@ PlanSettings read_settings(const PlannerInput& input, const Distribution& distri
         [&] { return str("ZeRO has the stages 0 to 3, got ", input.zero); });
   check(input.accumulation >= 1, ErrorCode::plan,
         [&] { return str("expected at least 1 micro-batch of a step, got ", input.accumulation); });
+  check_reduce_dtype(input.reduce, input.reduce_dtype);
   check(input.ranks_per_node >= 0, ErrorCode::plan,
         [&] { return str("expected at least 1 rank on a node, got ", input.ranks_per_node); });
   check(input.zero == 0 || input.copies == Copies::per_rank, ErrorCode::plan, [&] {
@@ -56,6 +57,7 @@ PlanSettings read_settings(const PlannerInput& input, const Distribution& distri
       .layout_rules = distribution.layouts.rules(),
       .optimizer = std::string(input.optimizer.name()),
       .reduce = input.reduce,
+      .reduce_dtype = input.reduce_dtype,
       .virtual_ranks = input.virtual_ranks > 0 ? input.virtual_ranks : int(distribution.size(distribution.batch_axis)),
       .zero = input.zero,
       .accumulation = input.accumulation,

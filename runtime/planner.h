@@ -19,6 +19,7 @@ struct PlannerInput {
   OptimizerSet optimizer;
   int64_t ranks = 1;  // of the axis "data", where no distribution is given
   ReduceMode reduce = ReduceMode::tree;
+  DType reduce_dtype = DType::f32;
   int virtual_ranks = 1;           // leaves of the batch in mode tree; 0: one for each rank of the batch axis
   int64_t bucket_bytes = 4 << 20;  // a bucket closes when it holds this much
   std::optional<Distribution> distribution = std::nullopt;

@@ -103,11 +103,11 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
         [&] { return str("--elements: expected at least 1, got ", *options.elements); });
   check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
         "--batch and --rounds: expected at least 1");
-  std::string meant =
-      str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
-          " reduce=", options.train.reduce, " virtual_ranks=", options.train.virtual_ranks, " device=", options.device,
-          " transport=", options.transport, " bytes=", options.collectives.smallest_bytes, "..",
-          options.collectives.largest_bytes, " factor=", options.collectives.factor, " models=");
+  std::string meant = str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
+                          " reduce=", options.train.reduce, " reduce_dtype=", options.train.reduce_dtype,
+                          " virtual_ranks=", options.train.virtual_ranks, " device=", options.device,
+                          " transport=", options.transport, " bytes=", options.collectives.smallest_bytes, "..",
+                          options.collectives.largest_bytes, " factor=", options.collectives.factor, " models=");
   for (const std::string& model : options.train.models) meant += model + " ";
   check_agreement(communicator, {{"options", meant}});
   if (options.what == "collectives") return bench_collectives_command(options, communicator);
@@ -170,6 +170,7 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
   train.add_option("--transport", options->transport, "between GPUs: auto | nccl | staged")->capture_default_str();
   train.add_option("--reduce", options->train.reduce, "tree | fast | mpi")->capture_default_str();
+  train.add_option("--reduce-dtype", options->train.reduce_dtype, "f32 | bf16")->capture_default_str();
   train.add_option("--virtual-ranks", options->train.virtual_ranks, "0: as many as ranks")->capture_default_str();
   train.add_option("--rounds", options->train.rounds, "of which medians are taken")->capture_default_str();
 }

@@ -48,10 +48,10 @@ class MadeUpLeaves {
 // The collectives of a plan by themselves: nothing is computed between them.
 class BareCommunication {
  public:
-  BareCommunication(Communicator& batch, std::vector<GradientBucket> buckets, int64_t elements)
+  BareCommunication(Communicator& batch, std::vector<GradientBucket> buckets, int64_t elements, DType dtype)
       : batch_(batch),
         results_(size_t(2 * batch.size())),
-        reducer_(batch, std::move(buckets), elements, ReduceMode::fast, batch.size()) {}
+        reducer_(batch, std::move(buckets), elements, ReduceMode::fast, batch.size(), dtype) {}
 
   // Seconds of one round among ranks that begin together.
   double seconds() {
@@ -193,9 +193,11 @@ void Verification::time_communication() {
   }
   const int64_t small = std::max<int64_t>(kArenaGrain * batch_.size(), round_up(largest / 8, kArenaGrain));
   const int64_t large = std::max(largest, 4 * small);
-  BareCommunication plan_round(batch_, buckets, plan_.arena_elements);
-  BareCommunication small_round(batch_, {{0, small, 1, "small"}}, plan_.arena_elements + large);
-  BareCommunication large_round(batch_, {{0, large, 1, "large"}}, plan_.arena_elements + large);
+  const DType dtype = plan_.settings.reduce_dtype;
+  const int64_t small_bytes = small * size_of(dtype), large_bytes = large * size_of(dtype);
+  BareCommunication plan_round(batch_, buckets, plan_.arena_elements, dtype);
+  BareCommunication small_round(batch_, {{0, small, 1, "small"}}, plan_.arena_elements + large, dtype);
+  BareCommunication large_round(batch_, {{0, large, 1, "large"}}, plan_.arena_elements + large, dtype);
   std::vector<double> plan_seconds, small_seconds, large_seconds;
   for (int round = 0; round < kRounds; ++round) {
     small_seconds.push_back(small_round.seconds());
@@ -206,16 +208,16 @@ void Verification::time_communication() {
   const double measured = median(plan_seconds);
   if (median(large_seconds) <= median(small_seconds)) {
     fmt::print("  no times: {} took {:.1f} us and {} took {:.1f} us, so something else uses the machine\n",
-               readable_bytes(small * 4), median(small_seconds) * 1e6, readable_bytes(large * 4),
+               readable_bytes(small_bytes), median(small_seconds) * 1e6, readable_bytes(large_bytes),
                median(large_seconds) * 1e6);
     return;
   }
   // A round is an all-reduce of losses, of next to no bytes, and one bucket: three times the latency of a bucket.
-  LinkCost link = fit_link(CollectiveKind::reduce_scatter, batch_.size(), small * 4, median(small_seconds), large * 4,
-                           median(large_seconds));
+  LinkCost link = fit_link(CollectiveKind::reduce_scatter, batch_.size(), small_bytes, median(small_seconds),
+                           large_bytes, median(large_seconds));
   link.alpha_seconds /= 3;
-  fmt::print("  fitted to buckets of {} and {}: alpha {:.1f} us, beta {:.2f} GB/s\n", readable_bytes(small * 4),
-             readable_bytes(large * 4), link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte);
+  fmt::print("  fitted to buckets of {} and {}: alpha {:.1f} us, beta {:.2f} GB/s\n", readable_bytes(small_bytes),
+             readable_bytes(large_bytes), link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte);
   const MachineProfile machine{"this machine", link, link, 0};
   const double forecast = forecast_step(plan_.settings, plan_.buckets, machine).communication_seconds;
   fmt::print("  {:44}  {:>14.1f}  {:>14.1f}  {:+.1f} %\n", "communication of a step by itself, us", forecast * 1e6,

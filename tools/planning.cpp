@@ -129,6 +129,7 @@ PlannerInput Planning::input() const {
           .optimizer = *optimizer_,
           .ranks = distribution_.ranks(),
           .reduce = parse_reduce(options_.plan.reduce),
+          .reduce_dtype = parse_reduce_dtype(options_.plan.reduce_dtype),
           .virtual_ranks = int(options_.plan.virtual_ranks),
           .bucket_bytes = bucket_bytes(options_.plan),
           .distribution = distribution_,

@@ -79,7 +79,10 @@ class TrainBench {
              const std::string& model, const Dataset& dataset)
       : communicator_(communicator),
         dataset_(dataset),
-        run_(plan_run({.model = model, .reduce = options.reduce, .virtual_ranks = options.virtual_ranks},
+        run_(plan_run({.model = model,
+                       .reduce = options.reduce,
+                       .reduce_dtype = options.reduce_dtype,
+                       .virtual_ranks = options.virtual_ranks},
                       {.height = dataset.train.height, .width = dataset.train.width}, communicator.size(),
                       ranks_per_node(communicator), device.device.kind),
              communicator, device, 1),
@@ -141,7 +144,8 @@ std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBen
   const bool on_cpu = device.device.kind == DeviceKind::cpu;
   const std::string gpu = on_cpu ? "" : "; " + describe_gpu(device.device.index);
   const std::string note = str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ",
-                               on_cpu ? str(options.threads, " threads") : "1 GPU", ", reduce ", options.reduce, gpu);
+                               on_cpu ? str(options.threads, " threads") : "1 GPU", ", reduce ", options.reduce,
+                               options.reduce_dtype == "f32" ? "" : " in " + options.reduce_dtype, gpu);
   return {{.name = "train/" + name,
            .value = double(flops) / median(step) * 1e-9,
            .unit = "GFLOP/s",

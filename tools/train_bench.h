@@ -16,6 +16,7 @@ struct TrainBenchOptions {
   std::vector<std::string> models = {"mlp", "cnn"};
   std::string data = kDefaultDataFolder;
   std::string reduce = "tree";
+  std::string reduce_dtype = "f32";
   int64_t batch = 128;        // samples of each rank
   int64_t virtual_ranks = 0;  // 0: as many as ranks
   std::string device = "cpu";

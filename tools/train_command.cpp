@@ -70,6 +70,10 @@ void add_plan_options(CLI::App& command, PlanOptions& options) {
       .add_option("--precision", options.precision,
                   "of matrices: f32 | bf16 or f16 with f32 masters | bf16-stochastic without (docs/precision.md)")
       ->capture_default_str();
+  command
+      .add_option("--reduce-dtype", options.reduce_dtype,
+                  "f32 | bf16: gradients and their sums are rounded to bf16, and half the bytes travel")
+      ->capture_default_str();
   command.add_option("--dropout", options.dropout, "rate in [0, 1)")->capture_default_str();
   command.add_option("--freeze", options.freeze, "path of a variable that is not to be trained (repeatable)")
       ->allow_extra_args(false);

@@ -90,6 +90,7 @@ void check_threads(int64_t threads) { check_between("--threads", threads, 0, 102
 void check_plan_options(const PlanOptions& options) {
   parse_reduce(options.reduce);
   parse_precision(options.precision);
+  check_reduce_dtype(parse_reduce(options.reduce), parse_reduce_dtype(options.reduce_dtype));
   check_between("--virtual-ranks", options.virtual_ranks, 0, 4096);
   check(options.dropout >= 0 && options.dropout < 1, ErrorCode::usage,
         [&] { return str("--dropout: expected a rate in [0, 1), got ", options.dropout); });
@@ -152,6 +153,7 @@ std::string run_description(const TrainOptions& options, const OptimizerSet& opt
   text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
               " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
   if (options.plan.precision != "f32") text += " precision=" + options.plan.precision;
+  if (options.plan.reduce_dtype != "f32") text += str(" reduce_dtype=", options.plan.reduce_dtype);
   for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);
   if (options.plan.accumulation > 1) text += str(" accumulation=", options.plan.accumulation);
   if (schedule) text += str(" schedule=", schedule->text());

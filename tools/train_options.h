@@ -26,6 +26,7 @@ struct PlanOptions {
   std::map<std::string, double> hyperparameters =
       {};  // "learning_rate", "momentum", ...; absent: the optimizer's default
   std::string reduce = "tree";
+  std::string reduce_dtype = "f32";
   int64_t virtual_ranks = 0;  // 0: as many as ranks
   int64_t accumulation = 1;   // micro-batches of a leaf, for one synchronisation
   double dropout = 0;

@@ -18,6 +18,7 @@ PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, i
                          .optimizer = optimizer,
                          .ranks = ranks,
                          .reduce = reduce,
+                         .reduce_dtype = parse_reduce_dtype(options.reduce_dtype),
                          .virtual_ranks = virtual_ranks,
                          .bucket_bytes = bucket_bytes(options),
                          .accumulation = options.accumulation,

@@ -89,12 +89,15 @@ TEST(WalkParity, Elementwise) {
         const View in = side.put(waves(n), {n}, offset), out = side.room(DType::f32, {n}, offset);
         const View sum = side.put(waves(n, 1), {n}), fill = side.room(DType::f32, {n}, offset);
         const View narrow = side.room(DType::bf16, {n}, offset), wide = side.room(DType::f32, {n});
+        const View rounded = side.put(waves(n), {n}, offset), rounded_sum = side.put(waves(n, 1), {n}, offset);
         launch(side.stream(), Unary<Gelu>{out, in});
         launch(side.stream(), AddInto{sum, in});
         launch(side.stream(), Fill{fill, 2.5f});
         launch(side.stream(), Copy{narrow, in});
         launch(side.stream(), Copy{wide, narrow});
-        return std::vector<View>{out, sum, fill, narrow, wide};
+        launch(side.stream(), RoundToBf16{rounded});
+        launch(side.stream(), AddIntoBf16{rounded_sum, in});
+        return std::vector<View>{out, sum, fill, narrow, wide, rounded, rounded_sum};
       });
 }
 

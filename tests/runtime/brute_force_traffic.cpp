@@ -105,17 +105,17 @@ std::string text(const std::vector<Step>& steps) {
 std::vector<Step> expected_steps(const PlanSettings& s, const World& world, const PlannedBucket& bucket) {
   if (world.parts == 1) return {};
   const int64_t whole = (bucket.end - bucket.begin) * (bucket.split_by_batch ? world.parts : 1);
-  const int64_t gradients = whole * 4, parameters = whole * size_of(bucket.dtype);
+  const int64_t gradients = whole * (s.reduce_dtype == DType::bf16 ? 2 : 4), parameters = whole * size_of(bucket.dtype);
   const Step gather{"all_gather", bucket.dtype, Phase::micro_batch, parameters};
-  const Step scatter{"reduce_scatter", DType::f32, Phase::micro_batch, gradients};
+  const Step scatter{"reduce_scatter", s.reduce_dtype, Phase::micro_batch, gradients};
   if (bucket.split_by_batch || s.zero == 3) return {gather, gather, scatter};
   const Step update{"all_gather", bucket.dtype, Phase::step, parameters};
   if (s.zero == 2) return {scatter, update};
-  const Step once{"reduce_scatter", DType::f32, Phase::step, gradients};
+  const Step once{"reduce_scatter", s.reduce_dtype, Phase::step, gradients};
   if (s.zero == 1) return {once, update};
   // Ranks that share a node's memory each sum a slice of it; those of their own need the whole sum.
   if (s.copies == Copies::per_node && s.reduce != ReduceMode::mpi) return {once};
-  return {{"all_reduce", DType::f32, Phase::step, gradients}};
+  return {{"all_reduce", s.reduce_dtype, Phase::step, gradients}};
 }
 
 // Bytes of the arenas that leaves wait in: complete subtrees of the leaves done, and the leaf at work.
@@ -147,8 +147,9 @@ int64_t shared_gradients(const World& world, const Plan& plan, int part) {
 }
 
 // With memory of their own all ranks hold alike: arenas as the busiest one needs, and a slice of the widest bucket for
-// every sum there is, where there is somebody to send it.
-int64_t tree_memory(const World& world, const Plan& plan) {
+// every sum there is, where there is somebody to send it. In bf16 what is sent is a copy: a bucket of it for each
+// arena.
+int64_t memory_of_sums(const World& world, const Plan& plan) {
   int arenas = 1;
   int64_t sums = 0, widest = 0;
   for (int part = 0; part < world.parts; ++part) {
@@ -157,7 +158,12 @@ int64_t tree_memory(const World& world, const Plan& plan) {
     sums += of.last;
   }
   for (const PlannedBucket& b : plan.buckets) widest = std::max(widest, b.end - b.begin);
-  return (arenas - 1) * plan.arena_elements * 4 + (world.parts > 1 ? sums * (widest / world.parts) * 4 : 0);
+  const bool bf16 = plan.settings.reduce_dtype == DType::bf16;
+  int64_t bytes = (arenas - 1) * plan.arena_elements * 4;
+  if (world.parts > 1 && plan.settings.reduce == ReduceMode::tree)
+    bytes += sums * (widest / world.parts) * (bf16 ? 2 : 4);
+  if (world.parts > 1 && bf16) bytes += arenas * widest * 2;
+  return bytes;
 }
 
 // Bytes of whole buckets in flight where ranks keep parts only: of the widest, twice where there are two.
@@ -191,8 +197,7 @@ PlannedMemory memory_of_rank(const Plan& plan, const World& world, int rank, boo
     if (v.section == Section::frozen) memory.parameters += up(v.local_elements * size_of(v.dtype), 128);
   memory.gradients += in_flight(plan, world, true);
   memory.gathered = in_flight(plan, world, false);
-  if (s.copies == Copies::per_rank && s.zero == 0 && s.reduce == ReduceMode::tree)
-    memory.gradients += tree_memory(world, plan);
+  if (s.copies == Copies::per_rank && s.zero == 0) memory.gradients += memory_of_sums(world, plan);
   if (s.copies == Copies::per_node) {
     memory.gradients = shared_gradients(world, plan, world.at(rank, world.batch_axis));
     if (!holds_copy) memory.parameters = memory.slots = memory.gathered = 0;

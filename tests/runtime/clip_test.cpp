@@ -82,6 +82,7 @@ struct GivenGradients {
 struct Setting {
   std::string optimizer = "nadam";  // which has a scalar of its own besides the counter
   ReduceMode mode = ReduceMode::tree;
+  DType reduce_dtype = DType::f32;
   int64_t bucket_bytes = 1;
   int64_t steps = 5;
   int threads = 1;
@@ -108,6 +109,7 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
                                .optimizer = optimizer,
                                .ranks = ranks.size(),
                                .reduce = setting.mode,
+                               .reduce_dtype = setting.reduce_dtype,
                                .virtual_ranks = kLeaves,
                                .bucket_bytes = setting.bucket_bytes});
   Stream stream = Stream::cpu(setting.threads);
@@ -184,6 +186,10 @@ TEST(NonFiniteGradient, IsNamedByTheOrderOfThePlanAndNotOfRanksOrBuckets) {
 }
 
 TEST(NonFiniteGradient, IsFoundInSumsOfFiniteLeaves) { expect_skip({{{2, -1, 4, 7}, kMost}}, "small", {}); }
+
+TEST(NonFiniteGradient, IsFoundInALeafThatBf16CannotHold) {
+  expect_skip({{{2, 5, 0, 9}, kMost}}, "big", {.reduce_dtype = DType::bf16});
+}
 
 TEST(NonFiniteGradient, IsFoundWhereInfinitiesOfTwoRanksCancel) {
   expect_skip({{{2, 1, 0, 9}, kInf}, {{2, 6, 0, 9}, -kInf}}, "big", {});

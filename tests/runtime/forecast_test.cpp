@@ -31,6 +31,7 @@ struct RandomCase {
   std::string batch_axis;
   int64_t ranks_per_node = 0;
   ReduceMode mode = ReduceMode::tree;
+  DType reduce_dtype = DType::f32;
   int virtual_ranks = 1;
   int64_t bucket_bytes = 1;
   std::string optimizer;
@@ -65,6 +66,7 @@ struct RandomCase {
     const std::vector<std::string_view> names = optimizer_names();
     optimizer = names[size_t(below(int64_t(names.size())))];
     leaf_samples = 1 + below(9);
+    reduce_dtype = below(2) ? DType::bf16 : DType::f32;
   }
 
   int ranks() const {
@@ -76,6 +78,7 @@ struct RandomCase {
     return make_plan({.variables = variables,
                       .optimizer = with,
                       .reduce = mode,
+                      .reduce_dtype = reduce_dtype,
                       .virtual_ranks = virtual_ranks,
                       .bucket_bytes = bucket_bytes,
                       .distribution = data_parallel(mesh, batch_axis),

@@ -71,6 +71,7 @@ PlannerInput Subject::input(const RuleSet* rules) const {
                      .ranks_per_node = cpu ? 2 : 0,
                      .rules = rules};
   if (machine_ == Machine::zero_1 || machine_ == Machine::sharded) input.zero = 1;
+  if (machine_ == Machine::narrow) input.reduce_dtype = DType::bf16;
   if (machine_ == Machine::zero_2) input.zero = 2;
   if (machine_ == Machine::zero_3) input.zero = 3;
   if (machine_ == Machine::sharded) input.workload = {.batch = 12, .model_parallel_bytes_per_sample = 64};

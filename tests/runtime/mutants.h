@@ -20,9 +20,10 @@ enum class Machine {
   zero_2,
   zero_3,
   sharded,      // two by two, layouts by rule and by hand, one of them on the batch axis
+  narrow,       // four ranks with memory of their own, without ZeRO, that sum gradients in bf16
   indivisible,  // a rule that does not fit: the planner must refuse
 };
-inline constexpr int kMachines = 6;
+inline constexpr int kMachines = 7;
 
 // The input of the planner for a machine, with what it refers to.
 class Subject {

@@ -105,6 +105,7 @@ std::vector<Plan> many_plans() {
           plans.push_back(make_plan({.variables = variables,
                                      .optimizer = *optimizer,
                                      .reduce = zero % 2 ? ReduceMode::fast : ReduceMode::tree,
+                                     .reduce_dtype = zero % 3 ? DType::bf16 : DType::f32,
                                      .virtual_ranks = 8,
                                      .bucket_bytes = zero == 2 ? 1 : 4 << 20,
                                      .distribution = model_parallel(parse_mesh(mesh), map),

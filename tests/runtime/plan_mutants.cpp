@@ -290,6 +290,10 @@ std::vector<Mutant> collective_mutants() {
           [](Plan& p) { collective(p, "gradients of bucket 0").dtype = DType::bf16; },
           "no collective does what bucket 0"),
       changed(
+          "sums in bf16 travel as f32", narrow,
+          [](Plan& p) { collective(p, "gradients of bucket 0").dtype = DType::f32; },
+          "the plan has: all_reduce of f32, 512 B, each step"),
+      changed(
           "every rank receives gradients that it does not keep", zero_1,
           [](Plan& p) { collective(p, "gradients of bucket 0").kind = "all_reduce"; },
           "nothing needs a collective that the plan has: all_reduce of f32, 1024 B, each step"),
@@ -357,6 +361,9 @@ std::vector<Mutant> memory_mutants() {
       changed(
           "one gradient arena too many is counted", cpu_ranks,
           [](Plan& p) { p.classes[0].memory.gradients += p.arena_elements * 4; }, "no rank holds"),
+      changed(
+          "sums in bf16 have no room to be sent from", narrow, [](Plan& p) { p.classes[0].memory.gradients -= 1024; },
+          "which are no arenas"),
       changed(
           "every rank counts the copy of its node", cpu_ranks,
           [](Plan& p) {

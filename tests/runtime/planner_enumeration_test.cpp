@@ -202,9 +202,11 @@ void plan_and_verify(const Case& c, const std::vector<Kind>& kinds, Tally& tally
   constexpr std::array<int, 5> kVirtualRanks = {1, 3, 8, 16, 24};
   constexpr std::array kModes = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
   const size_t n = c.number;
+  const ReduceMode mode = kModes[n / 2 % 3];
   PlannerInput input{.variables = variables,
                      .optimizer = optimizer(n),
-                     .reduce = kModes[n / 2 % 3],
+                     .reduce = mode,
+                     .reduce_dtype = n / 7 % 2 && mode != ReduceMode::mpi ? DType::bf16 : DType::f32,
                      .virtual_ranks = kVirtualRanks[n % 5],
                      .bucket_bytes = kBucketBytes[n / 3 % 3],
                      .distribution = model_parallel(c.mesh, layouts(c, chosen), c.batch_axis),

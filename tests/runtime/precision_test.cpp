@@ -111,6 +111,21 @@ TEST(Precision, KeepsWeightsAsRoundedCopiesOfTheirMastersAndVectorsInF32) {
     }
 }
 
+TEST(Precision, BeginsWithMastersAndCopiesThatAreNotRounded) {
+  const Setting begin{.steps = 0, .optimizer = "schedule_free_adamw", .average = MovingAverage{}};
+  const Outcome wide = train(begin);
+  for (const Kept& kept : kEveryWay) {
+    const Outcome narrow = train(with(begin, kept));
+    const auto& first = narrow.values.at("first/weight");
+    EXPECT_EQ(first, rounded(wide.values.at("first/weight"), kept.weights));
+    const auto& updated = kept.stochastic ? first : narrow.values.at("first/weight/schedule_free_adamw/master");
+    EXPECT_EQ(updated, kept.stochastic ? first : wide.values.at("first/weight"));
+    // Slots that begin as the parameter are copies of what is updated.
+    EXPECT_EQ(narrow.values.at("first/weight/schedule_free_adamw/momentum"), updated);
+    EXPECT_EQ(narrow.values.at("first/weight/schedule_free_adamw/average"), updated);
+  }
+}
+
 TEST(Precision, RoundsStochasticallyWithoutMasters) {
   Setting setting{.weights = DType::bf16, .stochastic_rounding = true};
   const Outcome outcome = train(setting);

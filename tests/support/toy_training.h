@@ -49,6 +49,7 @@ struct Setting {
   int ranks = 1;
   int virtual_ranks = 8;
   ReduceMode mode = ReduceMode::tree;
+  DType reduce_dtype = DType::f32;
   int64_t steps = 20;
   int64_t batch = 16;
   int64_t accumulation = 1;
@@ -128,6 +129,7 @@ inline Outcome train(const Setting& setting) {
                                .optimizer = optimizer,
                                .ranks = setting.ranks,
                                .reduce = setting.mode,
+                               .reduce_dtype = setting.reduce_dtype,
                                .virtual_ranks = setting.virtual_ranks,
                                .bucket_bytes = setting.bucket_bytes,
                                .accumulation = setting.accumulation,

@@ -35,6 +35,10 @@ test_usage() {
   expect_error 2 '*--dropout: expected a rate in \[0, 1), got nan' "$lockstep" explain --dropout nan
   expect_error 2 '*--timeout: expected seconds above 0*, got 0' "${bad[@]}" --timeout 0
   expect_error 2 "*--reduce: expected tree, fast or mpi, got 'foo'" "${bad[@]}" --reduce foo
+  expect_error 2 "*--reduce-dtype: expected f32 or bf16, got 'f16'" "${bad[@]}" --reduce-dtype f16
+  expect_error 2 "*--reduce-dtype: expected f32 or bf16, got 'f64'" "$lockstep" explain --reduce-dtype f64
+  expect_error 2 "*--reduce mpi adds in f32*--reduce-dtype bf16*'tree' or 'fast'" "${bad[@]}" --reduce mpi --reduce-dtype bf16
+  expect_error 2 "*--reduce mpi adds in f32*--reduce-dtype bf16*" "$lockstep" plan --reduce mpi --reduce-dtype bf16
   expect_error 2 "*--reduce mpi needs*reduce by 'tree' or 'fast'" "${bad[@]}" --reduce mpi --ranks 2
   expect_error 2 "*--device: expected cpu or cuda, got 'foo'" "${bad[@]}" --device foo
   expect_error 2 "*unknown variable 'adam/iteratoin'; did you mean 'adam/iteration'?*" "$lockstep" explain adam/iteratoin

@@ -42,6 +42,12 @@ test_gpu_training() {
   expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --graph
   expect_same_run "${training[@]}" --device cuda --ranks 3
   expect_other_run "$mpirun" -np 2 "${training[@]}" --device cuda --reduce fast
+  settings mlp 6 --reduce-dtype bf16
+  make_reference 6
+  for ranks in 1 2 3; do expect_same_run "$mpirun" -np $ranks "${training[@]}" --device cuda; done
+  expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --transport staged
+  expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --graph
+  expect_success "$mpirun" -np 2 "${training[@]}" --device cuda --reduce fast
   expect_success "${training[@]}" --device cuda --metrics "$work/metrics" --save "$work/weights"
   expect_training_output 6 1 "$work/metrics"
   expect_success "$lockstep" eval --data "$data" --weights "$work/weights"

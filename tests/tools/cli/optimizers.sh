@@ -156,6 +156,9 @@ test_precision() {
     grep -aq "\"dtype\":\"${precision%%-*}\"" <(head -c 4096 "$weights" | tr BF bf) || complain "expected $precision"
     expect_success "$lockstep" plan --verify --ranks 2 --precision $precision
   done
+  ! cmp -s "$work/bf16.safetensors" "$work/bf16-stochastic.safetensors" || complain "expected other weights"
+  expect_success "$lockstep" plan --precision bf16-stochastic
+  expect_output 0 'adam/master'
   expect_success "$lockstep" plan --precision bf16
   expect_output 1 '^dense_1/weight/adam/master  *slot  *.784, 512.  *f32 '
   expect_success "$lockstep" explain --precision f16

@@ -89,6 +89,8 @@ test_plan_verify() {
   expect_success "$lockstep" plan --verify --ranks 2 --steps 2 --batch 10 --accumulation 4 \
     --group '.*/bias => nadam(beta_1=0.8)' --ema-momentum 0.9 --loss-scale 8
   expect_output 0 'DIFFERENT'
+  expect_success "$lockstep" plan --verify --ranks 3 --steps 2 --reduce-dtype bf16
+  expect_output 0 'DIFFERENT'
 }
 
 test_plan_verify_mpi() {
@@ -96,6 +98,8 @@ test_plan_verify_mpi() {
   expect_output 0 'DIFFERENT'
   expect_output 1 '^every term that must be exact is exact on every rank$'
   LOCKSTEP_PRETEND_NODES=2 expect_success "$mpirun" -np 3 "$lockstep" plan --verify --batch 12 --steps 1
+  expect_output 0 'DIFFERENT'
+  LOCKSTEP_PRETEND_NODES=2 expect_success "$mpirun" -np 3 "$lockstep" plan --verify --batch 12 --steps 1 --reduce-dtype bf16
   expect_output 0 'DIFFERENT'
   expect_error any '*whose mesh data=5 has 5 ranks, but there are 2*' "$mpirun" -np 2 "$lockstep" plan --verify --mesh data=5
 }

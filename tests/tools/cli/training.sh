@@ -16,8 +16,8 @@ expect_training_output() {  # expect_training_output STEPS RANKS METRICS
   tail -n 1 "$3" | grep -Eqx "\{\"test_accuracy\":$number\}" || complain "expected the test accuracy as last metrics line"
 }
 
-settings() {  # settings MODEL STEPS: sets `training`
-  training=("$lockstep" train --data "$data" --model "$1" --steps "$2" --batch 64 --virtual-ranks 8 --dropout 0.2)
+settings() {  # settings MODEL STEPS OPTION...: sets `training`
+  training=("$lockstep" train --data "$data" --model "$1" --steps "$2" --batch 64 --virtual-ranks 8 --dropout 0.2 "${@:3}")
 }
 
 # The ledger and weights of one rank without a launcher, which all others must equal.
@@ -57,6 +57,18 @@ test_threads() {
     expect_other_run "${training[@]}" --threads 1 --ranks 2 --seed 4
   done
   settings mlp 12
+  make_reference 12
+  expect_other_run "${training[@]}" --threads 1 --reduce-dtype bf16
+  cp "$work/reference" "$work/in_f32"
+  settings mlp 12 --reduce-dtype bf16
+  make_reference 12
+  for ranks in 2 3 5; do expect_same_run "${training[@]}" --threads 1 --ranks $ranks; done
+  # A run says what it is, and f32 is what it always was.
+  ! cmp -s <(head -n 1 "$work/in_f32") <(head -n 1 "$work/reference") || complain "expected another run's header"
+  settings mlp 12 --reduce-dtype f32
+  make_reference 12
+  expect_same "$work/in_f32" "$work/reference"
+  settings mlp 12
   expect_success "${training[@]}" --ranks 2 --metrics "$work/metrics" --save "$work/weights"
   expect_training_output 12 2 "$work/metrics"
   local accuracy
@@ -76,6 +88,9 @@ test_ledgers() {
     for ranks in 3 4; do expect_same_run env LOCKSTEP_PRETEND_NODES=2 "$mpirun" -np $ranks "${training[@]}" --threads 1; done
     expect_other_run "$mpirun" -np 2 "${training[@]}" --threads 1 --reduce fast
   done
+  settings mlp 12 --reduce-dtype bf16
+  make_reference 12
+  for ranks in 2 3; do expect_same_run env LOCKSTEP_PRETEND_NODES=2 "$mpirun" -np $ranks "${training[@]}" --threads 1; done
   settings mlp 12
   expect_success "$mpirun" -np 2 "${training[@]}" --reduce mpi --metrics "$work/metrics" --save "$work/weights"
   expect_training_output 12 2 "$work/metrics"
