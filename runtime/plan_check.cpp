@@ -157,8 +157,11 @@ void check_slots(const Plan& plan) {
     demand(plan.master_slot >= 0 || !has_master(plan.settings, plan.variables[i]), plan.variables[i],
            "must have a master");
     for (int32_t s = 0; s < plan.slots; ++s) {
-      if (s == plan.master_slot && !has_master(plan.settings, plan.variables[i])) continue;
       const auto slots = found.find(int32_t(i));
+      if (s == plan.master_slot && !has_master(plan.settings, plan.variables[i])) {
+        demand(slots == found.end() || !slots->second[size_t(s)], plan.variables[i], "must have no master");
+        continue;
+      }
       demand(slots != found.end() && slots->second[size_t(s)], plan.variables[i], str("must have slot ", s));
     }
   }

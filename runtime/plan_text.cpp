@@ -167,6 +167,7 @@ void compare_settings(std::string& text, const PlanSettings& a, const PlanSettin
   line(text, "optimizer", a.optimizer, b.optimizer);
   line(text, "reduce", std::string(to_string(a.reduce)), std::string(to_string(b.reduce)));
   line(text, "reduce dtype", std::string(to_string(a.reduce_dtype)), std::string(to_string(b.reduce_dtype)));
+  line(text, "stochastic rounding", a.stochastic_rounding ? "yes" : "no", b.stochastic_rounding ? "yes" : "no");
   line(text, "virtual ranks", str(a.virtual_ranks), str(b.virtual_ranks));
   line(text, "zero", str(a.zero), str(b.zero));
   line(text, "accumulation", str(a.accumulation), str(b.accumulation));

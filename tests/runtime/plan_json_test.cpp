@@ -114,6 +114,7 @@ std::vector<Plan> many_plans() {
                                      .copies = per_rank ? Copies::per_rank : Copies::per_node,
                                      .ranks_per_node = zero,
                                      .replicate_indivisible = zero == 3,
+                                     .stochastic_rounding = zero == 2,
                                      .workload = {1 << 20, 1 << 30, 1 << 29, 1.0 / 3.0}}));
         }
   plans.push_back(small_plan());

@@ -20,8 +20,7 @@ void drop_variable(Plan& plan, std::string_view path) {
 
 // A bucket with several members, so that one of them can be lost.
 PlannedBucket& wide_bucket(Plan& plan) {
-  return *std::max_element(plan.buckets.begin(), plan.buckets.end(),
-                           [](const auto& a, const auto& b) { return a.variables.size() < b.variables.size(); });
+  return *std::ranges::max_element(plan.buckets, {}, [](const auto& bucket) { return bucket.variables.size(); });
 }
 
 }  // namespace
@@ -222,6 +221,8 @@ std::vector<Mutant> place_mutants() {
       changed(
           "a bf16 weight has no f32 master", zero_1, [](Plan& p) { drop_variable(p, "half/nadam/master"); },
           "must have slot 2"),
+      changed(
+          "masters stay", zero_1, [](Plan& p) { p.settings.stochastic_rounding = true; }, "must have no master"),
       changed(
           "every rank holds the global shape of a shard", sharded,
           [](Plan& p) { variable(p, "embedding").local_elements = p.at("embedding").shape.size(); },

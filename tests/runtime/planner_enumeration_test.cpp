@@ -203,6 +203,8 @@ void plan_and_verify(const Case& c, const std::vector<Kind>& kinds, Tally& tally
   constexpr std::array kModes = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
   const size_t n = c.number;
   const ReduceMode mode = kModes[n / 2 % 3];
+  const bool any_f16 = std::ranges::any_of(
+      chosen, [](const Kind& kind) { return kind.role == Role::parameter && kind.dtype == DType::f16; });
   PlannerInput input{.variables = variables,
                      .optimizer = optimizer(n),
                      .reduce = mode,
@@ -214,7 +216,8 @@ void plan_and_verify(const Case& c, const std::vector<Kind>& kinds, Tally& tally
                      .accumulation = kAccumulation[n % 3],
                      .copies = c.copies,
                      .ranks_per_node = kRanksPerNode[n / 5 % 4],
-                     .replicate_indivisible = c.rules == Rules::all_that_fits};
+                     .replicate_indivisible = c.rules == Rules::all_that_fits,
+                     .stochastic_rounding = n / 11 % 2 && !any_f16};
   const auto where = [&] {
     return str("case ", n, ": mesh ", to_string(c.mesh), ", batch axis ", c.batch_axis, ", ZeRO ", c.zero, ", ",
                to_string(c.copies), ", rules ", int(c.rules));

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "kernels/device/check.h"
 #include "optimizers/optimizer.h"
@@ -95,7 +96,7 @@ TEST(KernelBench, RowsNameEveryOptimizerAndCountBytesByFormula) {
   std::vector<std::string> names;
   for (const std::string_view name : optimizer_names())
     if (!make_optimizer(name)->whole_tensors()) names.emplace_back(name);
-  ASSERT_EQ(rows.size(), names.size() + 1);
+  ASSERT_EQ(rows.size(), names.size() + 4);
   EXPECT_EQ(rows.back().name, "optimizer/adam/15x64");
   for (size_t i = 0; i < names.size(); ++i) {
     EXPECT_THAT(rows[i].name, HasSubstr(names[i]));
@@ -103,6 +104,12 @@ TEST(KernelBench, RowsNameEveryOptimizerAndCountBytesByFormula) {
     EXPECT_GT(rows[i].value, 0);
     EXPECT_GT(rows[i].roof, 0);
     EXPECT_GT(rows[i].share_of_roof, 0);
+  }
+  // Adam with a bf16 copy, in bf16 alone, and with an f16 copy.
+  const std::array<std::pair<const char*, int64_t>, 3> narrow = {{{"bf16", 34}, {"bf16-stochastic", 28}, {"f16", 34}}};
+  for (size_t i = 0; i < narrow.size(); ++i) {
+    EXPECT_EQ(rows[names.size() + i].name, str("optimizer/adam/", narrow[i].first));
+    EXPECT_EQ(rows[names.size() + i].bytes, 1001 * narrow[i].second);
   }
   EXPECT_EQ(pool.live_total(), 0);
 }
