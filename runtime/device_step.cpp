@@ -213,7 +213,7 @@ void DeviceStep::decide(int64_t global_count) {
 void DeviceStep::update(int32_t group) {
   const Optimizer& optimizer = *optimizer_.group(group).optimizer;
   if (optimizer.whole_tensors()) return update_tensors(group);
-  for (const auto& [begin, end] : variables_.stretches()) update_stretch(group, begin, end);
+  for (const auto& [begin, end, dtype, byte] : variables_.stretches()) update_stretch(group, begin, end);
 }
 
 void DeviceStep::update_stretch(int32_t group, int64_t begin, int64_t end) {
@@ -243,15 +243,14 @@ void DeviceStep::update_tensors(int32_t group) {
 
 void DeviceStep::average() {
   const MovingAverage& average = *optimizer_.average();
-  for (const auto& [begin, end] : variables_.stretches()) {
-    const View updated = variables_.updated(begin, end), copied = variables_.working_copy(begin, end);
+  for (const auto& [begin, end, dtype, byte] : variables_.stretches()) {
     launch(stream_, AverageParameters{.momentum = average.momentum,
                                       .overwrite_every = average.overwrite_every,
                                       .iteration = variables_.iteration_cell(),
                                       .decision = tables_.decision(),
-                                      .param = updated,
+                                      .param = variables_.updated(begin, end),
                                       .average = variables_.slot(optimizer_.average_slot(), begin, end)});
-    if (average.overwrite_every > 0 && copied.data != nullptr) launch(stream_, Copy{copied, updated});
+    if (average.overwrite_every > 0) variables_.refresh_copies(stream_, begin, end);
   }
 }
 
@@ -261,9 +260,8 @@ void DeviceStep::keep_within_bounds() {
     const Bounds* bounds = groups_[v] == kFrozen ? nullptr : optimizer_.bounds_of(variable.path);
     if (bounds == nullptr) continue;
     const int64_t begin = variable.offset, end = begin + variable.shape.size();
-    const View updated = variables_.updated(begin, end), copied = variables_.working_copy(begin, end);
-    launch(stream_, KeepWithin{updated, *bounds, tables_.decision()});
-    if (copied.data != nullptr) launch(stream_, Copy{copied, updated});
+    launch(stream_, KeepWithin{variables_.updated(begin, end), *bounds, tables_.decision()});
+    variables_.refresh_copies(stream_, begin, end);
   }
 }
 
@@ -275,11 +273,10 @@ void DeviceStep::set_frozen(int32_t variable, bool frozen) {
 
 void DeviceStep::take_averages() {
   if (!optimizer_.average()) return;
-  for (const auto& [begin, end] : variables_.stretches()) {
+  for (const auto& [begin, end, dtype, byte] : variables_.stretches()) {
     const View average = variables_.slot(optimizer_.average_slot(), begin, end);
     launch(stream_, Copy{variables_.updated(begin, end), average});
-    if (const View copied = variables_.working_copy(begin, end); copied.data != nullptr)
-      launch(stream_, Copy{copied, average});
+    variables_.refresh_copies(stream_, begin, end);
   }
 }
 

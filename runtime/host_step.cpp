@@ -307,14 +307,13 @@ void HostStep::average(int64_t step) {
   const MovingAverage& average = *optimizer_.average();
   for (size_t bucket = 0; bucket < reducer_.buckets(); ++bucket) {
     const auto [begin, end, sum] = reducer_.owned(bucket);
-    const View updated = variables_.updated(begin, end), copy = variables_.working_copy(begin, end);
     launch(stream_, AverageParameters{.momentum = average.momentum,
                                       .overwrite_every = average.overwrite_every,
                                       .iteration = &step,
                                       .decision = &decision,
-                                      .param = updated,
+                                      .param = variables_.updated(begin, end),
                                       .average = variables_.slot(optimizer_.average_slot(), begin, end)});
-    if (average.overwrite_every > 0 && copy.data != nullptr) launch(stream_, Copy{copy, updated});
+    if (average.overwrite_every > 0) variables_.refresh_copies(stream_, begin, end);
   }
 }
 
@@ -327,9 +326,8 @@ void HostStep::keep_within_bounds() {
     const int64_t begin = std::max(owned.begin, variable.offset);
     const int64_t end = std::min(owned.end, variable.offset + variable.shape.size());
     if (begin >= end) continue;
-    const View updated = variables_.updated(begin, end), copy = variables_.working_copy(begin, end);
-    launch(stream_, KeepWithin{updated, *optimizer_.bounds_of(variable.path), &scalars_});
-    if (copy.data != nullptr) launch(stream_, Copy{copy, updated});
+    launch(stream_, KeepWithin{variables_.updated(begin, end), *optimizer_.bounds_of(variable.path), &scalars_});
+    variables_.refresh_copies(stream_, begin, end);
   }
 }
 
@@ -347,8 +345,7 @@ void HostStep::take_averages() {
     const auto [begin, end, sum] = reducer_.owned(bucket);
     const View average = variables_.slot(optimizer_.average_slot(), begin, end);
     launch(stream_, Copy{variables_.updated(begin, end), average});
-    if (const View copy = variables_.working_copy(begin, end); copy.data != nullptr)
-      launch(stream_, Copy{copy, average});
+    variables_.refresh_copies(stream_, begin, end);
   }
   reducer_.node_barrier();
 }

@@ -74,13 +74,6 @@ int64_t Plan::parameter_bytes() const {
   return bytes;
 }
 
-int64_t Plan::parameter_byte(int64_t element) const {
-  int64_t bytes = 0;
-  for (const PlannedBucket& bucket : buckets)
-    bytes += (std::clamp(element, bucket.begin, bucket.end) - bucket.begin) * size_of(bucket.dtype);
-  return bytes;
-}
-
 const PlannedVariable& Plan::at(std::string_view path) const {
   const auto found = std::find_if(variables.begin(), variables.end(), [&](const auto& v) { return v.path == path; });
   check(found != variables.end(), ErrorCode::plan, [&] {

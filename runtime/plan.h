@@ -187,8 +187,6 @@ struct Plan {
   // The most loaded class.
   const PlannedMemory& memory() const { return classes.front().memory; }
   int64_t parameter_bytes() const;  // of the trainable section
-  // Where an element of the arena lies in the trainable section, whose buckets follow one another, each in its dtype.
-  int64_t parameter_byte(int64_t element) const;
   // Throws Error(plan) naming the nearest known path.
   const PlannedVariable& at(std::string_view path) const;
   // The collectives of one step one by one, with the micro-batch phase repeated.

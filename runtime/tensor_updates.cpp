@@ -55,8 +55,8 @@ void TensorUpdates::run(Stream& stream, const Optimizer& optimizer, const StepSt
     launch(stream,
            RoundStochastically{
                .out = kept, .in = param, .key = &state.decision->rounding_key, .first_number = numbers_[size_t(v)]});
-  else if (const View copy = variables_.working_copy(begin, end); copy.data != nullptr)
-    launch(stream, Copy{copy, param});
+  else
+    variables_.refresh_copies(stream, begin, end);
 }
 
 }  // namespace lockstep

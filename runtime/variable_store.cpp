@@ -71,7 +71,7 @@ VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations
     if (b > 0 && plan.buckets[b - 1].dtype == bucket.dtype)
       stretches_.back().end = bucket.end;
     else
-      stretches_.push_back({bucket.begin, bucket.end});
+      stretches_.push_back({bucket.begin, bucket.end, bucket.dtype, b == 0 ? 0 : parameter_byte(bucket.begin)});
   }
   device() == DeviceKind::cpu ? allocate_on_host(communicator) : allocate_on_device();
   fill_all(communicator, [&](const Sections& sections) { initialize(sections, declarations, optimizer, seed); });
@@ -120,7 +120,7 @@ View VariableStore::view_in(const Sections& sections, const PlannedVariable& var
   const auto at = [&]() -> char* {
     switch (variable.section) {
       case Section::trainable:
-        return sections.parameters + plan_.parameter_byte(variable.offset);
+        return sections.parameters + parameter_byte(variable.offset);
       case Section::frozen:
         return sections.parameters + plan_.parameter_bytes() + variable.offset;
       case Section::slot:
@@ -139,27 +139,36 @@ HostValue VariableStore::host(const PlannedVariable& variable) const {
   return stream_ ? HostValue(view(variable), *stream_) : HostValue(view(variable));
 }
 
-namespace {
-const PlannedBucket& bucket_of(const Plan& plan, int64_t element) {
-  return *std::ranges::find_if(plan.buckets, [&](const PlannedBucket& bucket) { return element < bucket.end; });
+// The last one that begins at or before the element: what lies behind all of them is empty.
+const VariableStore::Stretch& VariableStore::stretch_of(int64_t element) const {
+  size_t s = stretches_.size() - 1;
+  while (s > 0 && stretches_[s].begin > element) --s;
+  return stretches_[s];
 }
-}  // namespace
+
+int64_t VariableStore::parameter_byte(int64_t element) const {
+  const Stretch& stretch = stretch_of(element);
+  return stretch.byte + (element - stretch.begin) * size_of(stretch.dtype);
+}
 
 View VariableStore::parameters(int64_t begin, int64_t end) const {
-  const DType dtype = begin < end ? bucket_of(plan_, begin).dtype : DType::f32;
-  return {sections_.parameters + plan_.parameter_byte(begin), dtype, device(), Shape{end - begin}};
+  return {sections_.parameters + parameter_byte(begin), stretch_of(begin).dtype, device(), Shape{end - begin}};
 }
 
 bool VariableStore::has_masters(int64_t element) const {
-  return plan_.master_slot >= 0 && is_narrow(bucket_of(plan_, element).dtype);
+  return plan_.master_slot >= 0 && is_narrow(stretch_of(element).dtype);
+}
+
+void VariableStore::refresh_copies(Stream& stream, int64_t begin, int64_t end) const {
+  if (const View copy = working_copy(begin, end); copy.data != nullptr) launch(stream, Copy{copy, updated(begin, end)});
 }
 
 View VariableStore::updated(int64_t begin, int64_t end) const {
-  return begin < end && has_masters(begin) ? slot(plan_.master_slot, begin, end) : parameters(begin, end);
+  return has_masters(begin) ? slot(plan_.master_slot, begin, end) : parameters(begin, end);
 }
 
 View VariableStore::working_copy(int64_t begin, int64_t end) const {
-  return begin < end && has_masters(begin) ? parameters(begin, end) : View{};
+  return has_masters(begin) ? parameters(begin, end) : View{};
 }
 
 View VariableStore::slot(int32_t slot, int64_t begin, int64_t end) const {

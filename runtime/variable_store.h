@@ -65,9 +65,13 @@ class VariableStore {
   // the parameters as copies of the masters, or none.
   View updated(int64_t begin, int64_t end) const;
   View working_copy(int64_t begin, int64_t end) const;
+  // Rounds masters of [begin, end), where there are some, into the parameters. Queued on `stream`.
+  void refresh_copies(Stream& stream, int64_t begin, int64_t end) const;
   // The stretches of the trainable section that are of one dtype each, as long as possible.
   struct Stretch {
     int64_t begin, end;
+    DType dtype;
+    int64_t byte;  // where it begins in the section
   };
   const std::vector<Stretch>& stretches() const { return stretches_; }
 
@@ -106,6 +110,8 @@ class VariableStore {
   PlannedMemory memory() const;
   PlannedMemory node_copy() const;
   void write(const PlannedVariable& variable, const void* value);
+  const Stretch& stretch_of(int64_t element) const;
+  int64_t parameter_byte(int64_t element) const;
   bool has_masters(int64_t element) const;
 
   const Plan& plan_;
