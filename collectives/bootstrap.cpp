@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "collectives/mpi_ranks.h"
-#include "collectives/thread_ranks.h"
+#include "collectives/host/mpi_ranks.h"
+#include "collectives/host/thread_ranks.h"
 
 namespace lockstep {
 

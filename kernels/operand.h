@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/granule.h"
 #include "kernels/host_device.h"
 
 namespace lockstep {
@@ -38,7 +39,6 @@ struct Same {
 
 // What is known for runs of so many elements is looked up once for each: such operands have in_granule(g), an operand
 // for the elements [kGranule g, kGranule (g + 1)).
-inline constexpr int64_t kGranule = 32;
 template <class Operand>
 concept ByGranule = requires(const Operand& operand) {
   operand.in_granule(int64_t(0));

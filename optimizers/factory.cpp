@@ -3,24 +3,24 @@
 #include <limits>
 
 #include "kernels/device/check.h"
-#include "optimizers/adadelta.h"
-#include "optimizers/adafactor.h"
-#include "optimizers/adagrad.h"
-#include "optimizers/adam.h"
-#include "optimizers/adamax.h"
-#include "optimizers/ftrl.h"
-#include "optimizers/lamb.h"
-#include "optimizers/lion.h"
-#include "optimizers/muon.h"
-#include "optimizers/nadam.h"
-#include "optimizers/nearest_name.h"
+#include "kernels/device/nearest_name.h"
 #include "optimizers/option_reader.h"
-#include "optimizers/overwrite.h"
-#include "optimizers/radam.h"
-#include "optimizers/rmsprop.h"
 #include "optimizers/rule_optimizer.h"
-#include "optimizers/schedule_free_adamw.h"
-#include "optimizers/sgd.h"
+#include "optimizers/rules/adadelta.h"
+#include "optimizers/rules/adafactor.h"
+#include "optimizers/rules/adagrad.h"
+#include "optimizers/rules/adam.h"
+#include "optimizers/rules/adamax.h"
+#include "optimizers/rules/ftrl.h"
+#include "optimizers/rules/lamb.h"
+#include "optimizers/rules/lion.h"
+#include "optimizers/rules/muon.h"
+#include "optimizers/rules/nadam.h"
+#include "optimizers/rules/overwrite.h"
+#include "optimizers/rules/radam.h"
+#include "optimizers/rules/rmsprop.h"
+#include "optimizers/rules/schedule_free_adamw.h"
+#include "optimizers/rules/sgd.h"
 
 namespace lockstep {
 
@@ -40,8 +40,8 @@ OptimizerSettings read_settings(std::string_view name, OptionReader& options, do
           .hyperparameters = {}};
 }
 
-Definition read_definition(OptionReader& options) {
-  return options.flag("torch_formula", false) ? Definition::torch : Definition::keras;
+FormulaStyle read_definition(OptionReader& options) {
+  return options.flag("torch_formula", false) ? FormulaStyle::torch : FormulaStyle::keras;
 }
 
 template <class Rule>
@@ -54,7 +54,7 @@ std::unique_ptr<Optimizer> make_sgd(std::string_view name, OptionReader& options
   OptimizerSettings settings = read_settings(name, options, 0.01, 0);
   const double momentum = options.number("momentum", 0, {.highest = 1});
   const bool nesterov = options.flag("nesterov", false);
-  const Definition definition = read_definition(options);
+  const FormulaStyle definition = read_definition(options);
   if (momentum == 0) return make(Sgd{}, std::move(settings), options);
   if (nesterov) return make(SgdNesterov{momentum, definition}, std::move(settings), options);
   return make(SgdMomentum{momentum, definition}, std::move(settings), options);
@@ -122,7 +122,7 @@ std::unique_ptr<Optimizer> make_nadam(std::string_view name, OptionReader& optio
   OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
   Nadam nadam{.adam = read_adam(options), .momentum_base = std::pow(0.96, options.number("momentum_decay", 1, {}))};
   // Its epsilon stands inside the bias correction for Keras and PyTorch alike.
-  nadam.adam.definition = Definition::torch;
+  nadam.adam.definition = FormulaStyle::torch;
   return make(nadam, std::move(settings), options);
 }
 

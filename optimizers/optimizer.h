@@ -62,7 +62,7 @@ struct LearningRates {
 };
 
 // What is known by variable: the elements [32 g, 32 g + 32) belong to variable_of[g].
-struct Segments {
+struct GranuleMap {
   const uint32_t* variable_of = nullptr;
   const float* factors = nullptr;  // of gradients; null: none
   // Null: all variables are updated; otherwise, and then there are factors, those with groups[variable] == group.
@@ -74,14 +74,14 @@ struct Segments {
   int64_t first = 0;
 };
 
-// Flat ranges of equal length on the device. A bf16 parameter is rounded stochastically and wants segments with
-// numbers; a working copy wants segments with factors.
+// Flat ranges of equal length on the device. A bf16 parameter is rounded stochastically and wants granules with
+// numbers; a working copy wants granules with factors.
 struct UpdateOperands {
   View param;  // f32, or bf16
   View grad;   // f32
   std::span<const View> slots;
   View working_copy = {};  // bf16 or f16: the new parameter, rounded to nearest; or none
-  Segments segments = {};
+  GranuleMap granules = {};
 };
 
 // One tensor on the device, contiguous.
@@ -107,7 +107,7 @@ class Optimizer {
   virtual std::span<const ScalarState> scalars() const = 0;
 
   // Whether a step is computed tensor by tensor: update_tensor() then, and neither of the update()s.
-  virtual bool whole_tensors() const { return false; }
+  virtual bool updates_by_tensor() const { return false; }
   // Bytes that update_tensor() wants for a parameter of this shape, aligned to 256: a function of the shape alone.
   virtual int64_t tensor_scratch_bytes(const Shape&) const { return 0; }
   // One tensor of a step whose prepare() is done, with all that update() does to a range. The bits depend on values and
@@ -144,8 +144,8 @@ std::vector<std::string_view> optimizer_names();
 // infinite. A learning rate of 0 is legal, as in Keras; a negative one is not.
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const std::map<std::string, double>& options = {});
 
-// For variables that take their gradients as values (optimizers/overwrite.h): nothing to train a model with, so it is
-// no name of the list.
+// For variables that take their gradients as values (optimizers/rules/overwrite.h): nothing to train a model with, so
+// it is no name of the list.
 std::unique_ptr<Optimizer> make_overwrite();
 
 }  // namespace lockstep

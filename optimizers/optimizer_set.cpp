@@ -95,8 +95,8 @@ Slot OptimizerSet::slot(int32_t number, int32_t index) const {
   return state_->average && index == average_slot() ? any : Slot{.name = any.name};
 }
 
-bool OptimizerSet::any_whole_tensors() const {
-  return std::ranges::any_of(state_->groups, [](const OptimizerGroup& g) { return g.optimizer->whole_tensors(); });
+bool OptimizerSet::any_updates_by_tensor() const {
+  return std::ranges::any_of(state_->groups, [](const OptimizerGroup& g) { return g.optimizer->updates_by_tensor(); });
 }
 
 const Bounds* OptimizerSet::bounds_of(std::string_view path) const {

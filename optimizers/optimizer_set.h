@@ -74,7 +74,7 @@ class OptimizerSet {
   int32_t scale_scalar() const { return int32_t(state_->scalars.size()) - 2; }
 
   // Whether some optimizer works tensor by tensor.
-  bool any_whole_tensors() const;
+  bool any_updates_by_tensor() const;
 
   // Of a variable's group; null: none.
   const Bounds* bounds_of(std::string_view path) const;

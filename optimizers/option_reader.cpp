@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/device/check.h"
-#include "optimizers/nearest_name.h"
+#include "kernels/device/nearest_name.h"
 
 namespace lockstep {
 

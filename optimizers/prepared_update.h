@@ -47,7 +47,7 @@ concept TakesRawGradients = requires {
 
 // g = clip(grad) * grad_scale * factor of its variable;  w -= decay w;  rule(w, g + l2 w, slots);  grad = 0. With
 // decision->skip only grad = 0. `working_copy` (bf16 or f16, optional): the new parameter, rounded to nearest. A bf16
-// `param` is rounded stochastically. Constants, decision and segments are in memory of the device.
+// `param` is rounded stochastically. Constants, decision and granules are in memory of the device.
 template <class Rule>
 struct PreparedUpdate {
   const RuleConstants<Rule>* constants;
@@ -55,7 +55,7 @@ struct PreparedUpdate {
   View param, grad;
   std::array<View, kSlots<Rule>> slots;
   View working_copy;
-  Segments segments;
+  GranuleMap granules;
 };
 
 template <class Rule>

@@ -64,7 +64,7 @@ class RuleOptimizer final : public Optimizer {
                                 .grad = operands.grad,
                                 .slots = {},
                                 .working_copy = operands.working_copy,
-                                .segments = operands.segments};
+                                .granules = operands.granules};
     for (size_t i = 0; i < kernel.slots.size(); ++i) kernel.slots[i] = operands.slots[i];
     launch(stream, kernel);
   }

@@ -11,14 +11,14 @@
 
 namespace lockstep {
 
-// What of gradients is limited (runtime/clip.h has the definitions).
+// What of gradients is limited (runtime/step/clip.h has the definitions).
 enum class ClipKind : uint8_t { none, each_variable, all_variables, values };
 
 // What a gradient of this norm is multiplied with so that its norm is at most `limit`; exactly 1 where it is already.
 HOST_DEVICE inline float clip_factor(double norm, double limit) { return norm > limit ? float(limit / norm) : 1.0f; }
 
-// The canonical sum (collectives/tree_sum.h: split at the largest power of two below n) of the losses in cells[0],
-// cells[2], cells[4], ..., which are used up: neighbours are added, then sums of two, of four, and so on.
+// The canonical sum (collectives/gradients/tree_sum.h: split at the largest power of two below n) of the losses in
+// cells[0], cells[2], cells[4], ..., which are used up: neighbours are added, then sums of two, of four, and so on.
 HOST_DEVICE inline float sum_of_losses(double* cells, int leaves) {
   for (int width = 1; width < leaves; width *= 2)
     for (int leaf = 0; leaf + width < leaves; leaf += 2 * width)

@@ -75,7 +75,7 @@ class TensorOptimizer final : public Optimizer {
   std::vector<Hyperparameter> hyperparameters() const override { return settings_.hyperparameters; }
   double learning_rate() const override { return settings_.learning_rate; }
   std::span<const ScalarState> scalars() const override { return {}; }
-  bool whole_tensors() const override { return true; }
+  bool updates_by_tensor() const override { return true; }
   int64_t constants_bytes() const override { return sizeof(RuleConstants<Rule>); }
 
   void update(Stream&, const StepState&, const UpdateOperands&) const override { fail_ranges(); }

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "kernels/matmul.h"
-#include "optimizers/adafactor.h"
-#include "optimizers/lamb.h"
-#include "optimizers/muon.h"
+#include "optimizers/rules/adafactor.h"
+#include "optimizers/rules/lamb.h"
+#include "optimizers/rules/muon.h"
 
 namespace lockstep {
 
@@ -83,7 +83,7 @@ int64_t Muon::scratch_bytes(const Shape& shape) const {
 }
 
 double Muon::length(int64_t rows, int64_t columns) const {
-  if (definition == Definition::torch) return std::sqrt(std::max(1.0, double(rows) / double(columns)));
+  if (definition == FormulaStyle::torch) return std::sqrt(std::max(1.0, double(rows) / double(columns)));
   return rms_rate == 0 ? 1 : rms_rate * std::sqrt(double(std::max(rows, columns)));
 }
 
@@ -98,7 +98,7 @@ void Muon::update(Stream& stream, const TensorStep<Muon>& step) const {
                               .mu = float(momentum),
                               .fresh = float(1 - momentum),
                               .nesterov = nesterov,
-                              .torch = definition == Definition::torch,
+                              .torch = definition == FormulaStyle::torch,
                               .x = x,
                               .sums = scratch.sums()});
   launch(stream, MuonNorm{step.decision, scratch.sums(), scratch.one_over_norm()});

@@ -59,7 +59,7 @@ step_count=0
 : >"$machine"
 : >"$log"
 commit=$(git describe --always --dirty 2>/dev/null || echo "source without git")
-. tools/gpu_report.sh
+. tools/scripts/gpu_report.sh
 trap 'cat "$step_log" >>"$log" 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 
@@ -233,7 +233,7 @@ without_speed_in_a_rehearsal() {
 torch() {
   [ $rehearsal = false ] || { skip "PyTorch's fused AdamW" "no GPU"; return; }
   [ -n "$python" ] || { skip "PyTorch's fused AdamW" "no python3"; return; }
-  try 60 "$python" tools/torch_adamw.py $sweep_sizes
+  try 60 "$python" tools/scripts/torch_adamw.py $sweep_sizes
   [ $code -ne 77 ] || { skip "PyTorch's fused AdamW" "$(tail -n 1 "$step_log")"; return; }
   json_output "$work/torch.json"
   rows_table "$work/torch.json" >"$work/table"

@@ -11,8 +11,8 @@
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
 #include "kernels/config.h"
-#include "tools/command_line.h"
-#include "tools/usage.h"
+#include "tools/commands/command_line.h"
+#include "tools/commands/usage.h"
 
 namespace lockstep {
 namespace {

@@ -24,7 +24,7 @@ usage() {
 usage: tools/offline_bundle.sh [--limit MIB] [--without-data] DIR
 
 Fills the new folder DIR with headers and libraries for building, Open MPI, ninja, and, as far as they fit, the
-Fashion-MNIST files and oneDNN. Everything is copied from installed Debian packages (tools/install_packages.sh --tests
+Fashion-MNIST files and oneDNN. Everything is copied from installed Debian packages (tools/scripts/install_packages.sh --tests
 installs them). On the other machine the build takes DIR when it lies in the source folder under the name
 offline_bundle, or where the environment variable LOCKSTEP_BUNDLE or -DLOCKSTEP_BUNDLE=DIR says.
 
@@ -62,7 +62,7 @@ command -v dpkg-query >/dev/null || die "this is no Debian-like system: there ar
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 missing=""
 for package in $headers $programs; do is_installed "$package" || missing="$missing $package"; done
-[ -z "$missing" ] || die "these packages are not installed:$missing; run tools/install_packages.sh --tests first"
+[ -z "$missing" ] || die "these packages are not installed:$missing; run tools/scripts/install_packages.sh --tests first"
 
 triplet=$(g++ -dumpmachine)
 work=$bundle.partial

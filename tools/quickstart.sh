@@ -49,8 +49,8 @@ names --epochs "$@" || names --steps "$@" || set -- --epochs 5 "$@"
 names --model "$@" || set -- --model mlp "$@"
 [ $preset = cpu ] || names --device "$@" || set -- --device cuda "$@"
 
-[ $install = no ] || tools/install_packages.sh
-tools/configure_and_build.sh $preset
+[ $install = no ] || tools/scripts/install_packages.sh
+tools/scripts/configure_and_build.sh $preset
 
 echo "+ mpirun -np 2 build/$preset/lockstep train $*"
 # mpirun hides the terminal from its ranks.

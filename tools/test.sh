@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-[ $install = no ] || tools/install_packages.sh --tests
+[ $install = no ] || tools/scripts/install_packages.sh --tests
 
 # The thread sanitizer of g++ 12 cannot start where the kernel spreads addresses over more bits than it knows.
 fixed_addresses=""
@@ -39,12 +39,12 @@ fi
 # The sanitizers watch the CUDA path too, on an emulated GPU, where CUDA's headers are.
 without_cuda=""
 if [ $preset = asan ] || [ $preset = tsan ]; then
-  if ! tools/has_cuda_headers.sh; then
+  if ! tools/scripts/has_cuda_headers.sh; then
     echo "no headers of CUDA were found: its path is left out of preset $preset"
     without_cuda="-DLOCKSTEP_CUDA=OFF"
   fi
 fi
 
-$fixed_addresses tools/configure_and_build.sh $preset $without_cuda
+$fixed_addresses tools/scripts/configure_and_build.sh $preset $without_cuda
 echo "+ ctest --preset $preset $*"
 exec $fixed_addresses ctest --preset $preset --parallel "$(nproc)" --no-tests=error "$@" </dev/null

@@ -2,7 +2,7 @@
 #include "kernels/conv2d.h"
 #include "kernels/max_pool.h"
 #include "kernels/reduction.h"
-#include "runtime/ops.h"
+#include "runtime/ops/ops.h"
 
 namespace lockstep {
 namespace {

@@ -2,7 +2,7 @@
 #include "kernels/matmul.h"
 #include "kernels/pointwise.h"
 #include "kernels/reduction.h"
-#include "runtime/ops.h"
+#include "runtime/ops/ops.h"
 
 namespace lockstep {
 namespace {

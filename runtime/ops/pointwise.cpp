@@ -2,7 +2,7 @@
 #include "kernels/pointwise.h"
 
 #include "kernels/dropout.h"
-#include "runtime/ops.h"
+#include "runtime/ops/ops.h"
 
 namespace lockstep {
 namespace {

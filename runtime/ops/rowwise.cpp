@@ -3,7 +3,7 @@
 #include "kernels/pointwise.h"
 #include "kernels/reduction.h"
 #include "kernels/softmax.h"
-#include "runtime/ops.h"
+#include "runtime/ops/ops.h"
 
 namespace lockstep {
 

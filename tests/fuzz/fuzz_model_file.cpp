@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Model files and rules files: any text is read and planned, or refused by an Error that names the file.
 #include "kernels/device/check.h"
-#include "runtime/planner.h"
+#include "runtime/plan/planner.h"
 #include "tests/fuzz/fuzz_target.h"
-#include "tools/model_file.h"
+#include "tools/planning/model_file.h"
 
 namespace lockstep {
 namespace {

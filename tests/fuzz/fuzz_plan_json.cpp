@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/device/check.h"
-#include "runtime/plan_json.h"
-#include "runtime/plan_text.h"
-#include "runtime/planner.h"
+#include "runtime/plan/plan_json.h"
+#include "runtime/plan/plan_text.h"
+#include "runtime/plan/planner.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace lockstep {

@@ -141,11 +141,11 @@ class DeviceVariables {
   }
 
   // What later updates are given as well.
-  void set_segments(const Segments& segments) { segments_ = segments; }
+  void set_segments(const GranuleMap& granules) { segments_ = granules; }
   void add_working_copy(DType dtype = DType::bf16, int64_t offset = 0) {
     working_copy_.emplace(memory_, dtype, std::vector<float>(size_t(param_.view().size())), offset);
   }
-  // From here on the parameter is kept in bf16 alone; granules as in segments.
+  // From here on the parameter is kept in bf16 alone; granules as in granules.
   void round_stochastically(uint64_t seed, int64_t offset = 0) {
     narrow_param_.emplace(memory_, DType::bf16, param_.get(), offset);
     state_.seed = seed;
@@ -156,20 +156,20 @@ class DeviceVariables {
     optimizer_.prepare(memory_.stream(), state_, rates, verdict);
   }
   void update() { update_range(0, param_.view().size()); }
-  // Elements [begin, end); `begin` is that of a granule where there are segments.
+  // Elements [begin, end); `begin` is that of a granule where there are granules.
   void update_range(int64_t begin, int64_t end) {
     const auto range = [&](const View& view) { return slice(view, begin, end); };
     std::vector<View> slots;
     for (const GuardedArray<float>& slot : slots_) slots.push_back(range(slot.view()));
-    Segments segments = segments_;
-    if (segments.variable_of) segments.variable_of += begin / kGranule;
-    segments.first += begin / kGranule;
+    GranuleMap granules = segments_;
+    if (granules.variable_of) granules.variable_of += begin / kGranule;
+    granules.first += begin / kGranule;
     optimizer_.update(memory_.stream(), state_,
                       {.param = range(narrow_param_ ? narrow_param_->view() : param_.view()),
                        .grad = range(grad_.view()),
                        .slots = slots,
                        .working_copy = working_copy_ ? range(working_copy_->view()) : View{},
-                       .segments = segments});
+                       .granules = granules});
   }
   void step(const std::vector<float>& gradient, const LearningRates& rates = {}) {
     set_gradient(gradient);
@@ -197,7 +197,7 @@ class DeviceVariables {
   GuardedArray<float> param_, grad_;
   std::vector<GuardedArray<float>> slots_;
   StepState state_;
-  Segments segments_;
+  GranuleMap segments_;
   std::optional<NarrowArray> working_copy_, narrow_param_;
 };
 
@@ -236,7 +236,7 @@ class DecisionTables {
   }
 
   int64_t elements() const { return int64_t(32 * variable_of.size()); }
-  Segments segments() const { return segments_; }
+  GranuleMap granule_map() const { return segments_; }
   StepOutcome outcome() { return memory_.value(verdict.outcome); }
 
   // What comes before a decision: losses of two leaves of four samples, three right answers, and sums of squares.
@@ -258,7 +258,7 @@ class DecisionTables {
 
  private:
   DeviceMemory& memory_;
-  Segments segments_;
+  GranuleMap segments_;
   Shape chunks_;
   int64_t *begins_ = nullptr, *ends_ = nullptr;
   double *squares_ = nullptr, *cells_ = nullptr;

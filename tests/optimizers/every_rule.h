@@ -32,7 +32,7 @@ struct Variant {
 inline std::vector<Variant> every_variant() {
   std::vector<Variant> variants;
   for (const std::string_view name : optimizer_names())
-    if (!make_optimizer(name)->whole_tensors()) variants.push_back({std::string(name), {}});
+    if (!make_optimizer(name)->updates_by_tensor()) variants.push_back({std::string(name), {}});
   const std::vector<Variant> further = {
       {"sgd", {{"momentum", 0.9}}},
       {"sgd", {{"momentum", 0.9}, {"torch_formula", 1}, {"coupled_weight_decay", 1}, {"weight_decay", 0.01}}},

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "kernels/device/check.h"
-#include "optimizers/nearest_name.h"
+#include "kernels/device/nearest_name.h"
 #include "optimizers/optimizer.h"
 
 namespace lockstep {

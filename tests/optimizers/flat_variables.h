@@ -62,7 +62,7 @@ struct FlatVariables {
   void update(const Optimizer& optimizer, int64_t step, const StepScalars& factors = {}) {
     Stream stream = Stream::cpu();
     prepare(optimizer, stream, step, optimizer.learning_rate(), factors);
-    if (optimizer.whole_tensors()) return update_tensor(optimizer, stream);
+    if (optimizer.updates_by_tensor()) return update_tensor(optimizer, stream);
     update_range(optimizer, stream, 0, int64_t(param.size()));
   }
 

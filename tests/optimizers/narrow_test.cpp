@@ -30,7 +30,7 @@ const std::vector<float> kFactors = {1, 0.5f, 2};
 const std::vector<int64_t> kNumbers = {0 - 2, 1 - 0, 3 - 3};  // granule 2 is number 0, granules 0 and 1 are 1 and 2
 constexpr int64_t number_of(int64_t granule) { return granule < 2 ? granule + 1 : granule == 2 ? 0 : granule; }
 
-Segments segments_in(DeviceMemory& memory) {
+GranuleMap segments_in(DeviceMemory& memory) {
   return {.variable_of = memory.put(kVariableOf), .factors = memory.put(kFactors), .numbers = memory.put(kNumbers)};
 }
 
@@ -138,10 +138,10 @@ TEST(NarrowParametersOnAGpu, StayAsTheyAreInASkippedStepAndOutsideOfTheirGroup) 
       const FlatVariables begun(*adam, in_bf16(eighths(kElements, 1)));
       DeviceVariables kept(*adam, begun, 0, kind);
       stochastic ? kept.round_stochastically(5) : kept.add_working_copy();
-      Segments segments = segments_in(kept.memory());
-      segments.groups = kept.memory().put<uint32_t>({0, 1, 0});
-      segments.group = 1;
-      kept.set_segments(segments);
+      GranuleMap granules = segments_in(kept.memory());
+      granules.groups = kept.memory().put<uint32_t>({0, 1, 0});
+      granules.group = 1;
+      kept.set_segments(granules);
       kept.step(eighths(kElements, 2));
       const FlatVariables after = kept.get();
       int changed = 0;  // of variable 1; few of its gradients are zero
@@ -195,7 +195,7 @@ TEST(NarrowParameters, WhatIsMissingIsAnError) {
   const View four{memory.data(), DType::f32, DeviceKind::cpu, Shape{4}};
   const auto narrow = [&](DType dtype, int64_t n) { return View{memory.data(), dtype, DeviceKind::cpu, Shape{n}}; };
   const uint32_t variable_of[] = {0};
-  const Segments factors{.variable_of = variable_of, .factors = memory.data()};
+  const GranuleMap factors{.variable_of = variable_of, .factors = memory.data()};
   const auto error = [&](const UpdateOperands& operands) -> std::string {
     try {
       sgd->update(stream, state, operands);
@@ -205,15 +205,15 @@ TEST(NarrowParameters, WhatIsMissingIsAnError) {
     return "no error";
   };
   EXPECT_THAT(
-      error({.param = four, .grad = four, .slots = {}, .working_copy = narrow(DType::bf16, 3), .segments = factors}),
+      error({.param = four, .grad = four, .slots = {}, .working_copy = narrow(DType::bf16, 3), .granules = factors}),
       HasSubstr("expected a working copy of 4 elements, got 3"));
   EXPECT_THAT(error({.param = four, .grad = four, .slots = {}, .working_copy = narrow(DType::bf16, 4)}),
               HasSubstr("wants factors of variables"));
-  EXPECT_THAT(error({.param = narrow(DType::bf16, 4), .grad = four, .slots = {}, .segments = factors}),
+  EXPECT_THAT(error({.param = narrow(DType::bf16, 4), .grad = four, .slots = {}, .granules = factors}),
               HasSubstr("stochastic rounding wants numbers"));
   EXPECT_THAT(error({.param = narrow(DType::f16, 4), .grad = four, .slots = {}}), HasSubstr("got 4 of f16"));
   EXPECT_THAT(
-      error({.param = four, .grad = four, .slots = {}, .working_copy = narrow(DType::f32, 4), .segments = factors}),
+      error({.param = four, .grad = four, .slots = {}, .working_copy = narrow(DType::f32, 4), .granules = factors}),
       HasSubstr("expected a working copy of bf16 or f16, got f32"));
 }
 

@@ -13,17 +13,17 @@
 #include <string>
 
 #include "kernels/device/check.h"
-#include "optimizers/adadelta.h"
-#include "optimizers/adagrad.h"
-#include "optimizers/adam.h"
-#include "optimizers/adamax.h"
-#include "optimizers/ftrl.h"
-#include "optimizers/lion.h"
-#include "optimizers/nadam.h"
-#include "optimizers/rmsprop.h"
 #include "optimizers/rule_optimizer.h"
-#include "optimizers/schedule_free_adamw.h"
-#include "optimizers/sgd.h"
+#include "optimizers/rules/adadelta.h"
+#include "optimizers/rules/adagrad.h"
+#include "optimizers/rules/adam.h"
+#include "optimizers/rules/adamax.h"
+#include "optimizers/rules/ftrl.h"
+#include "optimizers/rules/lion.h"
+#include "optimizers/rules/nadam.h"
+#include "optimizers/rules/rmsprop.h"
+#include "optimizers/rules/schedule_free_adamw.h"
+#include "optimizers/rules/sgd.h"
 
 namespace lockstep {
 namespace {
@@ -117,7 +117,7 @@ void compare_adam(const json& vector, const json& s) {
 }
 
 Nadam keras_nadam(AdamHyperparameters adam) {
-  adam.definition = Definition::torch;
+  adam.definition = FormulaStyle::torch;
   return {.adam = adam};
 }
 
@@ -186,14 +186,14 @@ TEST(RulesInDouble, MomentumAgreesWithPyTorchsFormula) {
       buffer = 0.9 * buffer + g;
       return w - a * (nesterov ? g + 0.9 * buffer : buffer);
     };
-    if (nesterov) expect_agreement("nesterov", SgdNesterov{0.9, Definition::torch}, formula);
-    if (!nesterov) expect_agreement("momentum", SgdMomentum{0.9, Definition::torch}, formula);
+    if (nesterov) expect_agreement("nesterov", SgdNesterov{0.9, FormulaStyle::torch}, formula);
+    if (!nesterov) expect_agreement("momentum", SgdMomentum{0.9, FormulaStyle::torch}, formula);
   }
 }
 
 TEST(RulesInDouble, AdamAgreesWithPyTorchsFormula) {
   double m = 0, v = 0, largest = 0;
-  const AdamHyperparameters h{.beta_1 = 0.8, .beta_2 = 0.9, .epsilon = 0.01, .definition = Definition::torch};
+  const AdamHyperparameters h{.beta_1 = 0.8, .beta_2 = 0.9, .epsilon = 0.01, .definition = FormulaStyle::torch};
   const auto formula = [&](bool amsgrad) {
     m = v = largest = 0;
     return [&, amsgrad](double w, double a, double g, double t) {
@@ -222,7 +222,7 @@ TEST(RulesInDouble, RmspropAgreesWithKerasAndPyTorchsFormulas) {
     };
   };
   for (const bool torch : {false, true}) {
-    const Definition definition = torch ? Definition::torch : Definition::keras;
+    const FormulaStyle definition = torch ? FormulaStyle::torch : FormulaStyle::keras;
     const RmspropHyperparameters plain{.rho = 0.9, .momentum = 0, .epsilon = 0.01, .definition = definition};
     const RmspropHyperparameters moving{.rho = 0.9, .momentum = 0.7, .epsilon = 0.01, .definition = definition};
     const std::string source = torch ? "torch " : "keras ";
@@ -235,7 +235,7 @@ TEST(RulesInDouble, RmspropAgreesWithKerasAndPyTorchsFormulas) {
 
 TEST(RulesInDouble, AdagradAgreesWithPyTorchsFormula) {
   double sum = 0.1;
-  expect_agreement("adagrad", Adagrad{.epsilon = 0.01, .definition = Definition::torch},
+  expect_agreement("adagrad", Adagrad{.epsilon = 0.01, .definition = FormulaStyle::torch},
                    [&](double w, double a, double g, double) {
                      sum += g * g;
                      return w - a * g / (std::sqrt(sum) + 0.01);
@@ -256,7 +256,7 @@ TEST(RulesInDouble, AdamaxAgreesWithKerasAndPyTorchsFormulas) {
   double m = 0, u = 0;
   for (const bool torch : {false, true}) {
     m = u = 0;
-    const Adamax rule{0.8, 0.9, 0.01, torch ? Definition::torch : Definition::keras};
+    const Adamax rule{0.8, 0.9, 0.01, torch ? FormulaStyle::torch : FormulaStyle::keras};
     expect_agreement(torch ? "torch" : "keras", rule, [&](double w, double a, double g, double t) {
       m = 0.8 * m + 0.2 * g;
       u = std::max(0.9 * u, std::abs(g) + (torch ? 0.01 : 0));

@@ -5,13 +5,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "optimizers/adam.h"
-#include "optimizers/ftrl.h"
-#include "optimizers/lion.h"
-#include "optimizers/nadam.h"
-#include "optimizers/rmsprop.h"
-#include "optimizers/schedule_free_adamw.h"
-#include "optimizers/sgd.h"
+#include "optimizers/rules/adam.h"
+#include "optimizers/rules/ftrl.h"
+#include "optimizers/rules/lion.h"
+#include "optimizers/rules/nadam.h"
+#include "optimizers/rules/rmsprop.h"
+#include "optimizers/rules/schedule_free_adamw.h"
+#include "optimizers/rules/sgd.h"
 
 namespace lockstep {
 namespace {
@@ -42,7 +42,7 @@ TEST(SgdNesterov, LooksOneMomentumStepAhead) {
 }
 
 TEST(SgdMomentum, PyTorchsHasTheLearningRateOutside) {
-  const SgdMomentum rule{.momentum = 0.5, .definition = Definition::torch};
+  const SgdMomentum rule{.momentum = 0.5, .definition = FormulaStyle::torch};
   float param = 1, velocity = 0;
   rule.at(1, 0.25)(param, 1, velocity);
   EXPECT_EQ(velocity, -1);
@@ -123,7 +123,7 @@ TEST(Adam, ConstantsAreRoundedOnceFromDouble) {
 }
 
 TEST(Adam, PyTorchsEpsilonNeverVanishes) {
-  const AdamHyperparameters adam{.beta_2 = 1 - 0x1p-50, .epsilon = 2e-38, .definition = Definition::torch};
+  const AdamHyperparameters adam{.beta_2 = 1 - 0x1p-50, .epsilon = 2e-38, .definition = FormulaStyle::torch};
   EXPECT_GT(adam.at(1, 1).epsilon, 0);
 }
 

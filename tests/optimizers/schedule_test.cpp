@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "optimizers/schedule.h"
+#include "optimizers/schedules/schedule.h"
 
 #include <gmock/gmock.h>
 

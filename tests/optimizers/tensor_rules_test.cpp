@@ -9,8 +9,8 @@
 
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"
-#include "optimizers/adafactor.h"
-#include "optimizers/muon.h"
+#include "optimizers/rules/adafactor.h"
+#include "optimizers/rules/muon.h"
 #include "tests/optimizers/flat_variables.h"
 #include "tests/support/devices.h"
 #include "tests/support/optimizer_vectors.h"
@@ -303,7 +303,7 @@ TEST(TensorRules, AreNotGivenRangesNorOthersTensors) {
   Stream stream = Stream::cpu();
   for (const std::string_view name : optimizer_names()) {
     const auto optimizer = make_optimizer(name);
-    if (optimizer->whole_tensors())
+    if (optimizer->updates_by_tensor())
       EXPECT_THROW(optimizer->update(stream, StepState{}, UpdateOperands{}), Error) << name;
     else
       EXPECT_THROW(optimizer->update_tensor(stream, StepState{}, TensorOperands{}, nullptr), Error) << name;
@@ -332,8 +332,8 @@ TEST(Muon, MakesMatricesOrthogonalAndAsLongAsKerasDoes) {
   EXPECT_DOUBLE_EQ(Muon{}.length(4, 2), expected);
   EXPECT_DOUBLE_EQ(Muon{}.length(2, 4), expected);
   EXPECT_DOUBLE_EQ(Muon{.rms_rate = 0}.length(4, 2), 1);
-  EXPECT_DOUBLE_EQ((Muon{.definition = Definition::torch}.length(8, 2)), 2);
-  EXPECT_DOUBLE_EQ((Muon{.definition = Definition::torch}.length(2, 8)), 1);
+  EXPECT_DOUBLE_EQ((Muon{.definition = FormulaStyle::torch}.length(8, 2)), 2);
+  EXPECT_DOUBLE_EQ((Muon{.definition = FormulaStyle::torch}.length(2, 8)), 1);
 }
 
 TEST(Adafactor, LeavesAloneWhatHasNoGradient) {

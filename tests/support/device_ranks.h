@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "collectives/device_communicator.h"
+#include "collectives/device/device_communicator.h"
 #include "kernels/config.h"
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "collectives/communicator.h"
-#include "collectives/thread_ranks.h"
+#include "collectives/host/thread_ranks.h"
 
 namespace lockstep {
 

@@ -10,16 +10,16 @@
 #include <string>
 #include <vector>
 
-#include "collectives/device_communicator.h"
-#include "collectives/thread_ranks.h"
+#include "collectives/device/device_communicator.h"
+#include "collectives/host/thread_ranks.h"
 #include "kernels/softmax.h"
-#include "runtime/layers.h"
-#include "runtime/ledger.h"
-#include "runtime/ops.h"
-#include "runtime/parameter_groups.h"
-#include "runtime/planner.h"
-#include "runtime/state_file.h"
-#include "runtime/train_step.h"
+#include "runtime/layers/linear.h"
+#include "runtime/ops/ops.h"
+#include "runtime/plan/planner.h"
+#include "runtime/state/ledger.h"
+#include "runtime/state/state_file.h"
+#include "runtime/step/train_step.h"
+#include "runtime/variables/parameter_groups.h"
 
 namespace lockstep::toy {
 

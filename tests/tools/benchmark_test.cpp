@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/benchmark.h"
+#include "tools/bench/benchmark.h"
 
 #include <gmock/gmock.h>
 
@@ -11,7 +11,7 @@
 
 #include "kernels/device/check.h"
 #include "optimizers/optimizer.h"
-#include "tools/kernel_bench.h"
+#include "tools/bench/kernel_bench.h"
 
 namespace lockstep {
 namespace {
@@ -95,7 +95,7 @@ TEST(KernelBench, RowsNameEveryOptimizerAndCountBytesByFormula) {
   const std::vector<BenchmarkRow> rows = bench_optimizers(stream, pool, options);
   std::vector<std::string> names;
   for (const std::string_view name : optimizer_names())
-    if (!make_optimizer(name)->whole_tensors()) names.emplace_back(name);
+    if (!make_optimizer(name)->updates_by_tensor()) names.emplace_back(name);
   ASSERT_EQ(rows.size(), names.size() + 4);
   EXPECT_EQ(rows.back().name, "optimizer/adam/15x64");
   for (size_t i = 0; i < names.size(); ++i) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/memory_roof.h"
+#include "tools/bench/memory_roof.h"
 
 #include <gmock/gmock.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/model_file.h"
+#include "tools/planning/model_file.h"
 
-#include "runtime/planner.h"
+#include "runtime/plan/planner.h"
 #include "tests/support/files.h"
 
 namespace lockstep {

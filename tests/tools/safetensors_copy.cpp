@@ -2,7 +2,7 @@
 // Reads a safetensors file and writes its content to another: `safetensors_copy FROM TO`.
 #include <iostream>
 
-#include "runtime/safetensors.h"
+#include "runtime/files/safetensors.h"
 
 int main(int argc, char** argv) try {
   using namespace lockstep;

@@ -52,7 +52,7 @@ reports() {
   commit=abc started=now begin=$(date +%s) step_count=0
   mkdir "$output"
   # shellcheck source=/dev/null
-  . "$root/tools/gpu_report.sh"
+  . "$root/tools/scripts/gpu_report.sh"
   echo 'gpu|A "GPU" of \ slashes' >"$machine"
   printf 'a "quoted" \\ line\twith a tab\n\001 control, \303\244 and \377 bytes\nlast $(date) line\n' >"$step_log"
   printf '[{"name": "optimizer/adam", "value": 2.5}]' >"$work/figures"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/svg_plot.h"
+#include "tools/commands/svg_plot.h"
 
 #include <gmock/gmock.h>
 

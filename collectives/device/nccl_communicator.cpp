@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// Collectives by NCCL. Its communicator never blocks the host: every answer is polled for, with the ranks' deadline and
+// an eye on ranks that have failed, because only then can it be aborted.
+#include <exception>
+
+#include "collectives/device/nccl_library.h"
+
+namespace lockstep {
+
+namespace {
+
+ncclDataType_t nccl_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return ncclFloat32;
+    case DType::bf16:
+      return ncclBfloat16;
+    case DType::f16:
+      return ncclFloat16;
+    case DType::f64:
+      return ncclFloat64;
+    case DType::i32:
+      return ncclInt32;
+    case DType::i64:
+      return ncclInt64;
+  }
+  fail(ErrorCode::internal, str("no dtype of NCCL for ", int(dtype)));
+}
+
+ncclRedOp_t nccl_op(ReduceOp op) {
+  if (op == ReduceOp::sum) return ncclSum;
+  return op == ReduceOp::max ? ncclMax : ncclMin;
+}
+
+// Owns NCCL's communicator, and aborts one that nobody has destroyed in peace.
+class Connection {
+ public:
+  explicit Connection(std::shared_ptr<const NcclLibrary> library) : library_(std::move(library)) {}
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  ~Connection() { abort(); }
+  const NcclLibrary& nccl() const { return *library_; }
+  void destroy() { nccl().comm_destroy(std::exchange(comm, nullptr)); }
+  void abort() {
+    if (comm) nccl().comm_abort(std::exchange(comm, nullptr));
+  }
+
+  ncclComm_t comm = nullptr;  // null before it is made and after its end
+
+ private:
+  std::shared_ptr<const NcclLibrary> library_;
+};
+
+// What was issued last, for whoever waits in vain.
+struct LastCall {
+  int64_t number = 0;
+  std::string_view kind;
+  int64_t bytes = 0;
+};
+
+class NcclCommunicator final : public DeviceCommunicator {
+ public:
+  NcclCommunicator(Communicator& ranks, Device device, std::shared_ptr<const NcclLibrary> library);
+  ~NcclCommunicator() override;
+
+  std::string_view transport() const override { return "nccl"; }
+  bool recordable() const override { return true; }
+
+ private:
+  void do_wait(const std::function<bool()>& done, const std::string& what) override;
+  Work do_all_reduce(View inout, ReduceOp op, Stream& after) override;
+  Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) override;
+  Work do_all_gather(ConstView in, View out, Stream& after) override;
+  Work do_broadcast(View inout, int root, Stream& after) override;
+  Work do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) override;
+
+  void connect();
+  // Queues what `call`(stream) asks NCCL for.
+  template <class Call>
+  Work issue(std::string_view kind, int64_t bytes, Stream& after, const Call& call);
+  // Returns when NCCL has accepted what it answered `result` to.
+  void settle(ncclResult_t result, std::string_view what);
+  void check_alive() const;
+  void check_health();
+  ncclResult_t send_and_receive(std::span<const Outgoing> sends, std::span<const Incoming> receives,
+                                cudaStream_t stream) const;
+  [[noreturn]] void fail_with(ncclResult_t result, std::string_view what) const;
+  std::string last_call() const;
+  // Gives up NCCL's communicator when `body` fails, before anybody else's destructor: freeing memory of the device
+  // waits for its streams, and those for ranks that will not come.
+  template <class Body>
+  void guard(const Body& body);
+
+  const NcclLibrary& nccl() const { return connection_.nccl(); }
+
+  Connection connection_;
+  LastCall last_;
+  int exceptions_ = std::uncaught_exceptions();
+};
+
+NcclCommunicator::NcclCommunicator(Communicator& ranks, Device device, std::shared_ptr<const NcclLibrary> library)
+    : DeviceCommunicator(ranks, device), connection_(std::move(library)) {
+  connect();
+}
+
+// Aborts when something failed above: the other ranks do not come to a peaceful end then.
+NcclCommunicator::~NcclCommunicator() {
+  if (connection_.comm == nullptr || std::uncaught_exceptions() > exceptions_) return;
+  try {
+    settle(nccl().comm_finalize(connection_.comm), "end");
+    connection_.destroy();
+  } catch (const std::exception&) {
+    // It was given up.
+  }
+}
+
+void NcclCommunicator::connect() {
+  ncclUniqueId id{};
+  if (rank() == 0) {
+    const ncclResult_t result = nccl().get_unique_id(&id);
+    if (result != ncclSuccess) fail_with(result, "make an id");
+  }
+  const std::string_view bytes(id.internal, sizeof id.internal);
+  const std::string ids = ranks().all_gather_bytes(rank() == 0 ? bytes : std::string_view())[0];
+  std::copy(ids.begin(), ids.end(), id.internal);
+  // Nobody may wait for NCCL's connections while another rank still needs the host's messages to get here.
+  ranks().barrier();
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.commName = "lockstep";
+  settle(nccl().comm_init_rank_config(&connection_.comm, size(), id, rank(), &config), "connect the ranks");
+}
+
+template <class Body>
+void NcclCommunicator::guard(const Body& body) {
+  try {
+    body();
+  } catch (...) {
+    connection_.abort();
+    throw;
+  }
+}
+
+void NcclCommunicator::settle(ncclResult_t result, std::string_view what) {
+  guard([&] {
+    const auto answered = [&] {
+      if (result != ncclInProgress) return true;
+      const ncclResult_t asked = nccl().comm_get_async_error(connection_.comm, &result);
+      if (asked != ncclSuccess) result = asked;
+      return result != ncclInProgress;
+    };
+    wait_until(answered, [&] { return str("NCCL to ", what, last_call()); });
+    if (result != ncclSuccess) fail_with(result, str(what, last_call()));
+  });
+}
+
+void NcclCommunicator::check_alive() const {
+  check(connection_.comm != nullptr, ErrorCode::collective, [&] {
+    return str(ranks().describe(rank()), " gave NCCL up after a failure", last_call(), "; start the ranks again");
+  });
+}
+
+void NcclCommunicator::check_health() {
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = nccl().comm_get_async_error(connection_.comm, &state);
+  const ncclResult_t result = asked != ncclSuccess ? asked : state;
+  if (result != ncclSuccess && result != ncclInProgress) fail_with(result, str("go on", last_call()));
+}
+
+void NcclCommunicator::fail_with(ncclResult_t result, std::string_view what) const {
+  const char* detail = nccl().get_last_error(connection_.comm);
+  fail(ErrorCode::collective,
+       str(ranks().describe(rank()), ": NCCL cannot ", what, ": ", nccl().get_error_string(result),
+           detail && *detail ? str(": ", detail) : std::string(), "; run again with NCCL_DEBUG=INFO to see more"));
+}
+
+std::string NcclCommunicator::last_call() const {
+  if (last_.number == 0) return "";
+  return str(" (last call: number ", last_.number, ", ", last_.kind, " of ", last_.bytes, " bytes)");
+}
+
+void NcclCommunicator::do_wait(const std::function<bool()>& done, const std::string& what) {
+  check_alive();
+  guard([&] {
+    const auto done_in_health = [&] {
+      const bool is_done = done();
+      check_health();  // also at the end: an aborted collective ends like one that is done
+      return is_done;
+    };
+    wait_until(done_in_health, [&] { return str(what, last_call()); });
+  });
+}
+
+template <class Call>
+Work NcclCommunicator::issue(std::string_view kind, int64_t bytes, Stream& after, const Call& call) {
+  check_alive();
+  follow(after);
+  if (bytes == 0) return work_of_stream();
+  last_ = {last_.number + 1, kind, bytes};
+  settle(call(static_cast<cudaStream_t>(stream().handle())), "queue a call");
+  return work_of_stream();
+}
+
+Work NcclCommunicator::do_all_reduce(View inout, ReduceOp op, Stream& after) {
+  return issue("all_reduce", inout.bytes(), after, [&](cudaStream_t stream) {
+    return nccl().all_reduce(inout.data, inout.data, size_t(inout.size()), nccl_type(inout.dtype), nccl_op(op),
+                             connection_.comm, stream);
+  });
+}
+
+Work NcclCommunicator::do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) {
+  return issue("reduce_scatter", in.bytes(), after, [&](cudaStream_t stream) {
+    return nccl().reduce_scatter(in.data, out.data, size_t(out.size()), nccl_type(out.dtype), nccl_op(op),
+                                 connection_.comm, stream);
+  });
+}
+
+Work NcclCommunicator::do_all_gather(ConstView in, View out, Stream& after) {
+  return issue("all_gather", out.bytes(), after, [&](cudaStream_t stream) {
+    return nccl().all_gather(in.data, out.data, size_t(in.size()), nccl_type(in.dtype), connection_.comm, stream);
+  });
+}
+
+Work NcclCommunicator::do_broadcast(View inout, int root, Stream& after) {
+  return issue("broadcast", inout.bytes(), after, [&](cudaStream_t stream) {
+    return nccl().broadcast(inout.data, inout.data, size_t(inout.size()), nccl_type(inout.dtype), root,
+                            connection_.comm, stream);
+  });
+}
+
+ncclResult_t NcclCommunicator::send_and_receive(std::span<const Outgoing> sends, std::span<const Incoming> receives,
+                                                cudaStream_t stream) const {
+  ncclResult_t result = nccl().group_start();
+  if (result != ncclSuccess) return result;
+  const auto keep_error = [&](ncclResult_t next) {
+    if (result == ncclSuccess && next != ncclInProgress) result = next;
+  };
+  for (const Outgoing& send : sends)
+    if (send.bytes > 0)
+      keep_error(nccl().send(send.data, size_t(send.bytes), ncclUint8, send.rank, connection_.comm, stream));
+  for (const Incoming& receive : receives)
+    if (receive.bytes > 0)
+      keep_error(nccl().recv(receive.data, size_t(receive.bytes), ncclUint8, receive.rank, connection_.comm, stream));
+  const ncclResult_t end = nccl().group_end();
+  return result != ncclSuccess ? result : end;
+}
+
+Work NcclCommunicator::do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) {
+  int64_t bytes = 0;
+  for (const Outgoing& send : sends) bytes += send.bytes;
+  for (const Incoming& receive : receives) bytes += receive.bytes;
+  return issue("exchange", bytes, after,
+               [&](cudaStream_t stream) { return send_and_receive(sends, receives, stream); });
+}
+
+}  // namespace
+
+std::unique_ptr<DeviceCommunicator> make_nccl_communicator(Communicator& ranks, Device device,
+                                                           std::shared_ptr<const NcclLibrary> library) {
+  return std::make_unique<NcclCommunicator>(ranks, device, std::move(library));
+}
+
+}  // namespace lockstep

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// NCCL in a build without it: not there, and why.
+#include "collectives/device/device_transports.h"
+
+namespace lockstep {
+
+struct NcclLibrary {};
+
+std::shared_ptr<const NcclLibrary> load_nccl() {
+  fail(ErrorCode::device,
+       "this build has no NCCL (configure with -DLOCKSTEP_NCCL=ON, where its header is); use --transport staged");
+}
+
+std::string describe(const NcclLibrary&) { return "no NCCL"; }
+
+std::unique_ptr<DeviceCommunicator> make_nccl_communicator(Communicator&, Device, std::shared_ptr<const NcclLibrary>) {
+  static_cast<void>(load_nccl());
+  return nullptr;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which gradients of the current leaf are final, bucket by bucket: what reducers on the host and on GPUs have in
+// common. Internal to collectives/.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectives/gradients/gradient_reducer.h"
+#include "collectives/gradients/tree_sum.h"
+
+namespace lockstep {
+
+class BucketProgress {
+ public:
+  // `own`: the leaves of this rank. `rank`: how messages call it. Error(plan) for buckets that do not follow one
+  // another within `elements`.
+  BucketProgress(std::vector<GradientBucket> buckets, int64_t elements, LeafRange own, std::string rank);
+
+  size_t size() const { return buckets_.size(); }
+  const GradientBucket& operator[](size_t bucket) const { return buckets_[bucket]; }
+  const std::string& label(size_t bucket) const { return labels_[bucket]; }  // for messages
+  LeafRange own() const { return own_; }
+  int current_leaf() const { return next_leaf_ - 1; }
+  bool in_step() const { return in_step_; }
+  // Whether the current leaf is the last one of this rank.
+  bool last_leaf() const { return next_leaf_ >= own_.end; }
+
+  // Leaves come in ascending order, each after all gradients of the one before: Error(collective).
+  void begin_leaf(int leaf);
+  // Of a rank without leaves.
+  void begin_without_leaves();
+  // Each member of a bucket is announced once per leaf: Error(collective). Returns whether the bucket is now full.
+  bool gradient_ready(size_t bucket);
+  // Buckets [filled() before, filled()) have become full since the last call, in plan order. Returns how many.
+  size_t advance();
+  size_t filled() const { return filled_; }
+  // All leaves have come with all their gradients, or Error(collective) names the bucket; the next step may begin.
+  void end_step();
+
+ private:
+  void expect_full(std::string_view caller) const;
+
+  std::vector<GradientBucket> buckets_;
+  std::vector<std::string> labels_;
+  LeafRange own_;
+  std::string rank_;
+  int next_leaf_;
+  std::vector<int> missing_;  // gradients still to come for the current leaf, by bucket
+  size_t filled_ = 0;         // buckets of the current leaf that are final, in plan order
+  bool in_step_ = false;
+};
+
+}  // namespace lockstep

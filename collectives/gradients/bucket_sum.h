@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums a range of the gradient arenas over all leaves: each rank of a node one slice of it, in the canonical tree.
+// Internal to collectives/.
+#pragma once
+
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/gradients/tree_sum.h"
+#include "collectives/partition.h"
+
+namespace lockstep {
+
+// The arenas of the ranks of this node, in one shared window.
+struct Arenas {
+  const SharedWindow* window = nullptr;
+  int64_t offset = 0;  // bytes in front of a segment's first arena
+  int64_t stride = 0;  // bytes from one arena to the next
+  float* at(int local_rank, int arena) const {
+    return reinterpret_cast<float*>(static_cast<char*>(window->segment(local_rank)) + offset + arena * stride);
+  }
+};
+
+// The sums a rank keeps while it computes leaf after leaf: before leaf i it holds the maximal subtrees of the leaves it
+// has done, one in each of its first arenas, and leaf i goes into the next arena.
+// Arenas that a rank with the leaves `own` needs for this; at least one.
+int leaf_arenas(int leaves, LeafRange own);
+
+class LeafStack {
+ public:
+  // `dtype`: of the sums, as in TreeSum.
+  LeafStack(int leaves, LeafRange own, DType dtype = DType::f32);
+  LeafRange own() const { return own_; }
+  int arenas() const { return arenas_; }
+  int arena_of(int leaf) const { return levels_[size_t(leaf - own_.begin)]; }
+  // Adds a finished leaf to the sums below it, as far as subtrees are complete. A leaf that completes none stays as it
+  // is, and so does the last one: whoever adds it rounds it.
+  void merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const;
+  // The sum that merge() makes of the arenas [target, target + sum->inputs()) after `leaf`; null after the last one.
+  struct Merge {
+    int target = 0;
+    const TreeSum* sum = nullptr;
+  };
+  Merge merge_after(int leaf) const;
+  // What the arenas hold after the last leaf.
+  const std::vector<LeafRange>& held() const { return held_; }
+
+ private:
+  LeafRange own_;
+  int arenas_;
+  std::vector<int> levels_;      // by own leaf: sums on the stack before it
+  std::vector<TreeSum> merges_;  // by own leaf but the last
+  std::vector<int> targets_;     // by own leaf but the last: the arena of the merged sum
+  std::vector<LeafRange> held_;
+};
+
+class BucketSum {
+ public:
+  // `dtype`: of the sums, and of the messages between nodes.
+  BucketSum(const Communicator& comm, int leaves, DType dtype);
+
+  // The elements of a bucket that this rank, or another one of its node, owns within the node.
+  Range owned(Range bucket) const { return owned(bucket, place_.local_rank); }
+  Range owned(Range bucket, int local_rank) const;
+  // Sums a bucket whose arenas are final on all ranks of this node. With one node, the owned elements are then done;
+  // with several, all ranks call this for the same buckets in the same order and meet before they look at the sums.
+  // Returns whether the sums of summed() are finite.
+  bool run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const;
+  // The elements of a bucket that this rank adds up to the end: every element has one such rank, on whatever node.
+  Range summed(Range bucket) const;
+  // The arena in which run() leaves the sum.
+  float* result(const Arenas& arenas) const;
+
+ private:
+  struct Held {
+    int local_rank, arena;
+  };
+  // How arenas of this node add up to one of its subtrees.
+  struct Partial {
+    TreeSum sum;
+    std::vector<Held> held;
+  };
+  struct Node {
+    std::vector<LeafRange> subtrees;
+    int peer;  // the rank there with the lane of this rank
+  };
+  Range lane(Range bucket) const;
+  Range part_of_node(Range lane, int node) const;
+  bool run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const;
+  std::vector<const float*> inputs_of(const Partial& partial, const Arenas& arenas, Range elements) const;
+
+  Place place_;
+  DType dtype_;
+  std::vector<Node> nodes_;
+  int lanes_ = 1;  // ranks of the smallest node: so many exchange with other nodes
+  std::vector<Partial> partials_;
+  std::vector<TreeSum> across_;  // with several nodes: one, from the subtrees of all nodes to the whole
+};
+
+}  // namespace lockstep

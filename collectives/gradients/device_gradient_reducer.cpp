@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collectives/gradients/device_gradient_reducer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/device/transfer.h"
+#include "kernels/pointwise.h"
+
+namespace lockstep {
+
+namespace {
+
+int leaves_in(ReduceMode mode, int virtual_ranks, int ranks) {
+  return mode == ReduceMode::tree ? virtual_ranks : ranks;
+}
+
+// The subtrees that every rank holds after its last leaf, rank by rank.
+std::vector<LeafRange> subtrees_held(int ranks, int leaves) {
+  std::vector<LeafRange> subtrees;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const LeafStack stack(leaves, leaves_of(rank, ranks, leaves));
+    subtrees.insert(subtrees.end(), stack.held().begin(), stack.held().end());
+  }
+  return subtrees;
+}
+
+// Alike on all ranks, so that ranks need not be told apart. With as many ranks as leaves, each has a leaf at most.
+int arenas_of_each(int ranks, int leaves) {
+  int most = 1;
+  if (ranks >= leaves) return most;
+  for (int rank = 0; rank < ranks; ++rank) most = std::max(most, leaf_arenas(leaves, leaves_of(rank, ranks, leaves)));
+  return most;
+}
+
+// Sums that all ranks together hold after their last leaves: of each rank those of the leaves before, and the last
+// leaf.
+int64_t sums_to_add(int ranks, int leaves) {
+  if (ranks >= leaves) return leaves;
+  int64_t sums = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const LeafRange own = leaves_of(rank, ranks, leaves);
+    sums += sums_held(leaves, {own.begin, own.end - 1}) + 1;
+  }
+  return sums;
+}
+
+int64_t letter_bytes(ReduceMode mode, int64_t ranks, int leaves, int64_t widest_bucket, DType dtype) {
+  if (mode != ReduceMode::tree || ranks == 1) return 0;
+  return sums_to_add(int(ranks), leaves) * (widest_bucket / ranks) * size_of(dtype);
+}
+
+int64_t packed_bytes(int64_t ranks, int leaves, int64_t widest_bucket, DType dtype) {
+  if (dtype == DType::f32 || ranks == 1) return 0;
+  return arenas_of_each(int(ranks), leaves) * widest_bucket * size_of(dtype);
+}
+
+int64_t arena_bytes(int64_t ranks, int leaves, int64_t elements) {
+  return arenas_of_each(int(ranks), leaves) * elements * int64_t(sizeof(float));
+}
+
+int64_t widest(const std::vector<GradientBucket>& buckets) {
+  int64_t most = 0;
+  for (const GradientBucket& bucket : buckets) most = std::max(most, bucket.end - bucket.begin);
+  return most;
+}
+
+}  // namespace
+
+int64_t device_gradient_bytes(ReduceMode mode, int64_t ranks, int leaves, int64_t elements, int64_t widest_bucket,
+                              DType dtype) {
+  return arena_bytes(ranks, leaves, elements) + packed_bytes(ranks, leaves, widest_bucket, dtype) +
+         letter_bytes(mode, ranks, leaves, widest_bucket, dtype);
+}
+
+DeviceGradientReducer::DeviceGradientReducer(DeviceCommunicator& data_axis, std::vector<GradientBucket> buckets,
+                                             int64_t elements, ReduceMode mode, int virtual_ranks, Pool& pool,
+                                             Stream& compute, DType dtype)
+    : comm_(data_axis),
+      mode_(mode),
+      dtype_(dtype),
+      elements_(elements),
+      stack_(leaves_in(mode, virtual_ranks, data_axis.size()),
+             leaves_of(data_axis.rank(), data_axis.size(), leaves_in(mode, virtual_ranks, data_axis.size()))),
+      buckets_(std::move(buckets), elements, stack_.own(), data_axis.ranks().describe(data_axis.rank())),
+      tree_({0, leaves_in(mode, virtual_ranks, data_axis.size())},
+            subtrees_held(data_axis.size(), leaves_in(mode, virtual_ranks, data_axis.size()))),
+      works_(buckets_.size()) {
+  check(mode != ReduceMode::mpi, ErrorCode::usage,
+        "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
+  check_reduce_dtype(mode, dtype);
+  const int ranks = comm_.size(), leaves = leaves_in(mode, virtual_ranks, ranks);
+  for (int rank = 0; rank < ranks; ++rank) {
+    const LeafStack stack(leaves, leaves_of(rank, ranks, leaves));
+    for (int arena = 0; arena < int(stack.held().size()); ++arena) held_.push_back({rank, arena});
+  }
+  std::vector<GradientBucket> all;
+  for (size_t b = 0; b < buckets_.size(); ++b) all.push_back(buckets_[b]);
+  arenas_ = Buffer(pool, arena_bytes(ranks, leaves, elements), Purpose::gradients);
+  if (const int64_t bytes = packed_bytes(ranks, leaves, widest(all), dtype); bytes > 0)
+    packed_ = Buffer(pool, bytes, Purpose::gradients);
+  if (const int64_t bytes = letter_bytes(mode, ranks, leaves, widest(all), dtype); bytes > 0)
+    letters_ = Buffer(pool, bytes, Purpose::gradients);
+  clear(compute, arenas_.view(DType::f32, Shape{arenas_.bytes() / int64_t(sizeof(float))}));
+}
+
+View DeviceGradientReducer::arena(int index) const {
+  return slice(arenas_.view(DType::f32, Shape{arenas_.bytes() / int64_t(sizeof(float))}), index * elements_,
+               (index + 1) * elements_);
+}
+
+View DeviceGradientReducer::bucket_of(int index, size_t bucket) const {
+  return slice(arena(index), buckets_[bucket].begin, buckets_[bucket].end);
+}
+
+View DeviceGradientReducer::on_the_wire(int index, size_t bucket) const {
+  if (packed_.bytes() == 0) return bucket_of(index, bucket);
+  const int64_t elements = buckets_[bucket].end - buckets_[bucket].begin;
+  return slice(packed_.view(dtype_, Shape{packed_.bytes() / size_of(dtype_)}), index * elements,
+               (index + 1) * elements);
+}
+
+// Of a bucket, what one rank adds up.
+View DeviceGradientReducer::part(const View& bucket, int rank) const {
+  const int64_t elements = bucket.size() / comm_.size();
+  return slice(bucket, rank * elements, (rank + 1) * elements);
+}
+
+View DeviceGradientReducer::begin_leaf(int leaf, Stream& compute) {
+  buckets_.begin_leaf(leaf);
+  publish(compute);
+  return arena(stack_.arena_of(leaf));
+}
+
+void DeviceGradientReducer::gradient_ready(size_t bucket, Stream& compute) {
+  if (buckets_.gradient_ready(bucket)) publish(compute);
+}
+
+void DeviceGradientReducer::no_leaves(Stream& compute) {
+  buckets_.begin_without_leaves();
+  publish(compute);
+}
+
+// Buckets that have become final go on in plan order: into the sums of the leaves before, or out to the other ranks.
+void DeviceGradientReducer::publish(Stream& compute) {
+  const size_t news = buckets_.advance();
+  for (size_t b = buckets_.filled() - news; b < buckets_.filled(); ++b) {
+    if (!buckets_.last_leaf()) {
+      const auto [target, sum] = stack_.merge_after(buckets_.current_leaf());
+      for (const auto [into, from] : sum->additions())
+        add(compute, bucket_of(target + into, b), bucket_of(target + from, b));
+    } else {
+      works_[b] = start(b, compute);
+    }
+  }
+}
+
+Work DeviceGradientReducer::start(size_t bucket, Stream& compute) {
+  const View whole = bucket_of(0, bucket);
+  if (comm_.size() == 1) {
+    // A leaf that nothing is added to is rounded all the same: leaves decide the bits, not ranks.
+    if (dtype_ == DType::bf16 && held_.size() == 1) launch(compute, RoundToBf16{whole});
+    add_slice(bucket, compute);
+    return Work();
+  }
+  comm_.ranks().record_collective("all_reduce", dtype_, whole.size() * size_of(dtype_));
+  if (mode_ == ReduceMode::fast && dtype_ == DType::f32) return sum_over_ranks(bucket, compute);
+  const auto begin = [this, bucket, &compute] {
+    return dtype_ == DType::f32 ? sum_over_ranks(bucket, compute) : start_packed(bucket, compute);
+  };
+  if (comm_.recordable()) return begin();
+  // The host lends a hand between the phases, so all of it waits until the backward pass is queued.
+  return Work([begin](Stream& stream) { begin().wait(stream); });
+}
+
+// Buckets share the memory that they are packed into: the stream of communication packs and widens, one after another.
+Work DeviceGradientReducer::start_packed(size_t bucket, Stream& compute) {
+  Stream& stream = comm_.stream();
+  comm_.follow(compute);
+  for (int held = 0; held < int(stack_.held().size()); ++held)
+    launch(stream, Copy{on_the_wire(held, bucket), bucket_of(held, bucket)});
+  sum_over_ranks(bucket, stream).wait(stream);
+  launch(stream, Copy{bucket_of(0, bucket), on_the_wire(0, bucket)});
+  return comm_.work_of_stream();
+}
+
+Work DeviceGradientReducer::sum_over_ranks(size_t bucket, Stream& after) {
+  const View whole = on_the_wire(0, bucket), mine = part(whole, comm_.rank());
+  if (mode_ == ReduceMode::fast) return comm_.all_reduce(whole, ReduceOp::sum, after);
+  std::vector<Outgoing> sends;
+  std::vector<Incoming> receives;
+  for (size_t input = 0; input < held_.size(); ++input) {
+    const Held& held = held_[input];
+    if (held.rank != comm_.rank()) {
+      receives.push_back({held.rank, slice_of(held, bucket, input).data, mine.bytes()});
+      continue;
+    }
+    for (int other = 0; other < comm_.size(); ++other)
+      if (other != comm_.rank())
+        sends.push_back({other, part(on_the_wire(held.arena, bucket), other).data, mine.bytes()});
+  }
+  comm_.exchange(sends, receives, after).wait(comm_.stream());
+  add_slice(bucket, comm_.stream());
+  return comm_.all_gather(mine, whole, comm_.stream());
+}
+
+// What one rank holds of the slice that this rank adds up.
+View DeviceGradientReducer::slice_of(const Held& held, size_t bucket, size_t input) const {
+  if (held.rank == comm_.rank()) return part(on_the_wire(held.arena, bucket), comm_.rank());
+  const View letters = letters_.view(dtype_, Shape{letters_.bytes() / size_of(dtype_)});
+  const int64_t elements = (buckets_[bucket].end - buckets_[bucket].begin) / comm_.size();
+  return slice(letters, int64_t(input) * elements, int64_t(input + 1) * elements);
+}
+
+// In bf16: operands that are packed are rounded already, and their sum is by being stored.
+void DeviceGradientReducer::add(Stream& stream, const View& into, const View& from) const {
+  if (into.dtype == dtype_)
+    launch(stream, AddInto{into, from});
+  else
+    launch(stream, AddIntoBf16{into, from});
+}
+
+void DeviceGradientReducer::add_slice(size_t bucket, Stream& stream) {
+  for (const auto [into, from] : tree_.additions())
+    add(stream, slice_of(held_[size_t(into)], bucket, size_t(into)),
+        slice_of(held_[size_t(from)], bucket, size_t(from)));
+  // The first input holds the first leaf, and with it the sum.
+  const View sum = slice_of(held_[0], bucket, 0), mine = part(on_the_wire(0, bucket), comm_.rank());
+  if (sum.data != mine.data) copy(stream, mine, sum);
+}
+
+void DeviceGradientReducer::wait(Stream& compute) {
+  buckets_.end_step();
+  for (Work& work : works_) std::exchange(work, Work()).wait(compute);
+}
+
+}  // namespace lockstep

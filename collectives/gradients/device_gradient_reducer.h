@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums gradient buckets over ranks with a GPU each, while the backward pass goes on. The counterpart of
+// GradientReducer for ranks that share no memory: every rank ends with the whole sum.
+//
+// Mode tree: each rank adds one slice of a bucket over all leaves, in the canonical tree of tree_sum.h, and hands it to
+// the others: the same bits on any number of ranks, whatever carries them. Mode fast: the all-reduce of the transport.
+// With dtype bf16 buckets are packed before they travel and widened after it; arenas are f32.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "collectives/device/device_communicator.h"
+#include "collectives/gradients/bucket_progress.h"
+#include "collectives/gradients/bucket_sum.h"
+#include "collectives/gradients/gradient_reducer.h"
+#include "kernels/device/memory.h"
+
+namespace lockstep {
+
+// Bytes of device memory that each rank holds: arenas of `elements` f32 for the sums it keeps while it computes leaf
+// after leaf, and room for the slices of the others of a bucket of `widest_bucket` elements; with dtype bf16, for one
+// packed bucket of each arena, too. `leaves`: of the batch; one for each rank in mode fast.
+int64_t device_gradient_bytes(ReduceMode mode, int64_t ranks, int leaves, int64_t elements, int64_t widest_bucket,
+                              DType dtype);
+
+class DeviceGradientReducer {
+ public:
+  // Arenas are zero at first; what lies between variables stays zero. Error(usage) for mode mpi, which sums in memory
+  // of the host. `elements`: f32 elements of one arena; the size of every bucket is divisible by 32 x ranks.
+  DeviceGradientReducer(DeviceCommunicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
+                        ReduceMode mode, int virtual_ranks, Pool& pool, Stream& compute, DType dtype = DType::f32);
+
+  // As in GradientReducer.
+  int first_leaf() const { return stack_.own().begin; }
+  int last_leaf() const { return stack_.own().end; }
+  View begin_leaf(int leaf, Stream& compute);
+  void gradient_ready(size_t bucket, Stream& compute);
+  void no_leaves(Stream& compute);
+  // What `compute` is given from here on finds the sums. Error(collective) names what is missing.
+  void wait(Stream& compute);
+
+  // The sums over all leaves, [elements] f32, valid after wait() until the next begin_leaf().
+  View sums() const { return arena(0); }
+
+ private:
+  // Where the sums that ranks hold come to lie for the slice that this rank adds up.
+  struct Held {
+    int rank, arena;
+  };
+  View arena(int index) const;
+  View bucket_of(int arena, size_t bucket) const;
+  // That as it travels: itself, or its bf16.
+  View on_the_wire(int arena, size_t bucket) const;
+  View part(const View& bucket, int rank) const;
+  void publish(Stream& compute);
+  Work start(size_t bucket, Stream& compute);
+  Work start_packed(size_t bucket, Stream& compute);
+  Work sum_over_ranks(size_t bucket, Stream& after);
+  void add(Stream& stream, const View& into, const View& from) const;
+  void add_slice(size_t bucket, Stream& stream);
+  View slice_of(const Held& held, size_t bucket, size_t input) const;
+
+  DeviceCommunicator& comm_;
+  ReduceMode mode_;
+  DType dtype_;
+  int64_t elements_;
+  LeafStack stack_;
+  BucketProgress buckets_;
+  std::vector<Held> held_;  // by all ranks after their last leaf
+  TreeSum tree_;            // over held_
+  Buffer arenas_, packed_, letters_;
+  std::vector<Work> works_;  // by bucket
+};
+
+}  // namespace lockstep

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collectives/gradients/gradient_reducer.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "collectives/gradients/bucket_progress.h"
+#include "collectives/gradients/bucket_sum.h"
+#include "collectives/gradients/finite.h"
+#include "collectives/host/node_group.h"
+
+namespace lockstep {
+
+namespace {
+
+// In front of a rank's arenas: how many buckets it has filled since the start, in plan order.
+struct alignas(128) Progress {
+  std::atomic<uint64_t> buckets{0};
+};
+
+constexpr int64_t kArenaAlignment = 128;
+
+int64_t arena_stride(int64_t elements) {
+  return (elements * int64_t(sizeof(float)) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+int leaves_in(ReduceMode mode, int virtual_ranks, int ranks) {
+  return mode == ReduceMode::tree ? virtual_ranks : ranks;
+}
+
+}  // namespace
+
+void check_reduce_dtype(ReduceMode mode, DType dtype) {
+  check(dtype == DType::f32 || dtype == DType::bf16, ErrorCode::usage,
+        [&] { return str("gradients are reduced in f32 or bf16, not in ", to_string(dtype)); });
+  check(mode != ReduceMode::mpi || dtype == DType::f32, ErrorCode::usage,
+        "--reduce mpi adds in f32, as MPI_Allreduce knows no bf16; with --reduce-dtype bf16 reduce by 'tree' or "
+        "'fast'");
+}
+
+int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
+  // With as many ranks as leaves, each has a leaf at most.
+  const int arenas = ranks >= leaves ? 1 : leaf_arenas(leaves, leaves_of(rank, int(ranks), leaves));
+  return int64_t(sizeof(Progress)) + arenas * arena_stride(elements);
+}
+
+struct GradientReducer::State {
+  State(Communicator& axis, std::vector<GradientBucket> plan, int64_t elements_of_arena, ReduceMode reduce_mode,
+        int leaves, DType sum_dtype)
+      : comm(axis),
+        elements(elements_of_arena),
+        mode(reduce_mode),
+        dtype(sum_dtype),
+        stack(leaves, leaves_of(axis.rank(), axis.size(), leaves), dtype),
+        buckets(std::move(plan), elements_of_arena, stack.own(), axis.describe(axis.rank())),
+        sum(axis, leaves, dtype) {
+    bytes = gradient_bytes(axis.rank(), axis.size(), leaves, elements);
+    window = comm.allocate_shared(bytes);
+    arenas = {window.get(), sizeof(Progress), arena_stride(elements)};
+  }
+
+  int local_rank() const { return comm.place().local_rank; }
+  Range range(size_t bucket) const { return {buckets[bucket].begin, buckets[bucket].end}; }
+  Progress& progress(int of_local_rank) const { return *static_cast<Progress*>(window->segment(of_local_rank)); }
+
+  void publish(int threads);
+  bool sum_bucket(size_t bucket, Stream& compute);
+  Slice slice(Range range) const {
+    return {range.begin, range.end, {sums() + range.begin, DType::f32, DeviceKind::cpu, Shape{range.size()}}};
+  }
+  float* sums() const { return mode == ReduceMode::mpi ? arenas.at(local_rank(), 0) : sum.result(arenas); }
+
+  Communicator& comm;
+  int64_t elements, bytes;
+  ReduceMode mode;
+  DType dtype;
+  LeafStack stack;
+  BucketProgress buckets;
+  BucketSum sum;
+  std::unique_ptr<SharedWindow> window;
+  Arenas arenas;
+  uint64_t filled_before = 0;  // buckets of all steps before this one
+  bool finite = true;          // all sums of this rank
+};
+
+// Buckets that have become final go on in plan order: into the sums of the leaves before, or out to the other ranks.
+void GradientReducer::State::publish(int threads) {
+  const size_t news = buckets.advance();
+  if (stack.own().size() > 0)
+    for (size_t b = buckets.filled() - news; b < buckets.filled(); ++b)
+      stack.merge(buckets.current_leaf(), arenas, local_rank(), range(b), threads);
+  if (news == 0 || !buckets.last_leaf()) return;
+  progress(local_rank()).buckets.store(filled_before + buckets.filled(), std::memory_order_release);
+}
+
+bool GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
+  const uint64_t target = filled_before + bucket + 1;
+  comm.node().wait_for_all(buckets.label(bucket),
+                           [&](int i) { return progress(i).buckets.load(std::memory_order_acquire) >= target; });
+  if (mode == ReduceMode::mpi) {
+    float* whole = arenas.at(local_rank(), 0) + range(bucket).begin;
+    comm.vendor_all_reduce({whole, DType::f32, DeviceKind::cpu, Shape{range(bucket).size()}}, ReduceOp::sum);
+    const Range mine = sum.summed(range(bucket));
+    return all_finite(sums() + mine.begin, mine.size());
+  }
+  comm.record_collective("reduce_scatter", dtype, range(bucket).size() * size_of(dtype));
+  return sum.run(comm, arenas, range(bucket), compute.threads());
+}
+
+GradientReducer::GradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
+                                 ReduceMode mode, int virtual_ranks, DType dtype) {
+  check(virtual_ranks >= 1, ErrorCode::usage,
+        [&] { return str("expected at least 1 virtual rank, got ", virtual_ranks); });
+  check(mode != ReduceMode::mpi || data_axis.transport() == "mpi" || data_axis.size() == 1, ErrorCode::usage,
+        "--reduce mpi needs ranks started by mpirun; ranks that are threads can reduce by 'tree' or 'fast'");
+  check_reduce_dtype(mode, dtype);
+  state_ = std::make_unique<State>(data_axis, std::move(buckets), elements, mode,
+                                   leaves_in(mode, virtual_ranks, data_axis.size()), dtype);
+}
+
+GradientReducer::~GradientReducer() = default;
+
+int GradientReducer::first_leaf() const { return state_->stack.own().begin; }
+int GradientReducer::last_leaf() const { return state_->stack.own().end; }
+size_t GradientReducer::buckets() const { return state_->buckets.size(); }
+int64_t GradientReducer::shared_bytes() const { return state_->bytes; }
+void GradientReducer::node_barrier() { state_->comm.node().barrier(); }
+
+View GradientReducer::begin_leaf(int leaf) {
+  State& s = *state_;
+  const bool begins_step = !s.buckets.in_step();
+  s.buckets.begin_leaf(leaf);
+  // No rank writes into arenas that another may still read: the step before must be over on all ranks of the node.
+  if (begins_step) s.comm.node().barrier();
+  s.publish(1);
+  return {s.arenas.at(s.local_rank(), s.stack.arena_of(leaf)), DType::f32, DeviceKind::cpu, Shape{s.elements}};
+}
+
+void GradientReducer::gradient_ready(size_t bucket, Stream& compute) {
+  if (state_->buckets.gradient_ready(bucket)) state_->publish(compute.threads());
+}
+
+void GradientReducer::no_leaves() {
+  state_->buckets.begin_without_leaves();
+  state_->comm.node().barrier();
+  state_->publish(1);
+}
+
+void GradientReducer::wait(Stream& compute) {
+  State& s = *state_;
+  s.buckets.end_step();
+  s.finite = true;
+  for (size_t b = 0; b < s.buckets.size(); ++b) s.finite &= s.sum_bucket(b, compute);
+  if (s.comm.place().nodes > 1 && s.mode != ReduceMode::mpi) s.comm.node().barrier();
+  s.filled_before += s.buckets.size();
+}
+
+GradientReducer::Slice GradientReducer::owned(size_t bucket) const {
+  const State& s = *state_;
+  return s.slice(s.sum.owned(s.range(bucket)));
+}
+
+bool GradientReducer::sums_are_finite() const { return state_->finite; }
+
+void GradientReducer::visit_sums(size_t bucket, int64_t begin, int64_t end, const Visit& visit) const {
+  const State& s = *state_;
+  // Several nodes, and MPI, leave the whole sum in one arena; otherwise each rank has its slice in its own.
+  if (s.mode == ReduceMode::mpi || s.comm.place().nodes > 1) return visit(s.sums() + begin, end - begin);
+  for (int rank = 0; rank < s.comm.place().local_size; ++rank) {
+    const Range slice = s.sum.owned(s.range(bucket), rank);
+    const int64_t first = std::max(begin, slice.begin), last = std::min(end, slice.end);
+    if (first < last) visit(s.arenas.at(rank, 0) + first, last - first);
+  }
+}
+
+GradientReducer::Slice GradientReducer::summed(size_t bucket) const {
+  const State& s = *state_;
+  return s.slice(s.sum.summed(s.range(bucket)));
+}
+
+}  // namespace lockstep

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collectives/host/mpi_runtime.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+namespace lockstep {
+
+namespace {
+
+// Room for the header, and for moving it to the next multiple of its alignment: MPI promises less.
+constexpr auto kAlignment = int64_t(alignof(MpiSegments::Header));
+constexpr int64_t kOverhead = int64_t(sizeof(MpiSegments::Header)) + kAlignment;
+
+// Windows begin on pages in every process, so all processes move the pointer by the same bytes.
+char* aligned(char* pointer) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  return pointer + (kAlignment - int64_t(address % kAlignment)) % kAlignment;
+}
+
+}  // namespace
+
+void mpi_check(int code, const char* call) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING] = "";
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  fail(ErrorCode::collective, str(call, " failed: ", std::string(text, size_t(length))));
+}
+
+MpiRuntime::MpiRuntime() {
+  int provided = MPI_THREAD_SINGLE;
+  mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check(provided >= MPI_THREAD_FUNNELED, ErrorCode::launch,
+        "this MPI library cannot work beside other threads (MPI_THREAD_FUNNELED); use one that can");
+  mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+}
+
+MpiRuntime::~MpiRuntime() {
+  if (given_up_) return;
+  // Finalizing waits for all ranks. They will not come if this one is here because it failed.
+  if (std::uncaught_exceptions() > 0) MPI_Abort(MPI_COMM_WORLD, 1);
+  for (const auto& segments : windows_) {
+    MPI_Win_unlock_all(segments->window);
+    MPI_Win_free(&segments->window);
+  }
+  MPI_Finalize();
+}
+
+void MpiRuntime::share_job(MPI_Comm machine) {
+  job_ = static_cast<JobControl*>(allocate(machine, sizeof(JobControl))->segment(0));
+}
+
+MpiSegments* MpiRuntime::allocate(MPI_Comm node, int64_t bytes) {
+  free_abandoned(node);
+  int rank = 0, size = 1;
+  MPI_Comm_rank(node, &rank);
+  MPI_Comm_size(node, &size);
+  auto segments = std::make_unique<MpiSegments>();
+  segments->node = node;
+  // Every rank's segment on its own pages: near its core, and aligned.
+  MPI_Info info = MPI_INFO_NULL;
+  MPI_Info_create(&info);
+  MPI_Info_set(info, "alloc_shared_noncontig", "true");
+  char* base = nullptr;
+  const auto whole = MPI_Aint(kOverhead + bytes);
+  mpi_check(MPI_Win_allocate_shared(whole, 1, info, node, &base, &segments->window), "MPI_Win_allocate_shared");
+  MPI_Info_free(&info);
+  mpi_check(MPI_Win_lock_all(MPI_MODE_NOCHECK, segments->window), "MPI_Win_lock_all");
+  for (int i = 0; i < size; ++i) {
+    MPI_Aint held = 0;
+    int unit = 1;
+    char* theirs = nullptr;
+    mpi_check(MPI_Win_shared_query(segments->window, i, &held, &unit, &theirs), "MPI_Win_shared_query");
+    segments->headers.push_back(aligned(theirs));
+  }
+  std::memset(base, 0, size_t(whole));
+  segments->header(rank).bytes = bytes;
+  mpi_check(MPI_Barrier(node), "MPI_Barrier");
+  windows_.push_back(std::move(segments));
+  return windows_.back().get();
+}
+
+void MpiRuntime::free_abandoned(MPI_Comm node) {
+  int rank = 0, size = 1;
+  MPI_Comm_rank(node, &rank);
+  MPI_Comm_size(node, &size);
+  // One rank looks, so that all free the same windows.
+  std::vector<char> abandoned;
+  for (const auto& segments : windows_) {
+    if (segments->node != node) continue;
+    int holders = 0;
+    for (int i = 0; i < size; ++i) holders += segments->header(i).let_go == 0;
+    abandoned.push_back(holders == 0);
+  }
+  mpi_check(MPI_Bcast(abandoned.data(), int(abandoned.size()), MPI_CHAR, 0, node), "MPI_Bcast");
+  size_t next = 0;
+  std::erase_if(windows_, [&](const std::unique_ptr<MpiSegments>& segments) {
+    if (segments->node != node || !abandoned[next++]) return false;
+    MPI_Win_unlock_all(segments->window);
+    MPI_Win_free(&segments->window);
+    return true;
+  });
+}
+
+}  // namespace lockstep

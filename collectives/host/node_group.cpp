@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collectives/host/node_group.h"
+
+namespace lockstep {
+
+namespace {
+constexpr std::string_view kKindNames[] = {"barrier", "all_reduce", "reduce_scatter", "all_gather", "broadcast"};
+}
+
+std::string to_string(const CollectiveCall& call) {
+  const std::string_view name = kKindNames[size_t(call.kind)];
+  if (call.kind == CallKind::barrier) return std::string(name);
+  std::string text = str(name, " of ", call.count, " ", to_string(call.dtype));
+  if (call.kind == CallKind::all_reduce || call.kind == CallKind::reduce_scatter)
+    text += str(" (", to_string(call.op), ")");
+  if (call.kind == CallKind::broadcast) text += str(" from rank ", call.root);
+  if (call.place >= 0) text += str(" at place ", call.place, " of shared memory");
+  return text;
+}
+
+NodeGroup::NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots)
+    : owner_(owner), job_(job), slots_(std::move(slots)), local_rank_(owner.place().local_rank) {
+  for (int rank = 0; rank < owner.size(); ++rank)
+    if (owner.node_of()[size_t(rank)] == owner.place().node) ranks_.push_back(rank);
+  // Spinning helps only while the awaited rank runs on another core.
+  spins_ = slots_.size() <= std::thread::hardware_concurrency() ? 500 : 10;
+}
+
+void NodeGroup::meet(const CollectiveCall& call) {
+  if (size() == 1) return;
+  const uint64_t turn = ++turn_;
+  MeetingSlot& mine = *slots_[size_t(local_rank_)];
+  mine.call[turn % 2] = call;
+  mine.arrived.store(turn, std::memory_order_release);
+  wait_for_all(kKindNames[size_t(call.kind)],
+               [&](int i) { return slots_[size_t(i)]->arrived.load(std::memory_order_acquire) >= turn; });
+  for (int i = 0; i < size(); ++i)
+    if (!(slots_[size_t(i)]->call[turn % 2] == call)) refuse(call, i, slots_[size_t(i)]->call[turn % 2]);
+}
+
+void NodeGroup::give_up(std::string_view what, const std::vector<int>& missing_ranks) const {
+  std::string names;
+  for (const int rank : missing_ranks) names += str(names.empty() ? "" : ", ", owner_.describe(rank));
+  fail(ErrorCode::collective,
+       str(owner_.describe(owner_.rank()), " waited ", double(owner_.timeout().count()) / 1000, " s for ", what,
+           ", but these have not come: ", names, "; see whether they failed, are stopped, or left out the call"));
+}
+
+void NodeGroup::refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const {
+  fail(ErrorCode::collective,
+       str(owner_.describe(owner_.rank()), " calls ", to_string(mine), ", but ", owner_.describe(ranks_[size_t(other)]),
+           " calls ", to_string(theirs), "; every rank must issue the same collectives in the same order"));
+}
+
+}  // namespace lockstep

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ranks of one node: they meet through counters in shared memory, and a meeting compares what each came for.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/host/deadline.h"
+
+namespace lockstep {
+
+enum class CallKind : uint8_t { barrier, all_reduce, reduce_scatter, all_gather, broadcast };
+
+// What a rank is about to do; equal on all ranks that meet.
+struct CollectiveCall {
+  CallKind kind = CallKind::barrier;
+  DType dtype = DType::f32;
+  ReduceOp op = ReduceOp::sum;
+  int32_t root = 0;
+  int64_t count = 0;
+  int64_t place = -1;  // where in which shared window; -1: elsewhere
+  friend bool operator==(const CollectiveCall&, const CollectiveCall&) = default;
+};
+std::string to_string(const CollectiveCall& call);
+
+// A rank's counter and its latest calls, one cache line in its shared memory. Two calls in turn: a rank may come to the
+// next meeting while a slow one still reads about the last, but not to the one after that.
+struct alignas(64) MeetingSlot {
+  std::atomic<uint64_t> arrived{0};
+  CollectiveCall call[2];
+};
+static_assert(sizeof(MeetingSlot) == 64);
+
+class NodeGroup {
+ public:
+  // `slots`: one per rank of the node, by local rank. `owner` outlives this and knows names and timeout.
+  NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots);
+
+  int local_rank() const { return local_rank_; }
+  int size() const { return int(slots_.size()); }
+
+  // Returns when all ranks of the node have come for the same call. What each wrote before is then visible to all.
+  // Error(collective) names the ranks that have not come, or came for something else.
+  void meet(const CollectiveCall& call);
+  void barrier() { meet({}); }
+
+  // Returns when reached(local_rank) holds for every rank of the node; Error(collective) names those that are late for
+  // `what`.
+  template <class Reached>
+  void wait_for_all(std::string_view what, const Reached& reached) const {
+    for (int i = 0; i < size(); ++i) {
+      if (reached(i)) continue;
+      Deadline deadline(job_, node_timeout(), spins_);
+      while (!reached(i)) {
+        if (deadline.pause()) continue;
+        std::vector<int> missing;
+        for (int j = 0; j < size(); ++j)
+          if (!reached(j)) missing.push_back(ranks_[size_t(j)]);
+        if (!missing.empty()) give_up(what, missing);
+      }
+    }
+  }
+
+  // For waiting on ranks of other nodes.
+  Deadline deadline() const { return Deadline(job_, owner_.timeout(), spins_); }
+  [[noreturn]] void give_up(std::string_view what, const std::vector<int>& missing_ranks) const;
+
+ private:
+  // Neighbours that wait for another node give up first, so that the rank that is missing is named, and not they.
+  std::chrono::milliseconds node_timeout() const {
+    constexpr std::chrono::milliseconds kAtLeast{2000};
+    const std::chrono::milliseconds timeout = owner_.timeout();
+    return owner_.place().nodes == 1 ? timeout : timeout + std::max(timeout / 4, kAtLeast);
+  }
+  [[noreturn]] void refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const;
+
+  const Communicator& owner_;
+  const JobControl& job_;
+  std::vector<MeetingSlot*> slots_;
+  std::vector<int> ranks_;  // by local rank
+  int local_rank_;
+  int spins_;
+  uint64_t turn_ = 0;
+};
+
+}  // namespace lockstep

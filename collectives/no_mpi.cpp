@@ -1,9 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-// In place of mpi_ranks.cpp where Lockstep is built without MPI.
-#include "collectives/mpi_ranks.h"
-
-namespace lockstep {
-
-std::unique_ptr<Communicator> connect_mpi(int, const std::function<void(int, int)>&) { return nullptr; }
-
-}  // namespace lockstep

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "optimizers/schedules/schedule.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "kernels/device/check.h"
+#include "kernels/device/nearest_name.h"
+#include "optimizers/call_text.h"
+#include "optimizers/option_reader.h"
+
+namespace lockstep {
+
+namespace {
+
+constexpr std::nullopt_t kRequired = std::nullopt;
+constexpr Range kShare = {.highest = 1};
+constexpr Range kPositive = {.lowest = std::numeric_limits<float>::min()};
+
+// The shortest digits that read back as the same double.
+std::string digits(double x) {
+  std::array<char, 32> buffer;
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), x).ptr;
+  return std::string(buffer.data(), end);
+}
+
+std::string digits(const std::vector<double>& list) {
+  std::string text;
+  for (const double x : list) text += (text.empty() ? "[" : ", ") + digits(x);
+  return text.empty() ? "[]" : text + "]";
+}
+
+ScheduleFormula make_constant(OptionReader&, double learning_rate) { return ConstantRate{learning_rate}; }
+
+ScheduleFormula make_exponential(OptionReader& options, double learning_rate) {
+  return ExponentialDecay{.learning_rate = learning_rate,
+                          .steps = options.count("steps", kRequired, 1),
+                          .decay_rate = options.number("decay_rate", kRequired, {}),
+                          .staircase = options.flag("staircase", false)};
+}
+
+ScheduleFormula make_polynomial(OptionReader& options, double learning_rate) {
+  return PolynomialDecay{.learning_rate = learning_rate,
+                         .steps = options.count("steps", kRequired, 1),
+                         .end = options.number("end", 1e-4, {}),
+                         .power = options.number("power", 1, {}),
+                         .cycle = options.flag("cycle", false)};
+}
+
+ScheduleFormula make_inverse_time(OptionReader& options, double learning_rate) {
+  return InverseTimeDecay{.learning_rate = learning_rate,
+                          .steps = options.count("steps", kRequired, 1),
+                          .decay_rate = options.number("decay_rate", kRequired, {}),
+                          .staircase = options.flag("staircase", false)};
+}
+
+ScheduleFormula make_cosine(OptionReader& options, double learning_rate) {
+  return CosineDecay{.learning_rate = learning_rate,
+                     .steps = options.count("steps", kRequired, 1),
+                     .alpha = options.number("alpha", 0, kShare),
+                     .warmup_steps = options.count("warmup_steps", 0, 0),
+                     .warmup_target = options.number("warmup_target", learning_rate, {})};
+}
+
+ScheduleFormula make_cosine_restarts(OptionReader& options, double learning_rate) {
+  return CosineRestarts{.learning_rate = learning_rate,
+                        .first_steps = options.count("first_steps", kRequired, 1),
+                        .t_mul = options.number("t_mul", 2, {.lowest = 1}),
+                        .m_mul = options.number("m_mul", 1, {}),
+                        .alpha = options.number("alpha", 0, kShare)};
+}
+
+ScheduleFormula make_linear_warmup(OptionReader& options, double learning_rate) {
+  return LinearWarmup{.learning_rate = learning_rate,
+                      .steps = options.count("steps", kRequired, 1),
+                      .start = options.number("start", 0, {})};
+}
+
+ScheduleFormula make_warmup_stable_decay(OptionReader& options, double learning_rate) {
+  return WarmupStableDecay{.learning_rate = learning_rate,
+                           .warmup_steps = options.count("warmup_steps", 0, 0),
+                           .stable_steps = options.count("stable_steps", kRequired, 0),
+                           .decay_steps = options.count("decay_steps", kRequired, 1),
+                           .start = options.number("start", 0, {}),
+                           .end = options.number("end", 0, {}),
+                           .power = options.number("power", 1, {})};
+}
+
+ScheduleFormula make_one_cycle(OptionReader& options, double learning_rate) {
+  return OneCycle{.learning_rate = learning_rate,
+                  .steps = options.count("steps", kRequired, 1),
+                  .pct_start = options.number("pct_start", 0.3, kShare),
+                  .div_factor = options.number("div_factor", 25, kPositive),
+                  .final_div_factor = options.number("final_div_factor", 1e4, kPositive)};
+}
+
+struct Entry {
+  std::string_view name;
+  ScheduleFormula (*make)(OptionReader& options, double learning_rate);
+};
+constexpr std::array kEntries = {Entry{"constant", make_constant},
+                                 Entry{"exponential", make_exponential},
+                                 Entry{"polynomial", make_polynomial},
+                                 Entry{"inverse_time", make_inverse_time},
+                                 Entry{"cosine", make_cosine},
+                                 Entry{"cosine_restarts", make_cosine_restarts},
+                                 Entry{"linear_warmup", make_linear_warmup},
+                                 Entry{"warmup_stable_decay", make_warmup_stable_decay},
+                                 Entry{"one_cycle", make_one_cycle}};
+
+// The one schedule of lists; its rates are in the text, the optimizer's plays no part.
+constexpr std::string_view kPiecewise = "piecewise_constant";
+
+Schedule make_piecewise(const CallText& call) {
+  constexpr std::array<std::string_view, 2> known = {"boundaries", "values"};
+  const auto refuse_unknown = [&](const auto& arguments) {
+    for (const auto& [key, _] : arguments)
+      check(std::ranges::count(known, key) > 0, ErrorCode::usage, [&] {
+        return str(kPiecewise, " has no parameter '", key, "'; did you mean '", nearest_name(key, known), "'?");
+      });
+  };
+  refuse_unknown(call.numbers);
+  refuse_unknown(call.lists);
+  for (const std::string_view key : known)
+    check(call.lists.contains(std::string(key)), ErrorCode::usage,
+          [&] { return str(kPiecewise, ": expected a list for ", key, ", like ", key, "=[1, 2]"); });
+  const PiecewiseConstant formula{call.lists.at("boundaries"), call.lists.at("values")};
+  const auto& [boundaries, values] = formula;
+  check(values.size() == boundaries.size() + 1, ErrorCode::usage, [&] {
+    return str(kPiecewise, ": expected one value more than boundaries, got ", boundaries.size(), " boundaries and ",
+               values.size(), " values");
+  });
+  for (size_t i = 0; i < boundaries.size(); ++i) {
+    const bool whole = std::abs(boundaries[i]) <= 0x1p53 && boundaries[i] == std::floor(boundaries[i]);
+    check(whole && (i == 0 || boundaries[i] > boundaries[i - 1]), ErrorCode::usage, [&] {
+      return str(kPiecewise, ": expected boundaries to be whole numbers that grow, got ", digits(boundaries));
+    });
+  }
+  for (const double value : values)
+    check(value >= 0 && value <= double(std::numeric_limits<float>::max()), ErrorCode::usage,
+          [&] { return str(kPiecewise, ": expected values that are finite and not negative, got ", digits(values)); });
+  return {formula, str(kPiecewise, "(boundaries=", digits(boundaries), ", values=", digits(values), ")")};
+}
+
+Schedule make_of_numbers(const Entry& entry, const CallText& call, double learning_rate) {
+  for (const auto& [key, _] : call.lists)
+    fail(ErrorCode::usage, str(entry.name, ": expected a number for ", key, ", got a list"));
+  OptionReader options(entry.name, call.numbers);
+  const double rate = options.number("learning_rate", learning_rate, {});
+  ScheduleFormula formula = entry.make(options, rate);
+  std::string text;
+  for (const Hyperparameter& parameter : options.finish())
+    text += str(text.empty() ? "" : ", ", parameter.name, "=", digits(parameter.value));
+  return {std::move(formula), str(entry.name, "(", text, ")")};
+}
+
+}  // namespace
+
+double Schedule::at(int64_t counter) const {
+  return std::visit([&](const auto& formula) { return formula.at(counter); }, formula_);
+}
+
+std::vector<std::string_view> schedule_names() {
+  std::vector<std::string_view> names;
+  for (const Entry& entry : kEntries) names.push_back(entry.name);
+  names.push_back(kPiecewise);
+  return names;
+}
+
+Schedule make_schedule(std::string_view text, double learning_rate) {
+  const CallText call = parse_call("learning-rate schedule", text);
+  if (call.name == kPiecewise) return make_piecewise(call);
+  for (const Entry& entry : kEntries)
+    if (entry.name == call.name) return make_of_numbers(entry, call, learning_rate);
+  const std::vector<std::string_view> known = schedule_names();
+  std::string list;
+  for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
+  fail(ErrorCode::usage, str("unknown learning-rate schedule '", call.name, "'; did you mean '",
+                             nearest_name(call.name, known), "'? Known are: ", list));
+}
+
+}  // namespace lockstep

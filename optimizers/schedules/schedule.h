@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// A learning-rate schedule: a value made from a short text, asked for the rate at a step counter.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "optimizers/schedules/schedule_formulas.h"
+
+namespace lockstep {
+
+using ScheduleFormula =
+    std::variant<ConstantRate, ExponentialDecay, PiecewiseConstant, PolynomialDecay, InverseTimeDecay, CosineDecay,
+                 CosineRestarts, LinearWarmup, WarmupStableDecay, OneCycle>;
+
+class Schedule {
+ public:
+  Schedule(ScheduleFormula formula, std::string text) : formula_(std::move(formula)), text_(std::move(text)) {}
+
+  // The rate of the step that begins when the counter of committed steps is `counter`: 0 for the first.
+  double at(int64_t counter) const;
+
+  // With every parameter, given or default, so that it says the whole schedule and parses to an equal one.
+  const std::string& text() const { return text_; }
+
+ private:
+  ScheduleFormula formula_;
+  std::string text_;
+};
+
+// Names known to make_schedule, in the order they are listed to users.
+std::vector<std::string_view> schedule_names();
+
+// `text`: "cosine(steps=1000, alpha=0.1)"; docs/optimizers.md lists names and parameters. `learning_rate` is the
+// optimizer's; a parameter learning_rate in the text takes its place. Throws Error(usage) for what is not understood,
+// unknown names (with the nearest known one), and values that are missing, out of range, NaN or infinite.
+Schedule make_schedule(std::string_view text, double learning_rate);
+
+}  // namespace lockstep

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <type_traits>
+#include <utility>
+
+#include "kernels/backend.h"
+#include "kernels/stochastic_rounding.h"
+#include "optimizers/fused_step.h"
+#include "optimizers/prepared_update.h"
+#include "optimizers/rule_list.h"
+
+namespace lockstep {
+namespace {
+
+// Constants and decision where a kernel finds them: on a GPU in its memory; on the CPU by value, so that loops keep
+// them in registers and vectorise.
+template <class Half, class Rule>
+class Prepared;
+template <class Rule>
+class Prepared<Cuda, Rule> {
+ public:
+  explicit Prepared(const PreparedUpdate<Rule>& u) : constants_(u.constants), decision_(u.decision) {}
+  HOST_DEVICE const RuleConstants<Rule>& constants() const { return *constants_; }
+  HOST_DEVICE const StepScalars& decision() const { return *decision_; }
+
+ private:
+  const RuleConstants<Rule>* constants_;
+  const StepScalars* decision_;
+};
+template <class Rule>
+class Prepared<Cpu, Rule> {
+ public:
+  explicit Prepared(const PreparedUpdate<Rule>& u) : constants_(*u.constants), decision_(*u.decision) {}
+  const RuleConstants<Rule>& constants() const { return constants_; }
+  const StepScalars& decision() const { return decision_; }
+
+ private:
+  RuleConstants<Rule> constants_;
+  StepScalars decision_;
+};
+
+// How a parameter is kept: as f32 alone; with a narrower copy; in bf16 alone, rounded stochastically.
+struct Wide {};
+struct WithCopy {};
+struct Stochastic {};
+
+// Operands come as parameter, gradient, the factor of its variable if `kFactor`, what `Kept` wants, then slots.
+template <class Rule, bool kFactor, class Kept>
+struct PreparedElement {
+  Prepared<Backend, Rule> prepared;
+
+  template <class... Rest>
+  HOST_DEVICE void operator()(float& param, float& grad, Rest&... rest) const {
+    if constexpr (kFactor) {
+      with_factor(param, grad, rest...);
+    } else {
+      update(param, grad, 1.0f, rest...);
+    }
+  }
+
+ private:
+  template <class... State>
+  HOST_DEVICE void update(float& param, float& grad, float factor, State&... state) const {
+    const StepScalars& decision = prepared.decision();
+    if constexpr (TakesRawGradients<Rule>) {
+      if (!decision.skip) prepared.constants().rule(param, grad, state...);
+    } else if (!decision.skip) {
+      const float limit = decision.clip_value;
+      const float clipped = limit > 0 ? (grad < -limit ? -limit : (grad > limit ? limit : grad)) : grad;
+      const float scaled = clipped * decision.grad_scale;
+      const RuleConstants<Rule>& constants = prepared.constants();
+      fused_step(constants.rule, constants.decay, constants.l2, kFactor ? scaled * factor : scaled, param, state...);
+    }
+    grad = 0;
+  }
+
+  template <class... Rest>
+  HOST_DEVICE void with_factor(float& param, float& grad, float factor, Rest&... rest) const {
+    if constexpr (std::is_same_v<Kept, Wide>) {
+      update(param, grad, factor, rest...);
+    } else {
+      keep(param, grad, factor, rest...);
+    }
+  }
+  template <class... State>
+  HOST_DEVICE void keep(float& param, float& grad, float factor, float& copy, State&... state) const {
+    update(param, grad, factor, state...);
+    copy = param;
+  }
+  template <class... State>
+  HOST_DEVICE void keep(float& param, float& grad, float factor, uint32_t noise, State&... state) const {
+    update(param, grad, factor, state...);
+    param = round_stochastically(param, noise);
+  }
+};
+
+// The granules of the variables of one group.
+struct OfGroup {
+  const uint32_t* variable_of;
+  const uint32_t* groups;
+  uint32_t group;
+  HOST_DEVICE bool operator()(int64_t granule) const { return groups[variable_of[granule]] == group; }
+};
+
+template <bool kFactor, class Kept, class Rule, class Param, class... Between>
+void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, Param* param, const Between&... between) {
+  const PreparedElement<Rule, kFactor, Kept> element{Prepared<Backend, Rule>(u)};
+  [&]<size_t... I>(std::index_sequence<I...>) {
+    if constexpr (kFactor) {
+      if (u.granules.groups) {
+        const OfGroup members{u.granules.variable_of, u.granules.groups, u.granules.group};
+        return backend::elementwise_where(stream, u.param.size(), members, element, inout(param),
+                                          inout(data<float>(u.grad)), between..., inout(data<float>(u.slots[I]))...);
+      }
+    }
+    backend::elementwise(stream, u.param.size(), element, inout(param), inout(data<float>(u.grad)), between...,
+                         inout(data<float>(u.slots[I]))...);
+  }
+  (std::make_index_sequence<kSlots<Rule>>{});
+}
+
+// Narrow parameters and copies have the one kernel that looks factors up: they are bound by less memory.
+template <class Rule>
+void update_narrow(Stream& stream, const PreparedUpdate<Rule>& u, const PerGranule& factors) {
+  const GranuleMap& s = u.granules;
+  check(s.factors != nullptr, ErrorCode::internal, "update: what is narrow wants factors of variables");
+  if (u.param.dtype == DType::bf16) {
+    check(s.numbers != nullptr, ErrorCode::internal, "update: stochastic rounding wants numbers of granules");
+    const GranuleNoise noise{&u.decision->rounding_key, s.first, s.variable_of, s.numbers};
+    return update_elements<true, Stochastic>(stream, u, data<bfloat16>(u.param), factors, noise);
+  }
+  check(u.working_copy.size() == u.param.size(), ErrorCode::internal, [&] {
+    return str("update: expected a working copy of ", u.param.size(), " elements, got ", u.working_copy.size());
+  });
+  const auto with_copy = [&]<class T>(T* copy) {
+    update_elements<true, WithCopy>(stream, u, data<float>(u.param), factors, out(copy));
+  };
+  check(is_narrow(u.working_copy.dtype), ErrorCode::internal,
+        [&] { return str("update: expected a working copy of bf16 or f16, got ", to_string(u.working_copy.dtype)); });
+  if (u.working_copy.dtype == DType::f16) return with_copy(data<float16>(u.working_copy));
+  with_copy(data<bfloat16>(u.working_copy));
+}
+
+template <class Rule>
+struct PrepareRow {
+  Prepare<Rule> k;
+
+  template <class Team>
+  HOST_DEVICE void operator()(const Team& team, int64_t) const {
+    if (k.decides) decide(team, k.verdict);
+    team.once([this] {
+      // A step that is skipped is tried at its rate.
+      if (k.rates.values && !k.rates.counted)
+        *k.state.learning_rate = k.rates.values[*k.state.iteration - k.rates.first];
+      if (!k.state.decision->skip) advance();
+    });
+  }
+
+  HOST_DEVICE void advance() const {
+    int64_t& iteration = *k.state.iteration;
+    if (!k.rates.counted) ++iteration;
+    k.state.decision->rounding_key = rounding_key(k.state.seed, iteration);
+    const double rate = k.rates.own >= 0 ? k.rates.own : *k.state.learning_rate * k.rates.factor;
+    auto& constants = *static_cast<RuleConstants<Rule>*>(k.state.constants);
+    if constexpr (requires { Rule::scalars; }) {
+      const std::span<double> scalars(k.state.scalars, Rule::scalars.size());
+      k.rule.advance(iteration, rate, scalars);
+      constants.rule = k.rule.at(iteration, rate, scalars);
+    } else {
+      constants.rule = k.rule.at(iteration, rate);
+    }
+    constants.decay = float(k.coupled_weight_decay ? 0 : rate * k.weight_decay);
+    constants.l2 = float(k.coupled_weight_decay ? k.weight_decay : 0);
+  }
+};
+
+}  // namespace
+
+template <class Rule>
+void run(Backend, Stream& stream, const Prepare<Rule>& k) {
+  // One row, as wide as it takes for a whole block to work on it.
+  constexpr int64_t kWide = 1 << 20;
+  backend::rowwise(stream, 1, kWide, PrepareRow<Rule>{k});
+}
+
+template <class Rule>
+void run(Backend, Stream& stream, const PreparedUpdate<Rule>& u) {
+  const PerGranule factors{u.granules.variable_of, u.granules.factors};
+  const bool segmented = u.granules.factors != nullptr;
+  check(segmented || !u.granules.groups, ErrorCode::internal, "update: groups of variables want factors of variables");
+  if (u.param.dtype != DType::f32 || u.working_copy.data != nullptr) return update_narrow(stream, u, factors);
+  if (!segmented) return update_elements<false, Wide>(stream, u, data<float>(u.param));
+  update_elements<true, Wide>(stream, u, data<float>(u.param), factors);
+}
+
+template struct RunOfRules<Prepare, Rules>;
+template struct RunOfRules<Prepare, TensorRules>;
+template struct RunOfRules<PreparedUpdate, Rules>;
+
+}  // namespace lockstep

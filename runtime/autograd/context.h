@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// The context of a computation: stream, memory, tape or none, random position, values of variables. First argument of
+// every op; nothing is global.
+#pragma once
+
+#include <cstdint>
+#include <source_location>
+#include <span>
+#include <utility>
+
+#include "kernels/device/memory.h"
+#include "kernels/launch.h"
+#include "runtime/autograd/tape.h"
+#include "runtime/autograd/tensor.h"
+#include "runtime/variables/variables.h"
+
+namespace lockstep {
+
+// Where random numbers come from: a function of seed, step, sample and op, never of rank or order of execution.
+struct RandomPosition {
+  ConstView key;         // [] i64: dropout_key() of seed and step, on the stream's device
+  ConstView sample_ids;  // [samples] i64: one per row of the batch, on the stream's device
+  uint32_t next_op = 0;  // counts the random ops of one forward pass
+};
+
+class Context {
+ public:
+  // tape == nullptr: nothing is recorded (evaluation).
+  Context(Stream& stream, Pool& pool, Tape* tape) : stream_(stream), pool_(pool), tape_(tape) {}
+
+  Stream& stream() { return stream_; }
+  Tape* tape() { return tape_; }
+  Tensor empty(const Shape& shape, DType dtype = DType::f32) { return Tensor(pool_, dtype, shape); }
+  Tensor empty_like(const Tensor& x) { return Tensor(pool_, x.dtype(), x.shape()); }
+
+  template <class Kernel>
+  void launch(const Kernel& kernel) {
+    lockstep::launch(stream_, kernel);
+  }
+
+  // Values of the model's variables, by Variable::index.
+  void set_values(std::span<const Tensor> values) { values_ = values; }
+  const Tensor& value(Variable variable) const { return values_[size_t(variable.index)]; }
+
+  RandomPosition& random() { return random_; }
+  bool training() const { return tape_ != nullptr; }
+
+ private:
+  Stream& stream_;
+  Pool& pool_;
+  Tape* tape_;
+  std::span<const Tensor> values_;
+  RandomPosition random_;
+};
+
+// First parameter of ops: a Context that remembers where the op was called, for messages.
+struct Call {
+  Context& context;
+  std::source_location where;
+
+  Call(Context& c, std::source_location w = std::source_location::current()) : context(c), where(w) {}
+
+  template <class Backward>
+  void record(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output,
+              Backward&& backward) const {
+    if (context.tape()) context.tape()->record(op, where, inputs, output, std::forward<Backward>(backward));
+  }
+};
+
+}  // namespace lockstep

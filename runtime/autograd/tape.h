@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tape: the ops of one forward pass, replayed backwards once.
+//
+// Note [Gradient destinations]. The tape decides where a gradient goes; an op always overwrites the destination it is
+// given. The first contribution goes to the final place - for a variable, its range of the gradient arena - and later
+// ones to scratch that is added afterwards. Ops know nothing of accumulation, buckets or ranks.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <new>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "runtime/autograd/bump_allocator.h"
+#include "runtime/autograd/tensor.h"
+
+namespace lockstep {
+
+class Context;
+class Tape;
+
+inline constexpr int kMaxInputs = 6;
+
+// What an op's backward sees: the gradient of its output, and where the gradients of its inputs go.
+class Gradients {
+ public:
+  ConstView out() const { return *out_; }
+  // Whether input i is on the tape; in(i) and pass(i) are only for inputs that are.
+  bool wanted(int i) const;
+  // The destination of input i's gradient, to be overwritten.
+  View in(int i);
+  // Input i's gradient is the output's, element by element. Costs nothing where memory can be shared.
+  void pass(int i);
+
+ private:
+  friend class Tape;
+  Gradients(Tape& tape, Context& context) : tape_(tape), context_(context) {}
+  Tape& tape_;
+  Context& context_;
+  const Tensor* out_ = nullptr;
+  const int32_t* inputs_ = nullptr;
+  std::array<Tensor, kMaxInputs> scratch_;              // memory of contributions that come on top of an earlier one
+  std::array<const Tensor*, kMaxInputs> additional_{};  // those contributions: in scratch_, or *out_ passed on
+};
+
+class Tape {
+ public:
+  Tape() = default;
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+  ~Tape() { clear(); }
+
+  // Forgets the pass; memory of records is kept.
+  void clear();
+
+  // Puts a variable on the tape: its gradient goes to `destination` (f32, whatever the variable is), or is added to
+  // what is there already, and is announced under `variable`. `name`, for messages, must stay until clear().
+  enum class Destination : uint8_t { fresh, adds_up };
+  void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?",
+             Destination kind = Destination::fresh);
+
+  bool on_tape(TapePosition position) const { return position.slot >= 0 && position.generation == generation_; }
+
+  // Records that `output` came from `inputs` by `op`. Without an input on the tape it notes the op as off the tape and
+  // leaves `output` a constant. Backward: void(Context&, Gradients&).
+  template <class Backward>
+  void record(std::string_view op, const std::source_location& where, std::initializer_list<TapePosition> inputs,
+              Tensor& output, Backward&& backward) {
+    if (!any_on_tape(inputs)) {
+      last_off_tape_ = {op, where};
+      return;
+    }
+    last_on_tape_ = {op, where};
+    using Closure = std::decay_t<Backward>;
+    static_assert(alignof(Closure) <= 16);
+    void* closure = new (arena_.take(sizeof(Closure))) Closure(std::forward<Backward>(backward));
+    add_node(
+        op, inputs, output, closure,
+        [](void* c, Context& context, Gradients& gradients) { (*static_cast<Closure*>(c))(context, gradients); },
+        [](void* c) { static_cast<Closure*>(c)->~Closure(); });
+  }
+
+  // Runs the ops backwards from `output`, whose gradient is `seed` (same shape). on_ready(variable) is called once per
+  // watched variable as its gradient becomes final; a variable that got no gradient is zeroed and announced too.
+  // Throws Error(tape) when `output` is not on the tape: nothing can be differentiated.
+  using OnReady = std::function<void(int32_t variable)>;
+  void backward(Context& context, const Tensor& output, const Tensor& seed, const OnReady& on_ready);
+
+  // The gradient of a tensor of this pass that is no variable, after backward with keep_gradients(true).
+  void keep_gradients(bool keep) { keep_ = keep; }
+  Tensor gradient(const Tensor& tensor) const;
+
+  size_t nodes() const { return nodes_.size(); }
+  // Variables of the last backward that no op led to.
+  const std::vector<int32_t>& unused_variables() const { return unused_; }
+
+ private:
+  friend class Gradients;
+  using BackwardFunction = void (*)(void*, Context&, Gradients&);
+  using DestroyFunction = void (*)(void*);
+
+  struct Node {
+    std::string_view op;
+    BackwardFunction backward;
+    DestroyFunction destroy;  // null once destroyed, or where nothing is to be done
+    void* closure;
+    int32_t output;
+    int32_t first_input;
+    int32_t inputs;
+  };
+  struct TensorSlot {
+    // Shape and dtype from the start, memory with the first contribution; a variable's is its destination.
+    Tensor gradient;
+    int32_t variable = -1;  // -1: an intermediate tensor
+    int32_t uses = 0;       // recorded uses that have not contributed yet
+    bool filled = false;    // whether there is something to add to
+    bool reached = false;   // whether a contribution has come
+  };
+  struct OpPlace {
+    std::string_view op;
+    std::source_location where;
+  };
+
+  bool any_on_tape(std::initializer_list<TapePosition> inputs) const {
+    for (const TapePosition& input : inputs)
+      if (on_tape(input)) return true;
+    return false;
+  }
+  void add_node(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output, void* closure,
+                BackwardFunction backward, DestroyFunction destroy);
+  void add_slot(Tensor& tensor, int32_t variable, const View& destination);
+  void run_node(Node& node, Gradients& gradients, const OnReady& on_ready);
+  void add_contribution(TensorSlot& slot, const Tensor& contribution, Context& context);
+  void finish_inputs(const Node& node, Gradients& gradients, const OnReady& on_ready);
+  void announce(TensorSlot& slot, Context& context, const OnReady& on_ready);
+  [[noreturn]] void fail_nothing_to_differentiate() const;
+
+  BumpAllocator arena_;
+  std::vector<Node> nodes_;
+  std::vector<int32_t> node_inputs_;
+  std::vector<TensorSlot> slots_;
+  std::vector<int32_t> unused_;
+  std::vector<std::string_view> names_;  // of the watched variables
+  OpPlace last_off_tape_, last_on_tape_;
+  uint32_t generation_ = 1;
+  bool keep_ = false;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/data/batch_upload.h"
+
+#include <cstring>
+#include <utility>
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kAlignment = 256;  // of every array, for vector loads
+constexpr size_t kStages = 2;
+
+int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+BatchUpload::BatchUpload(Stream& stream, Pool& pool, std::function<void(Event&)> wait_for)
+    : stream_(stream), pool_(pool), wait_for_(std::move(wait_for)) {}
+
+// The key comes first, so that it stays where it is.
+void BatchUpload::place(std::span<const LeafInput> leaves) {
+  pieces_.clear();
+  bytes_ = kAlignment;
+  for (const LeafInput& leaf : leaves)
+    for (const ConstView& view : {leaf.inputs, leaf.labels, leaf.sample_ids}) {
+      pieces_.emplace_back(view, bytes_);
+      bytes_ += aligned(view.bytes());
+    }
+}
+
+void BatchUpload::reserve(int64_t bytes) {
+  if (bytes <= device_.bytes()) return;
+  for (Stage& stage : stages_) wait_for_(stage.copied);
+  stages_.clear();
+  for (size_t i = 0; i < kStages; ++i)
+    stages_.push_back({PinnedBuffer(stream_.device(), bytes), Event(stream_.device())});
+  // Queued work that still reads the old piece is through before anything else is put there: one stream.
+  device_ = Buffer(pool_, bytes, Purpose::data);
+  ++generation_;
+}
+
+const BatchUpload::OnDevice& BatchUpload::bring(std::span<const LeafInput> leaves, uint64_t dropout_key) {
+  place(leaves);
+  reserve(bytes_);
+  Stage& stage = stages_[turn_++ % stages_.size()];
+  wait_for_(stage.copied);
+  auto* host = static_cast<std::byte*>(stage.memory.data());
+  std::memcpy(host, &dropout_key, sizeof dropout_key);
+  for (const auto& [view, offset] : pieces_)
+    if (view.bytes() > 0) std::memcpy(host + offset, view.data, size_t(view.bytes()));
+  const Shape all{bytes_ / size_of(DType::i64)};
+  copy(stream_, {device_.data(), DType::i64, DeviceKind::cuda, all}, {host, DType::i64, DeviceKind::cpu, all});
+  stage.copied.record(stream_);
+
+  auto* base = static_cast<std::byte*>(device_.data());
+  on_device_.dropout_key = {base, DType::i64, DeviceKind::cuda, Shape{}};
+  on_device_.leaves.assign(leaves.begin(), leaves.end());
+  size_t piece = 0;
+  for (LeafInput& leaf : on_device_.leaves)
+    for (ConstView* view : {&leaf.inputs, &leaf.labels, &leaf.sample_ids}) {
+      view->data = base + pieces_[piece++].second;
+      view->device = DeviceKind::cuda;
+    }
+  return on_device_;
+}
+
+}  // namespace lockstep

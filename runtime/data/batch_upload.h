@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batches from the host to a GPU, while the GPU is still busy with the step before.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "kernels/device/memory.h"
+#include "kernels/device/transfer.h"
+#include "runtime/data/step_input.h"
+
+namespace lockstep {
+
+// The leaves of a step in one piece of device memory: one copy a step, and the same addresses for every batch of the
+// same sizes, so that a recorded step finds its input there.
+class BatchUpload {
+ public:
+  // `wait_for` waits for an event; it may give up with an Error when the event never comes.
+  BatchUpload(Stream& stream, Pool& pool, std::function<void(Event&)> wait_for);
+
+  struct OnDevice {
+    std::vector<LeafInput> leaves;
+    ConstView dropout_key;  // [] i64
+  };
+  // Copies `leaves` and the key in stream order; what they lie in may be reused on return. Views are valid until the
+  // next call.
+  const OnDevice& bring(std::span<const LeafInput> leaves, uint64_t dropout_key);
+  // Changes when memory had to grow, and with it the addresses.
+  int generation() const { return generation_; }
+
+ private:
+  // Pinned memory, and the moment from which it may be filled again.
+  struct Stage {
+    PinnedBuffer memory;
+    Event copied;
+  };
+  void place(std::span<const LeafInput> leaves);
+  void reserve(int64_t bytes);
+
+  Stream& stream_;
+  Pool& pool_;
+  std::function<void(Event&)> wait_for_;
+  // One is filled while the GPU copies from the other.
+  std::vector<Stage> stages_;
+  size_t turn_ = 0;
+  Buffer device_;
+  int generation_ = 0;
+  std::vector<std::pair<ConstView, int64_t>> pieces_;  // of the host, and where each goes
+  int64_t bytes_ = 0;
+  OnDevice on_device_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files that are there whole or not at all: written beside their place, made durable, then renamed into it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/files/file_descriptor.h"
+
+namespace lockstep {
+
+// Until commit() the path keeps its old content, or stays absent. Without a commit() nothing is left behind.
+class AtomicFile {
+ public:
+  // Refuses a path that holds anything but a regular file: a rename would replace a device or a link by a file.
+  explicit AtomicFile(std::string path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(const void* source, int64_t bytes);
+  // Content is on disk before the name is, and the name before this returns.
+  void commit();
+
+ private:
+  std::string path_;
+  std::string partial_path_;  // empty once committed
+  FileDescriptor file_;
+};
+
+// Throws what writing `path` would throw for want of a folder or a permission. For use before hours of training.
+void check_can_write(const std::string& path);
+
+}  // namespace lockstep

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// A text file that grows by whole lines and can be read while it grows: ledger and metrics.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "runtime/files/file_descriptor.h"
+
+namespace lockstep {
+
+// Opening empties the file, so open it only when the run is sure to start. Terminals and pipes will do as well.
+class LineFile {
+ public:
+  explicit LineFile(std::string path);
+
+  // Adds `line` and a newline, and hands both to the system before it returns. When that fails the file ends with the
+  // last whole line.
+  void write_line(std::string_view line);
+  // Reports what a file system keeps back until the end (quota, network); the destructor closes silently.
+  void close();
+
+ private:
+  std::string path_;
+  FileDescriptor file_;
+  std::string buffer_;
+  int64_t whole_bytes_ = 0;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Named tensors in one file, in the safetensors format: what `--save` writes and Python's package reads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/device/dtype.h"
+#include "kernels/device/view.h"
+#include "runtime/files/file_descriptor.h"
+#include "runtime/files/safetensors_header.h"
+
+namespace lockstep {
+
+// A tensor to be written: host memory of `dtype`, row-major.
+struct NamedTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape;
+  const void* data = nullptr;
+};
+
+// Writes the file whole or not at all. Equal content gives equal bytes, whatever the order of `tensors`: they are
+// stored by falling size of their elements, then by name, each at its natural alignment.
+void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+// A file open for reading, its header validated. Reads by position and maps nothing, so a file that shrinks meanwhile
+// is an Error and not a crash.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(std::string path);
+
+  const std::string& path() const { return path_; }
+  const std::vector<StoredTensor>& tensors() const { return header_.tensors; }  // sorted by name
+  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  const StoredTensor* find(const std::string& name) const;  // null when the file has no such tensor
+
+  // The destination must have just the tensor's size.
+  void read(const std::string& name, std::span<std::byte> destination) const;
+  // Also demands equal dtype and shape, and says both when they differ. `destination` is host memory.
+  void read(const std::string& name, const View& destination) const;
+
+ private:
+  const StoredTensor& at(const std::string& name) const;
+  std::string path_;
+  FileDescriptor file_;
+  int64_t data_offset_ = 0;  // where the header ends
+  SafetensorsHeader header_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan: where the bytes of every variable live, whether it is on the tape and in gradient sync, which collectives
+// run, and why. A pure value: it can be printed, compared, hashed, written as JSON, and computed for ranks one does not
+// have, because it is kept per class of ranks and not per rank.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectives/gradients/gradient_reducer.h"
+#include "runtime/variables/distribution.h"
+#include "runtime/variables/variables.h"
+
+namespace lockstep {
+
+// How many copies of what is replicated there are.
+enum class Copies : uint8_t {
+  per_node,  // ranks of a node share memory: one copy for all of them (CPU ranks)
+  per_rank,  // every rank has memory of its own (GPUs)
+};
+std::string_view to_string(Copies copies);
+
+std::string_view to_string(ReduceMode mode);
+// Throws Error(usage).
+ReduceMode parse_reduce(std::string_view name);
+
+// What gradients can be summed in, by name. Throws Error(usage).
+DType parse_reduce_dtype(std::string_view name);
+
+// What a step computes, as far as it is known; zeros: not known. Of the whole model, all ranks together.
+struct Workload {
+  int64_t batch = 0;                            // samples of a step
+  int64_t activation_bytes_per_sample = 0;      // kept from forward to backward
+  int64_t model_parallel_bytes_per_sample = 0;  // activations that are summed over the axes that split parameters
+  double flops_per_sample = 0;
+  friend bool operator==(const Workload&, const Workload&) = default;
+};
+
+// Leaves that a batch can be cut into: what the canonical tree adds up for few ranks, or a leaf for each rank.
+constexpr int64_t most_leaves(int64_t batch_ranks) { return batch_ranks > 16'384 ? batch_ranks : 16'384; }
+
+// What was asked for. Part of the plan, so that every decision can be explained from the plan alone.
+struct PlanSettings {
+  std::vector<MeshAxis> mesh;
+  std::string batch_axis;
+  std::vector<LayoutRule> layout_rules;
+  std::string optimizer;
+  ReduceMode reduce = ReduceMode::tree;
+  DType reduce_dtype = DType::f32;  // of sums of gradients, and of the messages with them
+  int virtual_ranks = 1;            // leaves of a batch in mode tree
+  int zero = 0;                     // ZeRO stage: 1 splits slots over the batch axis, 2 gradients too, 3 parameters too
+  int64_t accumulation = 1;         // micro-batches of a step
+  int64_t bucket_bytes = 0;         // of gradients
+  Copies copies = Copies::per_node;
+  int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
+  bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
+  bool stochastic_rounding = false;    // bf16 parameters are updated in place and rounded so, without f32 masters
+  Workload workload;
+
+  int64_t ranks() const;
+  int64_t size(std::string_view axis) const;
+  int64_t batch_ranks() const { return size(batch_axis); }
+  // How many parts a batch is cut into.
+  int leaves() const { return reduce == ReduceMode::tree ? virtual_ranks : int(batch_ranks()); }
+};
+
+// Which stretch of memory a variable lives in.
+enum class Section : uint8_t {
+  trainable,  // the arena of trainable parameters; gradients and slots have arenas with the same element numbers
+  frozen,     // parameters that are not trained
+  slot,       // one f32 arena per slot of the optimizer
+  local,      // bookkeeping: a replica in each rank
+};
+std::string_view to_string(Section section);
+
+// The questions that are asked of every variable, each answered by itself.
+enum class Question : uint8_t { layout, tape, gradient_sync, aggregation, residence };
+inline constexpr int kQuestions = 5;
+std::string_view to_string(Question question);
+
+enum class Residence : uint8_t {
+  each_rank,     // bookkeeping, a replica in each rank: on the host of CPU ranks, on the device of others
+  one_per_node,  // one copy that the ranks of a node share
+  one_per_rank,  // a copy in each rank
+  split,         // each rank of the batch axis holds one part (ZeRO)
+};
+std::string_view to_string(Residence residence);
+
+struct PlannedVariable {
+  // What was declared.
+  std::string path;
+  Shape shape;
+  DType dtype = DType::f32;
+  Role role = Role::parameter;
+  bool by_optimizer = false;  // declared by the optimizer, otherwise by the model
+  bool layout_given = false;  // by hand
+  bool aggregation_given = false;
+  int32_t layout_rule = -1;  // of PlanSettings::layout_rules: the one that matches the path
+  int32_t parameter = -1;    // of slots: index of the parameter
+  int32_t slot = -1;         // of slots: which of the optimizer's
+
+  // What was decided, and by which rule for each Question.
+  Layout layout;
+  bool on_tape = false;
+  bool in_gradient_sync = false;
+  Aggregation aggregation = Aggregation::none;
+  Residence residence = Residence::each_rank;
+  std::array<std::string_view, kQuestions> rules{};  // ids of standard rules, static
+
+  // Where it lies.
+  Section section = Section::local;
+  int32_t bucket = -1;         // of variables in gradient sync
+  int64_t offset = 0;          // trainable and slot: element of the arena; frozen and local: byte of the section
+  int64_t local_elements = 0;  // of the part that the layout leaves to one rank
+
+  int64_t local_bytes() const { return local_elements * size_of(dtype); }
+};
+
+// Whether the optimizer updates an f32 master of it, a slot, of which the variable is a copy that is rounded to
+// nearest.
+bool has_master(const PlanSettings& settings, const PlannedVariable& variable);
+
+// Bytes that a rank holds of it: of a variable that is split over ranks the mean, rounded up.
+int64_t bytes_per_rank(const PlanSettings& settings, const PlannedVariable& variable);
+
+// Elements [begin, end) of the arena that are reduced together. All members have one dtype.
+struct PlannedBucket {
+  int64_t begin = 0, end = 0;
+  DType dtype = DType::f32;     // of the parameters; arenas of gradients are f32
+  bool split_by_batch = false;  // members' layouts are split by the batch axis: gathered for use, gradients scattered
+  std::vector<int32_t> variables;  // ascending offsets
+  int64_t elements() const { return end - begin; }
+};
+
+enum class Phase : uint8_t {
+  micro_batch,  // once per micro-batch
+  step,         // once per step
+};
+std::string_view to_string(Phase phase);
+
+struct PlannedCollective {
+  std::string kind;  // all_reduce, reduce_scatter, all_gather
+  DType dtype = DType::f32;
+  std::string group;  // mesh axis
+  int64_t bytes = 0;  // of the whole operand
+  Phase phase = Phase::step;
+  std::string what;
+};
+
+// Bytes that stay for the whole run.
+struct PlannedMemory {
+  int64_t parameters = 0;
+  int64_t slots = 0;
+  int64_t gradients = 0;  // arenas, and with ZeRO 2 and 3 the buckets in flight
+  int64_t scalars = 0;    // bookkeeping of any shape
+  int64_t gathered = 0;   // parameters put together for use, where they are split
+  int64_t total() const { return parameters + slots + gradients + scalars + gathered; }
+  friend bool operator==(const PlannedMemory&, const PlannedMemory&) = default;
+};
+
+// Ranks that hold the same number of bytes for each purpose.
+struct RankClass {
+  int64_t ranks = 0;
+  int64_t first_rank = 0;
+  bool node_copy = false;  // holds the node's copy of parameters and slots
+  PlannedMemory memory;
+};
+
+struct Plan {
+  PlanSettings settings;
+  std::vector<PlannedVariable> variables;  // the model's in order of declaration, then slots, then scalars
+  std::vector<std::string> pending;        // variables whose shape is not known: planned when it is
+  std::vector<PlannedBucket> buckets;      // in the order they are reduced
+  int64_t arena_elements = 0;              // of the trainable section, padding included
+  int64_t frozen_bytes = 0;
+  int64_t local_bytes = 0;
+  int32_t slots = 0;                           // arenas of slots, master copies included
+  int32_t master_slot = -1;                    // the slot that holds f32 masters of narrow parameters
+  std::vector<PlannedCollective> collectives;  // in order, by phase
+  std::vector<RankClass> classes;              // most bytes first
+  int64_t activation_bytes = 0;                // of a micro-batch in one rank, at most; 0: not known
+  std::vector<std::string> warnings;
+
+  // The most loaded class.
+  const PlannedMemory& memory() const { return classes.front().memory; }
+  int64_t parameter_bytes() const;  // of the trainable section
+  // Throws Error(plan) naming the nearest known path.
+  const PlannedVariable& at(std::string_view path) const;
+  // The collectives of one step one by one, with the micro-batch phase repeated.
+  std::vector<PlannedCollective> sequence() const;
+  // Over the content alone, so equal plans on different ranks and machines have equal hashes.
+  uint64_t hash() const;
+};
+
+}  // namespace lockstep

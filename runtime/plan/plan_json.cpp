@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/plan/plan_json.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "runtime/files/json_reader.h"
+#include "runtime/plan/buckets.h"
+#include "runtime/plan/plan_check.h"
+#include "runtime/plan/plan_warnings.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int kFormat = 1;
+constexpr size_t kLongestText = size_t(256) << 20;  // bytes
+// What adds up to more is no plan, and products with element sizes, slots and leaves fit 63 bits.
+constexpr int64_t kMostElements = int64_t(1) << 48;
+constexpr int64_t kMostBytes = int64_t(1) << 61;
+constexpr int64_t kMostSlots = 64;
+constexpr int32_t kMostIndex = std::numeric_limits<int32_t>::max();
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
+constexpr Section kSections[] = {Section::trainable, Section::frozen, Section::slot, Section::local};
+constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
+constexpr DType kReduceDTypes[] = {DType::f32, DType::bf16};
+constexpr ReduceMode kModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
+
+Json layout_json(const Layout& layout) {
+  Json axes = Json::array();
+  for (const std::string& axis : layout.axes) axes.push_back(axis.empty() ? Json() : Json(axis));
+  return axes;
+}
+
+Json settings_json(const PlanSettings& s) {
+  Json rules = Json::array();
+  for (const LayoutRule& rule : s.layout_rules)
+    rules.push_back({{"pattern", rule.pattern}, {"layout", layout_json(rule.layout)}, {"where", rule.where}});
+  return {{"batch_axis", s.batch_axis},
+          {"layout_rules", rules},
+          {"optimizer", s.optimizer},
+          {"reduce", to_string(s.reduce)},
+          {"reduce_dtype", to_string(s.reduce_dtype)},
+          {"virtual_ranks", s.virtual_ranks},
+          {"zero", s.zero},
+          {"accumulation", s.accumulation},
+          {"bucket_bytes", s.bucket_bytes},
+          {"copies", to_string(s.copies)},
+          {"ranks_per_node", s.ranks_per_node},
+          {"replicate_indivisible", s.replicate_indivisible},
+          {"stochastic_rounding", s.stochastic_rounding},
+          {"batch", s.workload.batch},
+          {"activation_bytes_per_sample", s.workload.activation_bytes_per_sample},
+          {"model_parallel_bytes_per_sample", s.workload.model_parallel_bytes_per_sample},
+          {"flops_per_sample", s.workload.flops_per_sample}};
+}
+
+Json variable_json(const Plan& plan, const PlannedVariable& v) {
+  const RuleSet& rules = standard_rules();
+  const RuleCase rule_case{plan.settings, v, v.parameter < 0 ? nullptr : &plan.variables[size_t(v.parameter)]};
+  Json reasons = Json::array();
+  for (int q = 0; q < kQuestions; ++q) {
+    const auto rule =
+        std::find_if(rules.begin(), rules.end(), [&](const Rule& r) { return r.id == v.rules[size_t(q)]; });
+    reasons.push_back({{"question", to_string(Question(q))},
+                       {"rule", v.rules[size_t(q)]},
+                       {"reason", rule == rules.end() ? std::string() : rule->reason(rule_case)}});
+  }
+  Json sizes = Json::array();
+  for (const int64_t size : v.shape.sizes()) sizes.push_back(size);
+  return {{"path", v.path},
+          {"role", to_string(v.role)},
+          {"shape", sizes},
+          {"dtype", to_string(v.dtype)},
+          {"owner", v.by_optimizer ? plan.settings.optimizer : "model"},
+          {"by_optimizer", v.by_optimizer},
+          {"layout", layout_json(v.layout)},
+          {"layout_given", v.layout_given},
+          {"layout_rule", v.layout_rule},
+          {"on_tape", v.on_tape},
+          {"in_gradient_sync", v.in_gradient_sync},
+          {"aggregation", to_string(v.aggregation)},
+          {"aggregation_given", v.aggregation_given},
+          {"residence", to_string(v.residence)},
+          {"parameter", v.parameter},
+          {"slot", v.slot},
+          {"section", to_string(v.section)},
+          {"bucket", v.bucket},
+          {"offset", v.offset},
+          {"local_elements", v.local_elements},
+          {"bytes_per_rank", bytes_per_rank(plan.settings, v)},
+          {"reason", reasons}};
+}
+
+Json memory_json(const PlannedMemory& m) {
+  return {{"parameters", m.parameters}, {"slots", m.slots},       {"gradients", m.gradients},
+          {"scalars", m.scalars},       {"gathered", m.gathered}, {"total", m.total()}};
+}
+
+std::string hash_text(const Plan& plan) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(plan.hash()));
+  return text;
+}
+
+Json json_of(const Plan& plan) {
+  Json json;
+  json["format"] = kFormat;
+  json["hash"] = hash_text(plan);
+  json["mesh"] = Json::array();
+  for (const MeshAxis& axis : plan.settings.mesh) json["mesh"].push_back({{"axis", axis.name}, {"size", axis.size}});
+  json["settings"] = settings_json(plan.settings);
+  json["variables"] = Json::array();
+  for (const PlannedVariable& v : plan.variables) json["variables"].push_back(variable_json(plan, v));
+  json["pending"] = plan.pending;
+  json["buckets"] = Json::array();
+  for (const PlannedBucket& b : plan.buckets)
+    json["buckets"].push_back({{"begin", b.begin},
+                               {"end", b.end},
+                               {"dtype", to_string(b.dtype)},
+                               {"split_by_batch", b.split_by_batch},
+                               {"variables", b.variables}});
+  json["collectives"] = Json::array();
+  for (const PlannedCollective& c : plan.collectives)
+    json["collectives"].push_back({{"kind", c.kind},
+                                   {"dtype", to_string(c.dtype)},
+                                   {"group", c.group},
+                                   {"bytes", c.bytes},
+                                   {"phase", to_string(c.phase)},
+                                   {"what", c.what}});
+  json["classes"] = Json::array();
+  for (const RankClass& c : plan.classes)
+    json["classes"].push_back({{"ranks", c.ranks},
+                               {"first_rank", c.first_rank},
+                               {"node_copy", c.node_copy},
+                               {"memory", memory_json(c.memory)}});
+  json["memory"] = memory_json(plan.memory());
+  json["arena_elements"] = plan.arena_elements;
+  json["frozen_bytes"] = plan.frozen_bytes;
+  json["local_bytes"] = plan.local_bytes;
+  json["slots"] = plan.slots;
+  json["master_slot"] = plan.master_slot;
+  json["activation_bytes"] = plan.activation_bytes;
+  json["warnings"] = plan.warnings;
+  return json;
+}
+
+Layout read_layout(const JsonReader& reader) {
+  Layout layout;
+  for (const Json& axis : reader.list("layout")) {
+    if (!axis.is_null() && !axis.is_string()) reader.wrong("the name of an axis or null", axis, "layout");
+    layout.axes.push_back(axis.is_null() ? std::string() : axis.get<std::string>());
+  }
+  return layout;
+}
+
+Shape read_shape(const JsonReader& reader) {
+  std::vector<int64_t> sizes;
+  int64_t elements = 1;
+  reader.each_number("shape", 0, kMostElements, [&](int64_t size) {
+    sizes.push_back(size);
+    if (sizes.size() > size_t(kMaxRank) || __builtin_mul_overflow(elements, size, &elements) ||
+        elements > kMostElements)
+      reader.wrong(str("at most ", kMaxRank, " dimensions and 2^48 elements"), reader.at("shape"), "shape");
+  });
+  return Shape(std::span<const int64_t>(sizes));
+}
+
+Workload read_workload(const JsonReader& settings) {
+  Workload work;
+  work.batch = settings.number("batch", 0, kMostElements);
+  const int64_t most = kMostBytes / std::max<int64_t>(1, work.batch);  // so that the product is one, too
+  work.activation_bytes_per_sample = settings.number("activation_bytes_per_sample", 0, most);
+  work.model_parallel_bytes_per_sample = settings.number("model_parallel_bytes_per_sample", 0, most);
+  work.flops_per_sample = settings.real("flops_per_sample");
+  return work;
+}
+
+Distribution read_distribution(const JsonReader& root, const JsonReader& settings) {
+  std::vector<MeshAxis> mesh;
+  root.each("mesh", [&](const JsonReader& axis) {
+    mesh.push_back({axis.text("axis"), int(axis.number("size", 1, std::numeric_limits<int>::max()))});
+  });
+  LayoutMap rules;
+  settings.each("layout_rules", [&](const JsonReader& rule) {
+    rules.add(rule.text("pattern"), read_layout(rule), rule.text("where"));
+  });
+  // The same checks as for a mesh and rules that a user gives.
+  return model_parallel(std::move(mesh), std::move(rules), settings.text("batch_axis"));
+}
+
+PlanSettings read_settings(const JsonReader& settings, const Distribution& distribution) {
+  return {.mesh = distribution.mesh,
+          .batch_axis = distribution.batch_axis,
+          .layout_rules = distribution.layouts.rules(),
+          .optimizer = settings.text("optimizer"),
+          .reduce = settings.name("reduce", kModes),
+          .reduce_dtype = settings.name("reduce_dtype", kReduceDTypes),
+          .virtual_ranks =
+              int(settings.number("virtual_ranks", 1, most_leaves(distribution.size(distribution.batch_axis)))),
+          .zero = int(settings.number("zero", 0, 3)),
+          .accumulation = settings.number("accumulation", 1, 1'000'000),
+          .bucket_bytes = settings.number("bucket_bytes", 0, std::numeric_limits<int64_t>::max()),
+          .copies = settings.name("copies", kCopies),
+          .ranks_per_node = settings.number("ranks_per_node", 0, std::numeric_limits<int64_t>::max()),
+          .replicate_indivisible = settings.flag("replicate_indivisible"),
+          .stochastic_rounding = settings.flag("stochastic_rounding"),
+          .workload = read_workload(settings)};
+}
+
+// What was declared, and where it lies; decisions follow from that.
+PlannedVariable read_variable(const JsonReader& r, const Plan& plan, const Distribution& distribution) {
+  PlannedVariable v;
+  v.path = r.text("path");
+  v.shape = read_shape(r);
+  v.dtype = r.name("dtype", kDTypes);
+  v.role = parse_role(r.text("role"));
+  v.by_optimizer = r.flag("by_optimizer");
+  v.layout_given = r.flag("layout_given");
+  if (v.layout_given) v.layout = read_layout(r);
+  v.aggregation_given = r.flag("aggregation_given");
+  if (v.aggregation_given) v.aggregation = parse_aggregation(r.text("aggregation"));
+  v.section = r.name("section", kSections);
+  v.bucket = int32_t(r.number("bucket", -1, kMostIndex));
+  v.offset = r.number("offset", 0, kMostElements * size_of(DType::f64));
+  v.slot = int32_t(r.number("slot", -1, kMostSlots));
+  v.parameter = int32_t(r.number("parameter", -1, kMostIndex));
+  const bool is_slot = v.role == Role::slot;
+  const auto before = int64_t(plan.variables.size());
+  if (is_slot != (v.parameter >= 0) || v.parameter >= before ||
+      (is_slot && plan.variables[size_t(v.parameter)].role != Role::parameter))
+    r.wrong(is_slot ? "the number of a trainable parameter before this slot" : "-1, as this is no slot",
+            r.at("parameter"), "parameter");
+  v.layout_rule = is_slot ? -1 : distribution.layouts.find(v.path);
+  return v;
+}
+
+// Decides as the planner does.
+void decide(const Plan& plan, PlannedVariable& v, const std::string& where) {
+  apply_rules(standard_rules(), plan.settings, v.parameter < 0 ? nullptr : &plan.variables[size_t(v.parameter)], v);
+  const std::string problem = layout_problem(plan.settings, v.layout, v.shape);
+  check(problem.empty(), ErrorCode::plan, [&] {
+    return str(where, ": variable ", v.path, " of shape ", to_string(v.shape), " cannot have the layout ",
+               to_string(v.layout), ": ", problem);
+  });
+  v.local_elements = v.shape.size();
+  for (const std::string& axis : v.layout.axes)
+    if (!axis.empty()) v.local_elements /= plan.settings.size(axis);
+}
+
+PlannedBucket read_bucket(const JsonReader& r, const PlanSettings& settings) {
+  PlannedBucket bucket;
+  bucket.split_by_batch = r.flag("split_by_batch");
+  // Of buckets that are gathered the whole is bounded, not the part.
+  const int64_t most = kMostElements / std::max<int64_t>(settings.leaves(), settings.batch_ranks());
+  bucket.begin = r.number("begin", 0, most);
+  bucket.end = r.number("end", bucket.begin, most);
+  bucket.dtype = r.name("dtype", kDTypes);
+  r.each_number("variables", 0, kMostIndex, [&](int64_t member) { bucket.variables.push_back(int32_t(member)); });
+  return bucket;
+}
+
+// Reads what the planner was given and how memory is laid out. The rest follows, and is computed as the planner does.
+Plan read_plan(const JsonReader& root) {
+  Plan plan;
+  root.number("format", kFormat, kFormat);
+  const JsonReader settings(root.at("settings"), root.where() + ".settings");
+  const Distribution distribution = read_distribution(root, settings);
+  plan.settings = read_settings(settings, distribution);
+  root.each("variables", [&](const JsonReader& r) {
+    PlannedVariable variable = read_variable(r, plan, distribution);
+    decide(plan, variable, r.where());
+    plan.variables.push_back(std::move(variable));
+  });
+  for (const Json& path : root.list("pending")) {
+    if (!path.is_string()) root.wrong("the path of a variable", path, "pending");
+    plan.pending.push_back(path.get<std::string>());
+  }
+  root.each("buckets", [&](const JsonReader& r) { plan.buckets.push_back(read_bucket(r, plan.settings)); });
+  plan.arena_elements = root.number("arena_elements", 0, kMostElements);
+  plan.frozen_bytes = root.number("frozen_bytes", 0, kMostElements * size_of(DType::f64));
+  plan.local_bytes = root.number("local_bytes", 0, kMostElements * size_of(DType::f64));
+  plan.slots = int32_t(root.number("slots", 0, kMostSlots));
+  plan.master_slot = int32_t(root.number("master_slot", -1, kMostSlots));
+  derive_costs(plan);
+  check_plan(plan);
+  plan.warnings = plan_warnings(plan);
+  return plan;
+}
+
+// Adds the file to messages of those who know only the plan.
+Plan read_plan(const JsonReader& root, const std::string& where) {
+  try {
+    return read_plan(root);
+  } catch (const Error& error) {
+    if (std::string_view(error.what()).starts_with(where)) throw;
+    fail(error.code(), str(where, ": ", error.what()));
+  }
+}
+
+}  // namespace
+
+std::string plan_to_json(const Plan& plan) { return json_of(plan).dump(2, ' ', false, Json::error_handler_t::replace); }
+
+Plan plan_from_json(std::string_view text, const std::string& where) {
+  check(text.size() <= kLongestText, ErrorCode::data, [&] {
+    return str(where, " has ", text.size(), " bytes; a plan has at most ", kLongestText, ": is this the right file?");
+  });
+  const Json json = parse_json(text, where);
+  const JsonReader root(json, where);
+  Plan plan = read_plan(root, where);
+  Json written = json_of(plan);
+  const std::string hash = root.text("hash");
+  written["hash"] = hash;  // compared last: where the content differs, that says more
+  const std::string difference = first_difference(written, json, where);
+  check(difference.empty() && hash == hash_text(plan), ErrorCode::data, [&] {
+    return str(difference.empty() ? str(where, ".hash: expected ", hash_text(plan), ", got ", shown(hash)) : difference,
+               "; the file was changed by hand or by another version: write the plan anew with lockstep plan --json");
+  });
+  return plan;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans as JSON: written for other programs, read back exactly.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "runtime/plan/plan.h"
+#include "runtime/plan/plan_rules.h"
+
+namespace lockstep {
+
+// With the hash and the reasons in words.
+std::string plan_to_json(const Plan& plan);
+
+// The plan that was written. `where` names the file in messages. Throws Error(data) for text that is no JSON or not of
+// this form (naming the place and what was expected), and when the hash does not belong to the content; Error(plan)
+// when the content breaks an invariant. Takes time linear in the text, whatever it holds.
+Plan plan_from_json(std::string_view text, const std::string& where);
+
+}  // namespace lockstep

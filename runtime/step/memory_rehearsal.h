@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A rehearsal of one training leaf: the model's own forward and backward on memory that is only counted, with kernels
+// that are not run. It tells, to the byte and before anything is allocated, what the leaf will need.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/step/train_step.h"
+#include "runtime/variables/variables.h"
+
+namespace lockstep {
+
+// What a leaf's forward pass is given.
+struct LeafShape {
+  Shape sample;         // of one sample, f32: [height, width, channels]
+  int64_t samples = 0;  // none is allowed: such a leaf runs nothing
+  int64_t micro_batches = 1;
+};
+
+// What comes and goes with a leaf, in bytes. The caller's batch, variables and gradients are not in it, nor are the
+// tape's records and what libraries allocate inside their calls (Note [Scratch] in kernels/launch.h).
+struct TransientMemory {
+  int64_t activations = 0;  // peak of the ledger, bytes asked for
+  int64_t held = 0;         // what a fresh pool has taken from the device for them by the end: never less
+  int64_t scratch = 0;      // held by the stream for its kernels
+  friend bool operator==(const TransientMemory&, const TransientMemory&) = default;
+};
+
+// On CPU ranks with `threads` threads. `forward` must leave numbers to kernels: one that reads an element of a tensor
+// on the host ends the program with a segmentation fault, because there is no memory. Throws what `forward` throws, and
+// Error(tape) when the loss reaches no trainable variable.
+TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& forward, const LeafShape& shape,
+                              int threads);
+
+}  // namespace lockstep

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/variables/parameter_groups.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/device/check.h"
+#include "kernels/device/nearest_name.h"
+#include "optimizers/call_text.h"
+#include "runtime/variables/path_patterns.h"
+
+namespace lockstep {
+namespace {
+
+constexpr std::string_view kArrow = "=>";
+
+std::string_view trimmed(std::string_view text) {
+  const auto first = text.find_first_not_of(" \t");
+  if (first == text.npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+// Hyper-parameters that only Muon's Adam has, under the names it has them by.
+std::map<std::string, double> split_off_adam(std::map<std::string, double>& options) {
+  std::map<std::string, double> adam;
+  for (auto option = options.begin(); option != options.end();) {
+    if (option->first.starts_with("adam_")) {
+      adam[option->first.substr(5)] = option->second;
+      option = options.erase(option);
+    } else {
+      ++option;
+    }
+  }
+  return adam;
+}
+
+double take(std::map<std::string, double>& options, const std::string& name, double otherwise) {
+  const auto found = options.find(name);
+  if (found == options.end()) return otherwise;
+  const double value = found->second;
+  options.erase(found);
+  return value;
+}
+
+class SetBuilder {
+ public:
+  SetBuilder(VariableTable& variables, const OptimizerChoice& choice) : variables_(variables), choice_(choice) {
+    for (const GroupRule& rule : choice.rules) patterns_.add(rule.pattern, rule.text);
+    matched_.resize(choice.rules.size());
+  }
+
+  OptimizerSet build() {
+    add_group(choice_.name, choice_.options, std::nullopt, {});
+    for (const GroupRule& rule : choice_.rules) {
+      first_of_rule_.push_back(int32_t(groups_.size()));
+      if (!rule.freeze) add_rule(rule);
+    }
+    assign_all();
+    return {std::move(groups_), std::move(group_of_), choice_.average, choice_.scaling};
+  }
+
+ private:
+  // One group, or with Muon two: matrices, then the others.
+  void add_group(const std::string& name, std::map<std::string, double> options, std::optional<double> rate_factor,
+                 const std::string& text, bool own_rate = false, const std::optional<Bounds>& bounds = std::nullopt) {
+    std::map<std::string, double> adam;
+    if (name == "muon") adam = split_off_adam(options);
+    OptimizerGroup group{.optimizer = make_optimizer(name, options), .bounds = bounds, .text = text};
+    if (rate_factor) group.rate_factor = *rate_factor;
+    if (own_rate) group.own_rate = group.optimizer->learning_rate();
+    groups_.push_back(group);
+    if (name != "muon") return;
+    const double ratio = take(adam, "lr_ratio", 1);
+    adam.try_emplace("weight_decay", 0.004);
+    group.optimizer = make_optimizer("adam", adam);
+    group.rate_factor *= ratio;
+    if (group.own_rate) *group.own_rate *= ratio;
+    group.text += group.text.empty() ? "muon's adam" : ", muon's adam";
+    groups_.push_back(std::move(group));
+  }
+
+  void add_rule(const GroupRule& rule) {
+    if (rule.optimizer == "overwrite") {
+      check(rule.options.empty() && !rule.rate_factor && !rule.bounds, ErrorCode::usage, [&] {
+        return str("group rule '", rule.text, "': overwrite takes the gradient as it is, without settings");
+      });
+      groups_.push_back({.optimizer = make_overwrite(), .text = "'" + rule.text + "'"});
+      return;
+    }
+    std::map<std::string, double> options = rule.options;
+    const bool own = options.contains("learning_rate") || (!rule.optimizer.empty() && !rule.rate_factor);
+    check(!own || !rule.rate_factor, ErrorCode::usage,
+          [&] { return str("group rule '", rule.text, "' has both learning_rate and rate_factor; keep one of them"); });
+    if (rule.optimizer.empty()) options.insert(choice_.options.begin(), choice_.options.end());
+    add_group(rule.optimizer.empty() ? choice_.name : rule.optimizer, std::move(options), rule.rate_factor,
+              "'" + rule.text + "'", own, rule.bounds);
+  }
+
+  void assign_all() {
+    std::vector<std::string> freeze;
+    for (const VariableDeclaration& variable : variables_.declarations()) {
+      const bool parameter = variable.role == Role::parameter;
+      if (!parameter && variable.role != Role::frozen_parameter) continue;
+      const int rule = patterns_.find(variable.path);
+      if (rule >= 0) matched_[size_t(rule)] = true;
+      if (rule >= 0 && choice_.rules[size_t(rule)].freeze) {
+        if (parameter) freeze.push_back(variable.path);
+      } else if (parameter) {
+        assign(variable, rule < 0 ? 0 : first_of_rule_[size_t(rule)]);
+      }
+    }
+    for (const std::string& path : freeze) variables_.freeze(path);
+    for (size_t r = 0; r < matched_.size(); ++r)
+      if (!matched_[r]) fail_unmatched(choice_.rules[r]);
+  }
+
+  void assign(const VariableDeclaration& variable, int32_t group) {
+    const bool muon = groups_[size_t(group)].optimizer->name() == "muon";
+    if (muon && (variable.shape.rank() != 2 || variable.path.find("embedding") != std::string::npos)) ++group;
+    if (group > 0) group_of_.emplace(variable.path, group);
+  }
+
+  [[noreturn]] void fail_unmatched(const GroupRule& rule) const {
+    std::vector<std::string_view> paths;
+    for (const VariableDeclaration& variable : variables_.declarations()) paths.push_back(variable.path);
+    fail(ErrorCode::plan, str("group rule '", rule.text, "' matches no parameter of the model; patterns match whole ",
+                              "paths, and the nearest path is ", nearest_name(rule.pattern, paths)));
+  }
+
+  VariableTable& variables_;
+  const OptimizerChoice& choice_;
+  PathPatterns patterns_{"group rule"};
+  std::vector<OptimizerGroup> groups_;
+  std::vector<int32_t> first_of_rule_;
+  std::vector<bool> matched_;
+  std::map<std::string, int32_t, std::less<>> group_of_;
+};
+
+void read_bounds(GroupRule& rule, std::map<std::string, double>& settings) {
+  Bounds bounds;
+  for (const auto& [name, bound] : {std::pair("minimum", &bounds.minimum), {"maximum", &bounds.maximum}}) {
+    const auto given = settings.extract(name);
+    if (!given) continue;
+    check(std::isfinite(float(given.mapped())), ErrorCode::usage,
+          [&] { return str("group rule '", rule.text, "': expected a finite ", name, ", got ", given.mapped()); });
+    *bound = given.mapped();
+    rule.bounds = bounds;
+  }
+  check(bounds.minimum <= bounds.maximum, ErrorCode::usage, [&] {
+    return str("group rule '", rule.text, "': expected a minimum up to the maximum, got ", bounds.minimum, " and ",
+               bounds.maximum);
+  });
+}
+
+}  // namespace
+
+GroupRule parse_group_rule(std::string_view text) {
+  const size_t arrow = text.find(kArrow);
+  const auto expected = [&] {
+    return str("group rule '", text, "': expected PATTERN => SETTINGS, such as '.*/bias => weight_decay=0', ",
+               "'first/.* => freeze' or 'last/.* => sgd(learning_rate=0.1)'");
+  };
+  check(arrow != text.npos, ErrorCode::usage, expected);
+  GroupRule rule;
+  rule.pattern = trimmed(text.substr(0, arrow));
+  rule.text = trimmed(text);
+  const std::string_view settings = trimmed(text.substr(arrow + kArrow.size()));
+  check(!rule.pattern.empty() && !settings.empty(), ErrorCode::usage, expected);
+  if (settings == "freeze") {
+    rule.freeze = true;
+    return rule;
+  }
+  const bool names_one = settings.find('(') != settings.npos || settings.find('=') == settings.npos;
+  CallText call = parse_call("group rule", names_one ? std::string(settings) : str("group(", settings, ")"));
+  check(call.lists.empty(), ErrorCode::usage,
+        [&] { return str("group rule '", rule.text, "': settings are numbers, got a list"); });
+  if (names_one) rule.optimizer = call.name;
+  if (const auto factor = call.numbers.extract("rate_factor")) {
+    check(factor.mapped() >= 0 && factor.mapped() <= 1e30, ErrorCode::usage, [&] {
+      return str("group rule '", rule.text, "': expected a finite rate_factor that is not negative, got ",
+                 factor.mapped());
+    });
+    rule.rate_factor = factor.mapped();
+  }
+  read_bounds(rule, call.numbers);
+  rule.options = std::move(call.numbers);
+  return rule;
+}
+
+OptimizerSet make_optimizer_set(VariableTable& variables, const OptimizerChoice& choice) {
+  return SetBuilder(variables, choice).build();
+}
+
+}  // namespace lockstep

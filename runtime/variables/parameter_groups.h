@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Groups of parameters by rule: which optimizer updates which variable, at which rate and with which weight decay, and
+// which variables are not trained at all.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "optimizers/optimizer_set.h"
+#include "runtime/variables/variables.h"
+
+namespace lockstep {
+
+struct GroupRule {
+  std::string pattern;                    // of paths, as in PathPatterns
+  bool freeze = false;                    // not trained; then nothing else is set
+  std::string optimizer;                  // empty: the run's, with its hyper-parameters and those below; "overwrite":
+                                          // the gradient becomes the value
+  std::map<std::string, double> options;  // hyper-parameters; learning_rate: a rate of its own, without schedule
+  std::optional<double> rate_factor;      // of the run's rate
+  std::optional<Bounds> bounds;           // minimum and maximum
+  std::string text;                       // as it was written
+};
+
+// "PATTERN => freeze", "PATTERN => overwrite", "PATTERN => weight_decay=0, rate_factor=0.1" or
+// "PATTERN => sgd(learning_rate=0.1)"; settings may have minimum and maximum.
+// Error(usage) that shows what is not as expected.
+GroupRule parse_group_rule(std::string_view text);
+
+// What is asked for besides groups.
+struct OptimizerChoice {
+  std::string name = "adam";
+  std::map<std::string, double> options = {};
+  std::vector<GroupRule> rules = {};
+  std::optional<MovingAverage> average = std::nullopt;
+  std::optional<LossScaling> scaling = std::nullopt;
+};
+
+// Freezes what rules say, and shares the other parameters of `variables` out. Muon takes matrices; what has another
+// rank or "embedding" in its path goes to its Adam, whose hyper-parameters are Muon's with the names adam_... (Keras).
+// Error(plan) for a rule that matches no parameter and for a parameter that several match; Error(usage) for options.
+OptimizerSet make_optimizer_set(VariableTable& variables, const OptimizerChoice& choice);
+
+}  // namespace lockstep

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every line of tools/bench/ops/op_cases.cpp: the value against double arithmetic, every gradient against central
+// differences.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <set>
+
+#include "kernels/device/transfer.h"
+#include "tests/support/devices.h"
+#include "tools/bench/ops/op_cases.h"
+
+namespace lockstep {
+namespace {
+
+constexpr uint64_t kSeed = 20261122;
+
+std::vector<double> doubles(Stream& stream, const ConstView& view) {
+  PinnedBuffer host(stream.device(), view.bytes());
+  const View values = host.view(view.dtype, view.shape);
+  copy(stream, values, view);
+  stream.synchronize();
+  std::vector<double> result;
+  for (int64_t i = 0; i < view.size(); ++i)
+    result.push_back(view.dtype == DType::i32 ? double(data<int32_t>(values)[i]) : double(data<float>(values)[i]));
+  return result;
+}
+
+double greatest(const std::vector<double>& values) {
+  double peak = 1e-3;  // below it an absolute error counts
+  for (const double v : values) peak = std::max(peak, std::abs(v));
+  return peak;
+}
+
+void expect_near(const std::vector<double>& actual, const std::vector<double>& expected, double tolerance,
+                 const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  const double bound = tolerance * greatest(expected);
+  for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], bound) << what << ", element " << i;
+}
+
+// A pass of one case over its small inputs, recorded.
+class Pass {
+ public:
+  explicit Pass(const OpCase& op, Stream stream = Stream::cpu())
+      : op_(op), stream_(std::move(stream)), pool_(stream_.device()), context_(stream_, pool_, &tape_) {
+    inputs_ = random_inputs(stream_, pool_, op.inputs, kSeed);
+    sample_ids_ = set_sample_ids(context_, ids_, op.inputs[0].shape[0]);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      gradients_.emplace_back(pool_, DType::f32, inputs_[i].shape());
+      if (op.inputs[i].differentiable) tape_.watch(inputs_[i], int32_t(i), gradients_[i]);
+    }
+    output_ = op.run(context_, inputs_);
+  }
+
+  std::vector<double> output() { return doubles(stream_, output_); }
+  const Shape& output_shape() const { return output_.shape(); }
+  void backward(const std::vector<double>& weights) {
+    const std::vector<float> values(weights.begin(), weights.end());
+    const Tensor seed(pool_, DType::f32, output_.shape());
+    copy(stream_, seed, ConstView{values.data(), DType::f32, DeviceKind::cpu, output_.shape()});
+    stream_.synchronize();
+    tape_.backward(context_, output_, seed, nullptr);
+  }
+  std::vector<double> gradient(size_t input) { return doubles(stream_, gradients_[input]); }
+  std::vector<DoubleTensor> reference_inputs() {
+    std::vector<DoubleTensor> tensors;
+    for (const Tensor& input : inputs_) tensors.push_back({input.shape(), doubles(stream_, input)});
+    return tensors;
+  }
+
+ private:
+  const OpCase& op_;
+  Stream stream_;
+  Pool pool_;
+  Tape tape_;
+  Context context_;
+  std::vector<int64_t> ids_;
+  Tensor sample_ids_;
+  std::vector<Tensor> inputs_, gradients_;
+  Tensor output_;
+};
+
+class EveryOp : public testing::TestWithParam<OpCase> {};
+
+void expect_value_of_reference(const OpCase& op, Stream stream) {
+  Pass pass(op, std::move(stream));
+  const DoubleTensor expected = op.reference(pass.reference_inputs());
+  EXPECT_EQ(pass.output_shape(), expected.shape);
+  expect_near(pass.output(), expected.values, op.tolerance, "value");
+}
+
+void expect_gradients_of_central_differences(const OpCase& op, Stream stream) {
+  Pass pass(op, std::move(stream));
+  // Random weights make one scalar of the output, so that all its elements count.
+  std::vector<double> weights;
+  for (size_t i = 0; i < pass.output().size(); ++i) weights.push_back(std::sin(1.0 + double(i) * 0.7));
+  pass.backward(weights);
+  std::vector<DoubleTensor> inputs = pass.reference_inputs();
+  const auto loss = [&] {
+    const DoubleTensor output = op.reference(inputs);
+    double sum = 0;
+    for (size_t i = 0; i < weights.size(); ++i) sum += weights[i] * output.values[i];
+    return sum;
+  };
+  for (size_t t = 0; t < inputs.size(); ++t) {
+    if (!op.inputs[t].differentiable) continue;
+    std::vector<double> expected;
+    for (double& x : inputs[t].values) {
+      constexpr double h = 1e-5;
+      const double keep = x;
+      x = keep + h;
+      const double up = loss();
+      x = keep - h;
+      const double down = loss();
+      x = keep;
+      expected.push_back((up - down) / (2 * h));
+    }
+    // Differences in double with h = 1e-5 are good to about 1e-9.
+    expect_near(pass.gradient(t), expected, 4 * op.tolerance + 1e-6, "gradient of input " + std::to_string(t));
+  }
+}
+
+void expect_same_bits(const OpCase& op, Pass& a, Pass& b) {
+  EXPECT_EQ(a.output(), b.output());
+  std::vector<double> weights;
+  for (size_t i = 0; i < a.output().size(); ++i) weights.push_back(std::cos(double(i)));
+  a.backward(weights);
+  b.backward(weights);
+  for (size_t t = 0; t < op.inputs.size(); ++t) {
+    if (!op.inputs[t].differentiable) continue;
+    EXPECT_EQ(a.gradient(t), b.gradient(t)) << "gradient of input " << t;
+  }
+}
+
+TEST_P(EveryOp, HasTheValueOfTheReference) { expect_value_of_reference(GetParam(), Stream::cpu()); }
+TEST_P(EveryOp, HasTheGradientsOfCentralDifferences) {
+  expect_gradients_of_central_differences(GetParam(), Stream::cpu());
+}
+
+TEST_P(EveryOp, GivesTheSameBitsOnThreeThreads) {
+  Pass one(GetParam()), three(GetParam(), Stream::cpu(3));
+  expect_same_bits(GetParam(), one, three);
+}
+
+TEST_P(EveryOp, HasTheValueOfTheReferenceOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  expect_value_of_reference(GetParam(), Stream::cuda(0));
+}
+
+TEST_P(EveryOp, HasTheGradientsOfCentralDifferencesOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  expect_gradients_of_central_differences(GetParam(), Stream::cuda(0));
+}
+
+TEST_P(EveryOp, HasTheBitsOfTheCpuOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  const std::string& op = GetParam().op;
+  if ((op == "matmul" || op == "linear" || op == "conv2d") && !products_have_equal_bits())
+    GTEST_SKIP() << "products of this GPU and of " << matmul_library() << " add in orders of their own";
+  Pass cpu(GetParam()), gpu(GetParam(), Stream::cuda(0));
+  expect_same_bits(GetParam(), cpu, gpu);
+}
+
+std::string case_name(const testing::TestParamInfo<OpCase>& info) {
+  std::string name = info.param.op + "_" + info.param.note;
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Ops, EveryOp, testing::ValuesIn(op_cases()), case_name);
+
+TEST(OpCases, CoverEveryOpThatTheHeaderDeclares) {
+  std::ifstream header(LOCKSTEP_SOURCE_DIR "/runtime/ops.h");
+  ASSERT_TRUE(header) << "runtime/ops/ops.h";
+  std::set<std::string> covered, declared;
+  for (const OpCase& op : op_cases()) covered.insert(op.op);
+  const std::string returns = "Tensor ", takes = "(Call call,";
+  for (std::string line; std::getline(header, line);) {
+    const size_t end = line.find(takes);
+    if (line.starts_with(returns) && end != std::string::npos)
+      declared.insert(line.substr(returns.size(), end - returns.size()));
+  }
+  EXPECT_GE(declared.size(), 15u);
+  EXPECT_EQ(declared, covered)
+      << "every op of runtime/ops/ops.h needs a line in tools/bench/ops/op_cases.cpp, and the reverse";
+}
+
+}  // namespace
+}  // namespace lockstep

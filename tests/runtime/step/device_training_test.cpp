@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training of ranks with a GPU each: the bits of CPU ranks where products are equal, the same bits on any number of
+// ranks, one decision, and nothing that waits for the host.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "runtime/plan/buckets.h"
+#include "tests/support/devices.h"
+#include "tests/support/toy_training.h"
+
+namespace lockstep {
+namespace {
+
+using testing::Each;
+using testing::HasSubstr;
+using toy::Outcome;
+using toy::Setting;
+using toy::train;
+
+Setting on_gpu(Setting setting, DeviceTransport transport = DeviceTransport::automatic) {
+  setting.on_gpu = true;
+  setting.transport = transport;
+  return setting;
+}
+
+constexpr DeviceTransport kTransports[] = {DeviceTransport::nccl, DeviceTransport::staged};
+
+// The ranks of one GPU share it only where gradients are staged.
+bool enough_gpus(int ranks, DeviceTransport transport) {
+  return transport == DeviceTransport::staged || ranks <= find_cuda_devices().count();
+}
+
+// The ledger of CPU ranks where products have equal bits, otherwise losses near to theirs.
+void expect_like_cpu(const Setting& setting, DeviceTransport transport = DeviceTransport::automatic) {
+  const Outcome cpu = train(setting), gpu = train(on_gpu(setting, transport));
+  if (products_have_equal_bits()) {
+    EXPECT_EQ(gpu.ledger, cpu.ledger);
+  } else {
+    ASSERT_EQ(gpu.losses.size(), cpu.losses.size());
+    for (size_t s = 0; s < cpu.losses.size(); ++s) EXPECT_NEAR(gpu.losses[s], cpu.losses[s], 1e-3f) << "step " << s;
+  }
+  EXPECT_EQ(gpu.counters, cpu.counters);
+  EXPECT_EQ(gpu.skipped, cpu.skipped);
+  EXPECT_EQ(gpu.last.correct_sum, cpu.last.correct_sum);
+}
+
+TEST(DeviceTraining, TakesTheBitsOfCpuRanks) {
+  LOCKSTEP_NEEDS_GPU();
+  expect_like_cpu({.ranks = 1});
+  expect_like_cpu({.ranks = 1, .batch = 24});  // partial batches
+  expect_like_cpu({.ranks = 1, .batch = 60});  // and leaves without samples
+}
+
+TEST(DeviceTraining, TakesTheSameBitsOnAnyNumberOfRanks) {
+  LOCKSTEP_NEEDS_GPU();
+  // Partial batches, and leaves without samples, come with 24 and 60.
+  for (const int64_t batch : {16, 24, 60}) {
+    const Setting setting{.ranks = 1, .steps = 6, .batch = batch};
+    const Outcome one = train(on_gpu(setting));
+    ASSERT_EQ(one.ledger.size(), 6u);
+    for (const DeviceTransport transport : kTransports)
+      for (const int ranks : {2, 3, 4, 8}) {
+        if (!enough_gpus(ranks, transport)) continue;
+        Setting more = setting;
+        more.ranks = ranks;
+        EXPECT_EQ(train(on_gpu(more, transport)).ledger, one.ledger)
+            << ranks << " ranks, batch " << batch << ", transport " << int(transport);
+      }
+  }
+}
+
+TEST(DeviceTraining, TakesTheSameBitsForAnyBuckets) {
+  LOCKSTEP_NEEDS_GPU();
+  const Outcome one = train(on_gpu({.ranks = 2}, DeviceTransport::staged));
+  for (const int64_t bytes : {1, 1 << 20})
+    EXPECT_EQ(train(on_gpu({.ranks = 2, .bucket_bytes = bytes}, DeviceTransport::staged)).ledger, one.ledger) << bytes;
+}
+
+TEST(DeviceTraining, LearnsInFastMode) {
+  LOCKSTEP_NEEDS_GPU();
+  for (const DeviceTransport transport : kTransports) {
+    if (!enough_gpus(2, transport)) continue;
+    const Outcome fast = train(on_gpu({.ranks = 2, .mode = ReduceMode::fast, .steps = 60}, transport));
+    EXPECT_LT(fast.losses.back(), 0.8f * fast.losses.front());
+  }
+}
+
+TEST(DeviceTraining, TakesTheSameBitsWithEveryOptimizer) {
+  LOCKSTEP_NEEDS_GPU();
+  for (const std::string_view name : optimizer_names()) {
+    SCOPED_TRACE(std::string(name));
+    expect_like_cpu({.ranks = 2, .steps = 5, .optimizer = std::string(name)}, DeviceTransport::staged);
+  }
+}
+
+TEST(DeviceTraining, FollowsSchedulesAndClipsLikeCpuRanks) {
+  LOCKSTEP_NEEDS_GPU();
+  const Schedule schedule = make_schedule("cosine(steps=12, warmup_steps=4)", 0.01);
+  expect_like_cpu({.schedule = &schedule});
+  for (const ClipOptions& clip : {ClipOptions{.clipnorm = 0.05}, ClipOptions{.global_clipnorm = 0.1},
+                                  ClipOptions{.clipvalue = 0.01}, ClipOptions{.global_clipnorm = 1e6}}) {
+    SCOPED_TRACE(str(clip.clipnorm, " ", clip.global_clipnorm, " ", clip.clipvalue));
+    expect_like_cpu({.ranks = 2, .optimizer = "nadam", .clip = clip}, DeviceTransport::staged);
+  }
+}
+
+TEST(DeviceTraining, SharesVariablesOutAveragesAndScalesLikeCpuRanks) {
+  LOCKSTEP_NEEDS_GPU();
+  const std::vector<std::string> groups = {"first/bias => overwrite",
+                                           "last/bias => sgd(learning_rate=0.05, momentum=0.9)",
+                                           "last/weight => weight_decay=0.1, rate_factor=0.5"};
+  const Schedule falling = make_schedule("exponential(steps=10, decay_rate=0.5)", 0.01);
+  for (const ClipOptions& clip : {ClipOptions{}, ClipOptions{.clipnorm = 0.05}, ClipOptions{.clipvalue = 0.01}})
+    expect_like_cpu({.ranks = 2,
+                     .groups = groups,
+                     .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},
+                     .scaling = LossScaling{.initial = 0x1p126, .growth_steps = 1},
+                     .clip = clip,
+                     .schedule = &falling},
+                    DeviceTransport::staged);
+  expect_like_cpu({.ranks = 2, .batch = 24, .accumulation = 3}, DeviceTransport::staged);
+  const Setting averaged{.ranks = 2, .average = MovingAverage{.momentum = 0.9}, .take_averages = true};
+  if (products_have_equal_bits()) {
+    EXPECT_EQ(train(on_gpu(averaged, DeviceTransport::staged)).values, train(averaged).values);
+  }
+  const Setting nadams{.ranks = 1, .optimizer = "nadam", .groups = {"last/.* => nadam(beta_1=0.5)"}};
+  expect_like_cpu(nadams);
+  Setting recorded = on_gpu(nadams);
+  recorded.graph = true;
+  EXPECT_EQ(train(recorded).ledger, train(on_gpu(nadams)).ledger);
+}
+
+TEST(DeviceTraining, SkipsAStepTogetherAndNamesTheVariable) {
+  LOCKSTEP_NEEDS_GPU();
+  // So large that the slope of gelu is infinity times zero, while the loss stays a number.
+  const Setting bad{.ranks = 2, .steps = 8, .poison = 1e30f};
+  const Outcome cpu = train(bad), gpu = train(on_gpu(bad, DeviceTransport::staged));
+  EXPECT_THAT(gpu.skipped, testing::ElementsAre(false, false, false, false, true, false, false, false));
+  EXPECT_EQ(gpu.skipped, cpu.skipped);
+  EXPECT_EQ(gpu.not_finite, cpu.not_finite);
+  EXPECT_THAT(gpu.counters, Each(7));
+  EXPECT_EQ(gpu.last.skipped_sum, 1);
+  EXPECT_EQ(gpu.last_not_finite, cpu.last_not_finite);
+  EXPECT_THAT(gpu.last_not_finite, testing::Not(testing::IsEmpty()));
+}
+
+TEST(DeviceTraining, StopsAtALossThatIsNotFinite) {
+  LOCKSTEP_NEEDS_GPU();
+  for (const bool every_step : {true, false}) {
+    try {
+      train(on_gpu({.ranks = 2, .poison = NAN, .report_every_step = every_step}, DeviceTransport::staged));
+      FAIL() << "expected an error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::numbers);
+      EXPECT_THAT(error.what(), HasSubstr("at step 4")) << "steps after it have been queued, but it is named";
+    }
+  }
+}
+
+TEST(DeviceTraining, TakesTheSameBitsFromARecordedStep) {
+  LOCKSTEP_NEEDS_GPU();
+  for (const int ranks : {1, 2}) {
+    if (!enough_gpus(ranks, DeviceTransport::nccl)) continue;
+    for (const int64_t batch : {16, 24}) {
+      const Schedule schedule = make_schedule("cosine(steps=12, warmup_steps=4)", 0.01);
+      const Setting setting{.ranks = ranks, .batch = batch, .schedule = &schedule};
+      const Outcome plain = train(on_gpu(setting, DeviceTransport::nccl));
+      Setting recorded = on_gpu(setting, DeviceTransport::nccl);
+      recorded.graph = true;
+      const Outcome graph = train(recorded);
+      EXPECT_EQ(graph.ledger, plain.ledger) << ranks << " ranks, batch " << batch;
+      EXPECT_EQ(graph.trace, plain.trace);
+    }
+  }
+}
+
+TEST(DeviceTraining, RefusesToRecordWhatNeedsTheHost) {
+  LOCKSTEP_NEEDS_GPU();
+  Setting setting = on_gpu({.ranks = 2}, DeviceTransport::staged);
+  setting.graph = true;
+  try {
+    train(setting);
+    FAIL() << "expected an error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::usage);
+    EXPECT_THAT(error.what(), HasSubstr("--graph"));
+  }
+}
+
+TEST(DeviceTraining, HoldsAndSendsWhatThePlanSays) {
+  LOCKSTEP_NEEDS_GPU();
+  VariableTable variables;
+  const Linear first(variables, "first", toy::kInputs, 16), last(variables, "last", 16, toy::kClasses);
+  for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast})
+    for (const int ranks : {1, 2, 3}) {
+      const Outcome gpu = train(on_gpu({.ranks = ranks, .mode = mode, .steps = 3}, DeviceTransport::staged));
+      const Plan plan = make_plan({.variables = variables,
+                                   .optimizer = *make_optimizer("adam"),
+                                   .ranks = ranks,
+                                   .reduce = mode,
+                                   .virtual_ranks = 8,
+                                   .bucket_bytes = 256,
+                                   .copies = Copies::per_rank});
+      EXPECT_EQ(gpu.parameter_bytes, plan.memory().parameters);
+      EXPECT_EQ(gpu.slot_bytes, plan.memory().slots);
+      EXPECT_EQ(gpu.gradient_bytes, plan.memory().gradients) << ranks << " ranks, " << to_string(mode);
+      EXPECT_EQ(gpu.scalar_bytes, plan.memory().scalars);
+      std::vector<CollectiveRecord> expected;
+      for (int step = 0; step < 3; ++step)
+        for (const PlannedCollective& c : plan.sequence()) expected.push_back({c.kind, c.dtype, "ranks", c.bytes});
+      EXPECT_EQ(gpu.trace, expected) << ranks << " ranks, " << to_string(mode);
+    }
+}
+
+}  // namespace
+}  // namespace lockstep

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Timing on a GPU: by its own clock, so that what the host takes to launch is not counted, from a second-level cache
+// that holds nothing of the operands unless asked otherwise.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+
+#include "kernels/device/device.h"
+#include "kernels/device/memory.h"
+#include "tools/bench/benchmark.h"
+
+namespace lockstep {
+
+// The GPU and the versions of CUDA, for the notes of rows; says first where nothing of a GPU was measured.
+std::string describe_gpu(int index);
+
+struct DeviceCall {
+  std::function<void()> work;  // given to the stream; waits for nothing, and from the fourth time on allocates nothing
+  std::function<void()> before = {};  // given to the stream ahead of each sample and not timed; may be empty
+};
+
+// Cold: the cache is overwritten before each sample, which is one call. Warm: a sample is a batch of calls, and follows
+// another one like it.
+enum class Cache : uint8_t { cold, warm };
+
+struct DeviceTimingOptions {
+  Cache cache = Cache::cold;
+  int warmup_rounds = 1;
+  int rounds = 25;
+  // No more rounds are begun after so long, once there were three: for emulated devices.
+  double most_seconds = 2;
+};
+
+class DeviceTimer {
+ public:
+  // `stream` must outlive the timer. Error(usage) on the CPU.
+  DeviceTimer(Stream& stream, const DeviceTimingOptions& options);
+
+  // Seconds of one call of each, in turn, round by round.
+  InterleavedTimes time(std::span<const DeviceCall> alternatives);
+
+ private:
+  class Recorded;
+  double sample(Recorded& recorded);
+
+  Stream& stream_;
+  DeviceTimingOptions options_;
+  Pool pool_;
+  Buffer cache_;  // as large as the cache
+  Event begin_, end_;
+};
+
+}  // namespace lockstep

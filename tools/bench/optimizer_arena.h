@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one optimizer's step works on, on a GPU: parameters, gradients and slots as flat arrays, and the step's own
+// state, filled with ordinary numbers, for benchmarks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/device/memory.h"
+#include "optimizers/optimizer.h"
+#include "runtime/plan/precision.h"
+#include "tools/bench/device/device_timing.h"
+
+namespace lockstep {
+
+// So many tensors of one size, side by side.
+struct TensorSizes {
+  int64_t tensors = 1;
+  int64_t elements = 0;
+};
+
+class OptimizerArena {
+ public:
+  // Several tensors have a factor each for their gradients, as where each is clipped by its own norm; their size is a
+  // multiple of 32 then, as where they are kept in a narrow dtype. `optimizer` and `stream` must outlive the arena.
+  // Error(device) when memory runs out.
+  OptimizerArena(const Optimizer& optimizer, const TensorSizes& sizes, Stream& stream, const Precision& precision = {});
+
+  // Both launches of a step. Ahead of each sample gradients are filled anew, for an update clears them.
+  DeviceCall step();
+
+ private:
+  View array(const Buffer& buffer) const { return buffer.view(DType::f32, Shape{elements_}); }
+  Buffer filled(float low, float high);
+  View narrow_view() const { return narrow_.view(precision_.weights, Shape{elements_}); }
+  StepState state() const;
+  GranuleMap granule_map() const;
+
+  const Optimizer& optimizer_;
+  Precision precision_;
+  Stream& stream_;
+  Pool pool_;
+  int64_t elements_;
+  Buffer param_, grad_;
+  std::vector<Buffer> slots_;
+  Buffer iteration_, learning_rate_, scalars_, decision_, constants_;
+  Buffer narrow_;                           // the parameter, or a copy of it
+  Buffer variable_of_, factors_, numbers_;  // of several tensors, and narrow ones
+};
+
+}  // namespace lockstep

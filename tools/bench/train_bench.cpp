@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/bench/train_bench.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "kernels/matmul.h"
+#include "tools/bench/device/device_timing.h"
+#include "tools/bench/memory_roof.h"
+#include "tools/training/leaf_input.h"
+#include "tools/training/training_run.h"
+
+namespace lockstep {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// The products of one step of a model, forward and backward, as plain matrix products.
+class ModelProducts {
+ public:
+  ModelProducts(const Model& model, int64_t samples, Stream& stream, Pool& pool) : stream_(stream) {
+    for (const LayerProduct& product : model.products) {
+      const int64_t m = product.rows * samples;
+      layers_.push_back({Tensor(pool, DType::f32, {m, product.inner}),
+                         Tensor(pool, DType::f32, {product.inner, product.columns}),
+                         Tensor(pool, DType::f32, {m, product.columns}), product.needs_input_gradient});
+      layers_.back().fill(stream_);
+    }
+  }
+
+  // Seconds of all products. On one thread of the CPU each by the faster of Matmul and one plain call of the library.
+  double seconds() {
+    double total = 0;
+    for (Layer& layer : layers_) {
+      total += fastest({.out = layer.y, .a = layer.x, .b = layer.weight});
+      total += fastest({.out = layer.weight, .a = layer.x, .b = layer.y, .transpose_a = true});
+      if (layer.input_gradient)
+        total += fastest({.out = layer.x, .a = layer.y, .b = layer.weight, .transpose_b = true});
+      // Values would grow without bound from round to round.
+      layer.fill(stream_);
+    }
+    return total;
+  }
+
+ private:
+  struct Layer {
+    Tensor x, weight, y;
+    bool input_gradient;
+
+    // Uninitialised memory may hold denormals, which are slow; any other value multiplies at one speed.
+    void fill(Stream& stream) {
+      for (const Tensor* t : {&x, &weight, &y}) launch(stream, FillSpread{*t, 1e-2f, 1e-2f});
+    }
+  };
+
+  double fastest(const Matmul& product) {
+    stream_.synchronize();
+    double start = now();
+    launch(stream_, product);
+    stream_.synchronize();
+    const double ours = now() - start;
+    if (stream_.device().kind != DeviceKind::cpu || stream_.threads() > 1) return ours;
+    start = now();
+    matmul_by_library(product);
+    return std::min(ours, now() - start);
+  }
+
+  Stream& stream_;
+  std::vector<Layer> layers_;
+};
+
+struct Sample {
+  double products = 0, step = 0;  // seconds
+};
+
+class TrainBench {
+ public:
+  TrainBench(Communicator& communicator, const TrainBenchOptions& options, const RunDevice& device,
+             const std::string& model, const Dataset& dataset)
+      : communicator_(communicator),
+        dataset_(dataset),
+        run_(plan_run({.model = model,
+                       .reduce = options.reduce,
+                       .reduce_dtype = options.reduce_dtype,
+                       .virtual_ranks = options.virtual_ranks},
+                      {.height = dataset.train.height, .width = dataset.train.width}, communicator.size(),
+                      ranks_per_node(communicator), device.device.kind),
+             communicator, device, 1),
+        products_(run_.model(), options.batch, run_.stream(), run_.pool()),
+        loader_(dataset.train, {.batch = options.batch * communicator.size(),
+                                .steps = int64_t(1) << 40,
+                                .seed = 1,
+                                .virtual_ranks = run_.leaves(),
+                                .first_leaf = run_.step().first_leaf(),
+                                .end_leaf = run_.step().last_leaf()}) {}
+
+  const Model& model() const { return run_.model(); }
+
+  // `steps` steps, after the products once.
+  Sample round(int64_t steps) {
+    Sample sample;
+    communicator_.barrier();
+    sample.products = products_.seconds();
+    communicator_.barrier();
+    const double start = now();
+    for (int64_t s = 0; s < steps; ++s) step();
+    (void)run_.step().report();
+    sample.step = (now() - start) / double(steps);
+    return sample;
+  }
+
+ private:
+  void step() {
+    const Batch& batch = loader_.next();
+    leaves_.clear();
+    for (const LeafBatch& leaf : batch.leaves) leaves_.push_back(leaf_input(leaf, dataset_.train));
+    run_.step().queue({batch.step, batch.global_count, leaves_});
+  }
+
+  Communicator& communicator_;
+  const Dataset& dataset_;
+  TrainingRun run_;
+  ModelProducts products_;
+  BatchLoader loader_;
+  std::vector<LeafInput> leaves_;
+};
+
+std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBenchOptions& options,
+                                      const RunDevice& device, const std::string& name, const Dataset& dataset) {
+  TrainBench bench(communicator, options, device, name, dataset);
+  // How many steps fill a round is rank 0's decision: all ranks must take as many.
+  bench.round(2);
+  int64_t steps = std::max<int64_t>(2, int64_t(std::ceil(options.seconds_per_round / bench.round(2).step)));
+  Stream stream = Stream::cpu();
+  communicator.broadcast(View{&steps, DType::i64, DeviceKind::cpu, Shape{1}}, 0, stream).wait(stream);
+  std::vector<double> products, step, share;
+  for (int r = 0; r < options.rounds; ++r) {
+    const Sample sample = bench.round(steps);
+    products.push_back(sample.products);
+    step.push_back(sample.step);
+    share.push_back(sample.products / sample.step);
+  }
+  const int64_t flops = bench.model().flops_per_sample() * options.batch;
+  const bool on_cpu = device.device.kind == DeviceKind::cpu;
+  const std::string gpu = on_cpu ? "" : "; " + describe_gpu(device.device.index);
+  const std::string note = str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ",
+                               on_cpu ? str(options.threads, " threads") : "1 GPU", ", reduce ", options.reduce,
+                               options.reduce_dtype == "f32" ? "" : " in " + options.reduce_dtype, gpu);
+  return {{.name = "train/" + name,
+           .value = double(flops) / median(step) * 1e-9,
+           .unit = "GFLOP/s",
+           .roof = double(flops) / median(products) * 1e-9,
+           .share_of_roof = median(share),
+           .flops = flops,
+           .note = "per rank, roof: the model's own matrix products; " + note},
+          {.name = "train/" + name + "/images",
+           .value = double(options.batch * communicator.size()) / median(step),
+           .unit = "images/s",
+           .flops = flops * communicator.size(),
+           .note = note}};
+}
+
+}  // namespace
+
+std::vector<BenchmarkRow> bench_training(Communicator& communicator, const TrainBenchOptions& options) {
+  const Dataset dataset = load_dataset(options.data);
+  const RunDevice device =
+      choose_run_device(communicator, options.device, parse_device_transport(options.transport), options.threads);
+  std::vector<BenchmarkRow> rows;
+  for (const std::string& model : options.models)
+    for (BenchmarkRow& row : bench_model(communicator, options, device, model, dataset)) rows.push_back(std::move(row));
+  return rows;
+}
+
+}  // namespace lockstep

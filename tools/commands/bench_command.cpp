@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <iostream>
+#include <optional>
+
+#include "collectives/handshake.h"
+#include "tools/bench/benchmark.h"
+#include "tools/bench/collective_bench.h"
+#include "tools/bench/device/device_bench.h"
+#include "tools/bench/device/device_collective_bench.h"
+#include "tools/bench/kernel_bench.h"
+#include "tools/bench/ops/op_bench.h"
+#include "tools/bench/plan_bench.h"
+#include "tools/bench/tape_bench.h"
+#include "tools/bench/train_bench.h"
+#include "tools/commands/command_line.h"
+#include "tools/training/training_run.h"
+
+namespace lockstep {
+namespace {
+
+struct BenchOptions {
+  std::string what;
+  std::string device = "cpu";
+  std::string transport = "auto";
+  CollectiveBenchOptions collectives;
+  bool json = false;
+  int64_t threads = 1;
+  std::optional<int64_t> elements;
+  bool warm = false;
+  TrainBenchOptions train;
+};
+
+void print(const BenchOptions& options, const std::vector<BenchmarkRow>& rows) {
+  options.json ? print_json(std::cout, rows) : print_table(std::cout, rows);
+}
+
+std::vector<BenchmarkRow> device_kernel_rows(const BenchOptions& options) {
+  DeviceBenchOptions device;
+  if (options.elements) device.elements = device.sweep_elements = *options.elements;
+  if (options.warm) device.timing.cache = Cache::warm;
+  DeviceBench bench(device);
+  std::vector<BenchmarkRow> rows = bench.memory();
+  for (const auto& more : {bench_ops(bench), bench.optimizers(), bench.adam_sizes(), bench.adam_tensors()})
+    rows.insert(rows.end(), more.begin(), more.end());
+  return rows;
+}
+
+std::vector<BenchmarkRow> kernel_rows(const BenchOptions& options) {
+  if (parse_device(options.device) == DeviceKind::cuda) return device_kernel_rows(options);
+  Stream stream = Stream::cpu(int(options.threads));
+  std::vector<BenchmarkRow> rows = bench_ops(int(options.threads));
+  Pool pool(stream.device());
+  const MemoryBenchOptions memory{.elements = options.elements.value_or(int64_t(1) << 26)};
+  for (const auto& more : {bench_memory(stream, pool, memory), bench_optimizers(stream, pool, memory)})
+    rows.insert(rows.end(), more.begin(), more.end());
+  return rows;
+}
+
+void check_sizes(const CollectiveBenchOptions& sizes) {
+  constexpr int64_t kLargest = int64_t(1) << 36;
+  check(sizes.smallest_bytes >= 4 && sizes.smallest_bytes <= sizes.largest_bytes && sizes.largest_bytes <= kLargest,
+        ErrorCode::usage, [&] {
+          return str("--smallest-bytes and --largest-bytes: expected 4 to ", kLargest, " and the smaller first, got ",
+                     sizes.smallest_bytes, " and ", sizes.largest_bytes);
+        });
+  check(sizes.factor >= 2 && sizes.factor <= 1024, ErrorCode::usage,
+        [&] { return str("--factor: expected 2 to 1024, got ", sizes.factor); });
+}
+
+void bench_gpus(const BenchOptions& options, Communicator& communicator) {
+  const DeviceTransport transport = parse_device_transport(options.transport);
+  const Device device = choose_device(communicator, transport);
+  const DeviceCollectiveBench bench = bench_device_collectives(communicator, device, transport, options.collectives);
+  if (communicator.rank() != 0) return;
+  if (options.json)
+    print_json(std::cout, device_collective_rows(bench));
+  else
+    print_device_collectives(std::cout, bench);
+}
+
+void bench_collectives_command(const BenchOptions& options, Communicator& communicator) {
+  check_sizes(options.collectives);
+  if (options.device == "cuda") return bench_gpus(options, communicator);
+  CollectiveBenchOptions collectives = options.collectives;
+  collectives.threads = int(options.threads);
+  const auto lines = bench_collectives(communicator, collectives);
+  if (communicator.rank() != 0) return;
+  if (options.json)
+    print_json(std::cout, collective_rows(lines, communicator.size()));
+  else
+    print_collectives(std::cout, lines, communicator.size());
+}
+
+void run_bench(const BenchOptions& options, Communicator& communicator) {
+  const DeviceKind device = parse_device(options.device);
+  check(device == DeviceKind::cpu || (options.what != "tape" && options.what != "plan"), ErrorCode::usage,
+        [&] { return str("--device cuda: bench ", options.what, " measures work of the host; leave --device out"); });
+  check(device == DeviceKind::cuda || !options.warm, ErrorCode::usage,
+        "--warm is about the cache of a GPU; leave it out, or use --device cuda");
+  check(options.threads >= 1 && options.threads <= 1024, ErrorCode::usage,
+        [&] { return str("--threads: expected 1 to 1024, got ", options.threads); });
+  check(!options.elements || *options.elements >= 1, ErrorCode::usage,
+        [&] { return str("--elements: expected at least 1, got ", *options.elements); });
+  check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
+        "--batch and --rounds: expected at least 1");
+  std::string meant = str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
+                          " reduce=", options.train.reduce, " reduce_dtype=", options.train.reduce_dtype,
+                          " virtual_ranks=", options.train.virtual_ranks, " device=", options.device,
+                          " transport=", options.transport, " bytes=", options.collectives.smallest_bytes, "..",
+                          options.collectives.largest_bytes, " factor=", options.collectives.factor, " models=");
+  for (const std::string& model : options.train.models) meant += model + " ";
+  check_agreement(communicator, {{"options", meant}});
+  if (options.what == "collectives") return bench_collectives_command(options, communicator);
+  if (options.what == "train") {
+    TrainBenchOptions train = options.train;
+    train.threads = int(options.threads);
+    train.device = options.device;
+    train.transport = options.transport;
+    const auto rows = bench_training(communicator, train);
+    if (communicator.rank() == 0) print(options, rows);
+    return;
+  }
+  if (communicator.rank() != 0) return;  // tape, planner and kernels concern one rank
+  print(options, options.what == "tape"   ? bench_tape()
+                 : options.what == "plan" ? bench_planning()
+                                          : kernel_rows(options));
+}
+
+CLI::App& add_kind(CLI::App& bench, const std::string& name, const std::string& help,
+                   const std::shared_ptr<BenchOptions>& options, Command& chosen) {
+  CLI::App& command = *bench.add_subcommand(name, help);
+  command.add_option("--device", options->device, "cpu | cuda")->capture_default_str();
+  command.add_option("--threads", options->threads, "of each rank")->capture_default_str();
+  command.add_flag("--json", options->json, "print a JSON array");
+  command.callback([&chosen, options, name] {
+    options->what = name;
+    chosen = [options](Communicator& c) { run_bench(*options, c); };
+  });
+  return command;
+}
+
+void add_collectives(CLI::App& bench, const std::shared_ptr<BenchOptions>& options, Command& chosen) {
+  CLI::App& command = add_kind(
+      bench, "collectives", "All-reduce beside MPI_Allreduce; with --device cuda collectives of GPUs as nccl-tests do",
+      options, chosen);
+  command.add_option("--transport", options->transport, "between GPUs: auto | nccl | staged")->capture_default_str();
+  command.add_option("-b,--smallest-bytes", options->collectives.smallest_bytes)->capture_default_str();
+  command.add_option("-e,--largest-bytes", options->collectives.largest_bytes)->capture_default_str();
+  command.add_option("-f,--factor", options->collectives.factor, "from one size to the next")->capture_default_str();
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App& bench = *app.add_subcommand("bench", "Measure, each figure beside its roof of the same run");
+  bench.require_subcommand(1);
+  add_kind(bench, "tape", "What the tape adds to an op", options, chosen);
+  add_kind(bench, "plan", "What planning costs, for up to 100,000 ranks", options, chosen);
+  CLI::App& kernels = add_kind(bench, "kernels", "Ops, memory and optimizers", options, chosen);
+  kernels.add_option(
+      "--elements", options->elements,
+      "parameters of the optimizer rows; on a GPU of any array, at most (default: 67108864, and 268435456 "
+      "for Adam on a GPU)");
+  kernels.add_flag("--warm", options->warm, "of a GPU: leave operands in its cache between samples");
+  add_collectives(bench, options, chosen);
+  CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
+  train.add_option("--model", options->train.models, "mlp | cnn (repeatable)")->allow_extra_args(false);
+  train.add_option("--data", options->train.data, "folder of the four IDX files")->capture_default_str();
+  train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
+  train.add_option("--transport", options->transport, "between GPUs: auto | nccl | staged")->capture_default_str();
+  train.add_option("--reduce", options->train.reduce, "tree | fast | mpi")->capture_default_str();
+  train.add_option("--reduce-dtype", options->train.reduce_dtype, "f32 | bf16")->capture_default_str();
+  train.add_option("--virtual-ranks", options->train.virtual_ranks, "0: as many as ranks")->capture_default_str();
+  train.add_option("--rounds", options->train.rounds, "of which medians are taken")->capture_default_str();
+}
+
+}  // namespace lockstep

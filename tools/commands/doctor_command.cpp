@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "collectives/bootstrap.h"
+#include "collectives/device/device_communicator.h"
+#include "kernels/config.h"
+#include "kernels/matmul.h"
+#include "tools/commands/command_line.h"
+#include "tools/training/training_run.h"
+
+namespace lockstep {
+namespace {
+
+struct Finding {
+  std::string name, value;
+};
+
+std::string gibibytes(double bytes) { return fmt::format("{:.1f} GiB", bytes / double(1 << 30)); }
+
+std::string shared_memory() {
+  struct statvfs fs;
+  if (statvfs("/dev/shm", &fs) != 0) return "no /dev/shm: ranks of one machine cannot share memory";
+  return fmt::format("/dev/shm {} free of {}", gibibytes(double(fs.f_bavail) * double(fs.f_frsize)),
+                     gibibytes(double(fs.f_blocks) * double(fs.f_frsize)));
+}
+
+std::string data_set() {
+  try {
+    const Dataset data = load_dataset(kDefaultDataFolder);
+    return fmt::format("{}: {} training and {} test images", kDefaultDataFolder, data.train.count, data.test.count);
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+std::vector<Finding> examine(const Communicator& communicator) {
+  const CudaDevices cuda = find_cuda_devices();
+  const LauncherClaim launcher = read_launcher();
+  const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE));
+  const Place& place = communicator.place();
+  return {
+      {"version", config::version},
+      {"compiler", fmt::format("{}, {}, -march={}", config::compiler, config::build_type, config::architecture)},
+      {"matrix products", std::string(matmul_library())},
+      {"mpi", config::mpi ? "built in" : "not in this build: ranks are threads of one process (train --ranks N)"},
+      {"nccl", config::nccl ? describe_nccl() : "not in this build"},
+      {"cuda", config::cuda ? "kernels built in" : "not in this build"},
+      {"gpus", cuda.count() > 0 ? cuda.detail : fmt::format("none: {}", cuda.detail)},
+      {"launcher", launcher.launcher.empty() ? "none" : launcher.launcher},
+      {"ranks",
+       fmt::format("{} over {}, {} on this node", communicator.size(), communicator.transport(), place.local_size)},
+      {"cores", fmt::format("{}, {} for each rank here", std::thread::hardware_concurrency(), default_threads(place))},
+      {"memory", gibibytes(memory)},
+      {"shared memory", shared_memory()},
+      {"data set", data_set()},
+  };
+}
+
+void run_doctor(bool json, Communicator& communicator) {
+  if (communicator.rank() != 0) return;
+  const std::vector<Finding> findings = examine(communicator);
+  if (json) {
+    nlohmann::json object;
+    for (const Finding& finding : findings) object[finding.name] = finding.value;
+    fmt::print("{}\n", object.dump(2));
+    return;
+  }
+  for (const Finding& finding : findings) fmt::print("{:<16}{}\n", finding.name, finding.value);
+}
+
+}  // namespace
+
+void add_doctor_command(CLI::App& app, Command& chosen) {
+  auto json = std::make_shared<bool>(false);
+  CLI::App& command = *app.add_subcommand("doctor", "Say what this build and this machine have to train with");
+  command.add_flag("--json", *json, "print a JSON object");
+  command.callback([&chosen, json] { chosen = [json](Communicator& c) { run_doctor(*json, c); }; });
+}
+
+}  // namespace lockstep

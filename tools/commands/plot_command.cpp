@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "optimizers/call_text.h"
+#include "optimizers/schedules/schedule.h"
+#include "runtime/files/atomic_file.h"
+#include "tools/commands/command_line.h"
+#include "tools/commands/svg_plot.h"
+
+namespace lockstep {
+namespace {
+
+// The curve shows as many steps as points, or this many of them: more than the picture has pixels.
+constexpr int64_t kPoints = 1500;
+constexpr int64_t kMostSteps = 1'000'000'000'000;
+
+struct PlotOptions {
+  std::string schedule;
+  int64_t steps = 0;  // 0: what the schedule's text counts
+  double learning_rate = 1e-3;
+  std::string output;  // empty: standard output
+};
+
+// All counts of steps that the text names, one after the other, or 1000 where it names none.
+int64_t named_steps(const Schedule& schedule) {
+  const CallText call = parse_call("learning-rate schedule", schedule.text());
+  double steps = 0;
+  for (const auto& [name, value] : call.numbers)
+    if (name.ends_with("steps")) steps += value;
+  if (const auto boundaries = call.lists.find("boundaries"); boundaries != call.lists.end())
+    for (const double boundary : boundaries->second) steps = std::max(steps, 1.25 * boundary);
+  return steps < 1 ? 1000 : int64_t(std::min(steps, double(kMostSteps)));
+}
+
+Plot schedule_plot(const Schedule& schedule, int64_t steps) {
+  Plot plot{.title = schedule.text(), .x_label = "step", .y_label = "learning rate", .points = {}};
+  const int64_t points = std::min(steps, kPoints);
+  for (int64_t i = 0; i <= points; ++i) {
+    // Both ends, and whole steps between them; the product could overflow.
+    const int64_t step = steps / points * i + steps % points * i / points;
+    plot.points.push_back({double(step), schedule.at(step)});
+  }
+  return plot;
+}
+
+void run_plot_schedule(const PlotOptions& options, Communicator& communicator) {
+  check(options.steps >= 0 && options.steps <= kMostSteps, ErrorCode::usage,
+        [&] { return str("--steps: expected 1 to ", kMostSteps, " steps, got ", options.steps); });
+  const Schedule schedule = make_schedule(options.schedule, options.learning_rate);
+  const std::string svg = svg_plot(schedule_plot(schedule, options.steps > 0 ? options.steps : named_steps(schedule)));
+  if (communicator.rank() != 0) return;
+  if (options.output.empty()) {
+    fmt::print("{}", svg);
+    return;
+  }
+  AtomicFile file(options.output);
+  file.write(svg.data(), int64_t(svg.size()));
+  file.commit();
+}
+
+}  // namespace
+
+void add_plot_command(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<PlotOptions>();
+  CLI::App& plot = *app.add_subcommand("plot", "Draw a curve as an SVG picture");
+  plot.require_subcommand(1);
+  CLI::App& command = *plot.add_subcommand("schedule", "The learning rate by step");
+  command
+      .add_option("text", options->schedule, "such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)")
+      ->required();
+  command.add_option("--steps", options->steps, "of the picture (default: all that the text counts, or 1000)");
+  command.add_option("--learning-rate", options->learning_rate, "the optimizer's")->capture_default_str();
+  command.add_option("--output", options->output, "write to this file (default: standard output)");
+  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_plot_schedule(*options, c); }; });
+}
+
+}  // namespace lockstep

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include "collectives/host/thread_ranks.h"
+#include "tools/commands/command_line.h"
+#include "tools/training/train.h"
+
+namespace lockstep {
+namespace {
+
+void print_result(const TrainResult& result, int ranks) {
+  fmt::print("test_accuracy={:.4f} images_per_second={:.0f} steps={} ranks={}\n", result.test_accuracy,
+             result.images_per_second, result.steps, ranks);
+}
+
+void train_on(const TrainOptions& options, Communicator& communicator) {
+  communicator.set_timeout(std::chrono::milliseconds(int64_t(options.timeout_seconds * 1e3)));
+  const TrainResult result = train(options, communicator);
+  if (communicator.rank() == 0) print_result(result, communicator.size());
+}
+
+void run_train(const TrainOptions& options, Communicator& launched) {
+  if (options.ranks == 0) return train_on(options, launched);
+  check(launched.size() == 1, ErrorCode::usage, [&] {
+    return str("--ranks ", options.ranks, " starts ranks as threads, but the launcher has started ", launched.size(),
+               " processes already; use one or the other");
+  });
+  check(options.ranks >= 1 && options.ranks <= 256, ErrorCode::usage,
+        [&] { return str("--ranks: expected 1 to 256 ranks, got ", options.ranks); });
+  run_thread_ranks({.ranks = int(options.ranks), .node_of = {}},
+                   [&](Communicator& communicator) { train_on(options, communicator); });
+}
+
+void add_hyperparameter(CLI::App& command, PlanOptions& options, const std::string& flag, const std::string& name,
+                        const std::string& help) {
+  command.add_option_function<double>(
+      flag, [&options, name](const double& value) { options.hyperparameters[name] = value; }, help);
+}
+
+}  // namespace
+
+void add_plan_options(CLI::App& command, PlanOptions& options) {
+  command.add_option("--model", options.model, "mlp | cnn")->capture_default_str();
+  command.add_option("--optimizer", options.optimizer, "sgd | adam | adamw | ...")->capture_default_str();
+  add_hyperparameter(command, options, "--learning-rate", "learning_rate", "default: the optimizer's");
+  add_hyperparameter(command, options, "--momentum", "momentum", "of sgd");
+  add_hyperparameter(command, options, "--nesterov", "nesterov", "1: Nesterov momentum, of sgd");
+  add_hyperparameter(command, options, "--beta-1", "beta_1", "of adam and adamw");
+  add_hyperparameter(command, options, "--beta-2", "beta_2", "of adam and adamw");
+  add_hyperparameter(command, options, "--epsilon", "epsilon", "of adam and adamw");
+  add_hyperparameter(command, options, "--weight-decay", "weight_decay", "decoupled, with every optimizer");
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--optimizer-option",
+          [&options](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) set_hyperparameter(options, "--optimizer-option", text);
+          },
+          "NAME=VALUE: any hyper-parameter of the optimizer, such as rho=0.95 (repeatable; docs/optimizers.md)")
+      ->allow_extra_args(false);
+  command
+      .add_option("--virtual-ranks", options.virtual_ranks,
+                  "leaves that the batch is cut into: with the same number, every number of ranks gives the same bits "
+                  "(0: as many as ranks)")
+      ->capture_default_str();
+  command
+      .add_option("--reduce", options.reduce,
+                  "tree: canonical sums, the same bits | fast: one leaf per rank | mpi: MPI_Allreduce, to compare")
+      ->capture_default_str();
+  command
+      .add_option("--precision", options.precision,
+                  "of matrices: f32 | bf16 or f16 with f32 masters | bf16-stochastic without (docs/precision.md)")
+      ->capture_default_str();
+  command
+      .add_option("--reduce-dtype", options.reduce_dtype,
+                  "f32 | bf16: gradients and their sums are rounded to bf16, and half the bytes travel")
+      ->capture_default_str();
+  command.add_option("--dropout", options.dropout, "rate in [0, 1)")->capture_default_str();
+  command.add_option("--freeze", options.freeze, "path of a variable that is not to be trained (repeatable)")
+      ->allow_extra_args(false);
+  command
+      .add_option("--group", options.groups,
+                  "PATTERN => SETTINGS for the variables whose whole path matches: \"freeze\", \"weight_decay=0, "
+                  "rate_factor=0.1\" or \"sgd(learning_rate=0.1)\" (repeatable; docs/optimizers.md)")
+      ->allow_extra_args(false);
+  command.add_option("--ema-momentum", options.ema_momentum,
+                     "keep a running average of every trained variable, which is what evaluation and files get");
+  command.add_option("--ema-overwrite-every", options.ema_overwrite_every,
+                     "steps after which variables take their averages");
+  command.add_option("--loss-scale", options.loss_scale,
+                     "factor on the loss, a power of two: halved when a gradient is not finite, doubled after a while");
+  command.add_option("--loss-scale-growth-steps", options.loss_scale_growth_steps,
+                     "steps without such a gradient after which it doubles (default: 2000)");
+  command.add_option("--bucket-mib", options.bucket_mib, "gradients that are summed together, in MiB")
+      ->capture_default_str();
+}
+
+void add_train_command(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<TrainOptions>();
+  CLI::App& command = *app.add_subcommand("train", "Train a model on images, on all ranks of the launcher");
+  add_plan_options(command, options->plan);
+  command.add_option("--data", options->data, "folder of the four IDX files")->capture_default_str();
+  command.add_option("--epochs", options->epochs, "passes over the training images")->capture_default_str();
+  command.add_option("--steps", options->steps, "steps, instead of epochs");
+  command.add_option("--schedule", options->schedule,
+                     "of the learning rate, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)");
+  command.add_option("--batch", options->batch, "global batch, over all ranks")->capture_default_str();
+  command
+      .add_option("--accumulation", options->plan.accumulation,
+                  "micro-batches that a rank's part of the batch is computed in, with one synchronisation")
+      ->capture_default_str();
+  command.add_option("--clipnorm", options->clip.clipnorm, "scale each variable's gradient down to this norm (0: off)");
+  command.add_option("--global-clipnorm", options->clip.global_clipnorm,
+                     "scale all gradients down together to this norm over all variables (0: off)");
+  command.add_option("--clipvalue", options->clip.clipvalue, "bring gradients into [-X, X] (0: off)");
+  command.add_option("--seed", options->seed, "of first values, shuffling and dropout")->capture_default_str();
+  command.add_option("--threads", options->threads, "per rank (0: the cores it may use)")->capture_default_str();
+  command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");
+  command.add_option("--device", options->device, "cpu | cuda: one GPU a rank")->capture_default_str();
+  command
+      .add_option("--transport", options->transport,
+                  "of gradients between GPUs: auto | nccl | staged: through memory of the host, also where ranks share "
+                  "a GPU")
+      ->capture_default_str();
+  command.add_flag("--graph", options->graph, "of a GPU: record a step once and launch it as a whole");
+  command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks")->capture_default_str();
+  command.add_option("--progress", options->progress, "auto | terminal: one line, rewritten | plain: lines")
+      ->capture_default_str();
+  const auto not_empty = [](const std::string& name) {
+    return std::string(name.empty() ? "expected the name of a file, got ''; leave the option out to write none" : "");
+  };
+  command.add_option("--ledger", options->ledger, "write a line of state hashes per step to this file")
+      ->check(not_empty);
+  command.add_option("--metrics", options->metrics, "write a JSON object per step to this file")->check(not_empty);
+  command.add_option("--save", options->save, "write the trained weights to this safetensors file")->check(not_empty);
+  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_train(*options, c); }; });
+}
+
+}  // namespace lockstep

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/planning/plan_verify.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "collectives/device_mesh.h"
+#include "runtime/plan/plan_text.h"
+#include "runtime/step/memory_rehearsal.h"
+#include "runtime/step/tensor_owners.h"
+#include "tools/bench/benchmark.h"
+#include "tools/training/training_run.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int kRounds = 25;  // of interleaved timings; medians count
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Images and labels without meaning: bytes, collectives and speed do not depend on them.
+class MadeUpLeaves {
+ public:
+  MadeUpLeaves(int first_leaf, int last_leaf, int64_t samples_per_leaf) : samples_(samples_per_leaf) {
+    images_.resize(size_t(samples_ * kPixels));
+    for (size_t i = 0; i < images_.size(); ++i) images_[i] = float(i * 7 % 255) / 255;
+    for (int64_t i = 0; i < samples_; ++i) labels_.push_back(int32_t(i % 10)), ids_.push_back(i);
+    for (int leaf = first_leaf; leaf < last_leaf; ++leaf)
+      leaves_.push_back({leaf,
+                         {images_.data(), DType::f32, DeviceKind::cpu, Shape{samples_, 28, 28, 1}},
+                         {labels_.data(), DType::i32, DeviceKind::cpu, Shape{samples_}},
+                         {ids_.data(), DType::i64, DeviceKind::cpu, Shape{samples_}}});
+  }
+  std::span<const LeafInput> leaves() const { return leaves_; }
+
+ private:
+  static constexpr int64_t kPixels = 28 * 28;
+  int64_t samples_;
+  std::vector<float> images_;
+  std::vector<int32_t> labels_;
+  std::vector<int64_t> ids_;
+  std::vector<LeafInput> leaves_;
+};
+
+// The collectives of a plan by themselves: nothing is computed between them.
+class BareCommunication {
+ public:
+  BareCommunication(Communicator& batch, std::vector<GradientBucket> buckets, int64_t elements, DType dtype)
+      : batch_(batch),
+        results_(size_t(2 * batch.size())),
+        reducer_(batch, std::move(buckets), elements, ReduceMode::fast, batch.size(), dtype) {}
+
+  // Seconds of one round among ranks that begin together.
+  double seconds() {
+    reducer_.begin_leaf(reducer_.first_leaf());
+    for (size_t b = 0; b < reducer_.buckets(); ++b) reducer_.gradient_ready(b, stream_);
+    batch_.barrier();
+    const double start = now();
+    const View cells{results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}};
+    batch_.all_reduce(cells, ReduceOp::sum, stream_).wait(stream_);
+    reducer_.wait(stream_);
+    const double seconds = now() - start;
+    reducer_.node_barrier();
+    return seconds;
+  }
+
+ private:
+  Communicator& batch_;
+  Stream stream_ = Stream::cpu();
+  std::vector<double> results_;
+  GradientReducer reducer_;
+};
+
+class Verification {
+ public:
+  Verification(const Planning& planning, Communicator& ranks, int64_t steps)
+      : planning_(planning),
+        ranks_(ranks),
+        steps_(steps),
+        plan_(plan_for(planning, ranks)),
+        mesh_(ranks, plan_.settings.mesh),
+        batch_(mesh_.axis(plan_.settings.batch_axis)) {}
+
+  void run() {
+    run_steps();
+    time_communication();
+    int64_t wrong = different_;
+    Stream stream = Stream::cpu();
+    ranks_.all_reduce({&wrong, DType::i64, DeviceKind::cpu, Shape{}}, ReduceOp::sum, stream).wait(stream);
+    if (ranks_.rank() == 0)
+      fmt::print("{}\n", wrong == 0 ? "every term that must be exact is exact on every rank"
+                                    : fmt::format("{} terms that must be exact are not, over all ranks", wrong));
+    check(wrong == 0, ErrorCode::internal,
+          [&] { return str(wrong, " terms of the forecast differ from what was measured; the table shows rank 0's"); });
+  }
+
+ private:
+  static Plan plan_for(const Planning& planning, Communicator& ranks) {
+    check(planning.model() != nullptr, ErrorCode::usage,
+          "--verify runs the model, and a model file lists variables only; use --model mlp or cnn");
+    PlannerInput input = planning.input();
+    input.ranks_per_node = ranks_per_node(ranks);
+    check(input.distribution->ranks() == ranks.size(), ErrorCode::usage, [&] {
+      return str("--verify runs the plan, whose mesh ", to_string(input.distribution->mesh), " has ",
+                 input.distribution->ranks(), " ranks, but there are ", ranks.size(),
+                 "; start as many by mpirun, or use --ranks");
+    });
+    Plan plan = make_plan(input);
+    check_runnable(plan);
+    return plan;
+  }
+
+  void exact(const std::string& term, int64_t forecast, int64_t measured) {
+    different_ += forecast != measured;
+    if (ranks_.rank() == 0)
+      fmt::print("  {:44}  {:>14}  {:>14}  {}\n", term, forecast, measured,
+                 forecast == measured ? "equal" : "DIFFERENT");
+  }
+
+  void run_steps();
+  void check_trace(const std::vector<CollectiveRecord>& trace);
+  void time_communication();
+
+  const Planning& planning_;
+  Communicator& ranks_;
+  int64_t steps_;
+  Plan plan_;
+  DeviceMesh mesh_;
+  Communicator& batch_;
+  int64_t different_ = 0;
+};
+
+void Verification::run_steps() {
+  const PlannerInput input = planning_.input();
+  PlannedRun planned{*planning_.model(), planning_.optimizer(), input.reduce, plan_.settings.virtual_ranks, plan_};
+  TrainingRun run(std::move(planned), batch_, {}, 1);
+  const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
+  const MadeUpLeaves leaves(run.step().first_leaf(), run.step().last_leaf(), leaf_samples);
+  const int64_t global_count = leaf_samples * run.leaves();
+
+  batch_.record_trace(true);
+  const size_t before = batch_.trace().size();
+  for (int64_t step = 0; step < steps_; ++step) (void)run.step().run({step, global_count, leaves.leaves()});
+  batch_.record_trace(false);
+
+  const StateSizes sizes{plan_.frozen_bytes, plan_.local_bytes, plan_.slots};
+  const PlannedMemory forecast = memory_of_rank(plan_.settings, plan_.buckets, sizes, ranks_.rank());
+  const TransientMemory transient = rehearse_leaf(
+      planning_.variables(),
+      [&](Context& context, const LeafInput& leaf) { return planning_.model()->forward(context, leaf); },
+      {{28, 28, 1}, leaves.leaves().empty() ? 0 : leaf_samples, plan_.settings.accumulation}, 1);
+  if (ranks_.rank() == 0) fmt::print("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured");
+  exact("bytes that stay: parameters", forecast.parameters, run.pool().live(Purpose::parameters).now);
+  exact("bytes that stay: slots", forecast.slots, run.pool().live(Purpose::slots).now);
+  exact("bytes that stay: gradients", forecast.gradients, run.pool().live(Purpose::gradients).now);
+  exact("bytes that stay: scalars", forecast.scalars, run.pool().live(Purpose::scalars).now);
+  exact("bytes at the peak: activations", transient.activations, run.pool().live(Purpose::activations).peak);
+  const Place place = batch_.place();
+  const std::vector<int32_t> tensors = tensors_of_rank(plan_, run.optimizer(), place.local_rank, place.local_size);
+  exact("bytes at the peak: scratch of kernels",
+        std::max(transient.scratch, rehearse_updates(plan_, run.optimizer(), tensors, 1)),
+        run.stream().scratch_bytes());
+  check_trace({batch_.trace().begin() + std::ptrdiff_t(before), batch_.trace().end()});
+}
+
+void Verification::check_trace(const std::vector<CollectiveRecord>& trace) {
+  std::vector<CollectiveRecord> expected;
+  for (int64_t step = 0; step < steps_; ++step)
+    for (const PlannedCollective& c : plan_.sequence()) expected.push_back({c.kind, c.dtype, c.group, c.bytes});
+  exact(str("collectives of ", steps_, " steps"), int64_t(expected.size()), int64_t(trace.size()));
+  int64_t unlike = 0, planned_bytes = 0, bytes = 0;
+  for (size_t i = 0; i < std::min(trace.size(), expected.size()); ++i) unlike += trace[i] != expected[i];
+  for (const CollectiveRecord& c : expected) planned_bytes += c.bytes;
+  for (const CollectiveRecord& c : trace) bytes += c.bytes;
+  exact("their bytes", planned_bytes, bytes);
+  exact("differences in order, kind, dtype, group, bytes", 0, unlike);
+}
+
+// Fits alpha and beta to two sizes of bucket, measured beside the plan's own sequence.
+void Verification::time_communication() {
+  if (batch_.size() == 1) {
+    if (ranks_.rank() == 0) fmt::print("  one rank on the batch axis: no communication to time\n");
+    return;
+  }
+  std::vector<GradientBucket> buckets;
+  int64_t largest = 0;
+  for (const PlannedBucket& b : plan_.buckets) {
+    buckets.push_back({b.begin, b.end, 1, str(buckets.size())});
+    largest = std::max(largest, b.elements());
+  }
+  const int64_t small = std::max<int64_t>(kGranule * batch_.size(), round_up(largest / 8, kGranule));
+  const int64_t large = std::max(largest, 4 * small);
+  const DType dtype = plan_.settings.reduce_dtype;
+  const int64_t small_bytes = small * size_of(dtype), large_bytes = large * size_of(dtype);
+  BareCommunication plan_round(batch_, buckets, plan_.arena_elements, dtype);
+  BareCommunication small_round(batch_, {{0, small, 1, "small"}}, plan_.arena_elements + large, dtype);
+  BareCommunication large_round(batch_, {{0, large, 1, "large"}}, plan_.arena_elements + large, dtype);
+  std::vector<double> plan_seconds, small_seconds, large_seconds;
+  for (int round = 0; round < kRounds; ++round) {
+    small_seconds.push_back(small_round.seconds());
+    plan_seconds.push_back(plan_round.seconds());
+    large_seconds.push_back(large_round.seconds());
+  }
+  if (ranks_.rank() != 0) return;
+  const double measured = median(plan_seconds);
+  if (median(large_seconds) <= median(small_seconds)) {
+    fmt::print("  no times: {} took {:.1f} us and {} took {:.1f} us, so something else uses the machine\n",
+               readable_bytes(small_bytes), median(small_seconds) * 1e6, readable_bytes(large_bytes),
+               median(large_seconds) * 1e6);
+    return;
+  }
+  // A round is an all-reduce of losses, of next to no bytes, and one bucket: three times the latency of a bucket.
+  LinkCost link = fit_link(CollectiveKind::reduce_scatter, batch_.size(), small_bytes, median(small_seconds),
+                           large_bytes, median(large_seconds));
+  link.alpha_seconds /= 3;
+  fmt::print("  fitted to buckets of {} and {}: alpha {:.1f} us, beta {:.2f} GB/s\n", readable_bytes(small_bytes),
+             readable_bytes(large_bytes), link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte);
+  const MachineProfile machine{"this machine", link, link, 0};
+  const double forecast = forecast_step(plan_.settings, plan_.buckets, machine).communication_seconds;
+  fmt::print("  {:44}  {:>14.1f}  {:>14.1f}  {:+.1f} %\n", "communication of a step by itself, us", forecast * 1e6,
+             measured * 1e6, (forecast / measured - 1) * 100);
+}
+
+}  // namespace
+
+void verify_plan(const Planning& planning, Communicator& communicator, int64_t steps) {
+  Verification(planning, communicator, steps).run();
+}
+
+}  // namespace lockstep

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a run is going, for people: one line rewritten in place on a terminal, plain lines now and then elsewhere.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <string>
+
+#include "runtime/data/step_input.h"
+
+namespace lockstep {
+
+class Progress {
+ public:
+  // out == nullptr: silent (ranks other than 0).
+  Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch);
+
+  // One step of `samples` samples more. Asks what it came to, and all before it, only where a line is due: on a GPU the
+  // answer takes waiting.
+  void step(int64_t step, int64_t samples, const std::function<const StepReport&()>& report);
+  double samples_per_second() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void print(int64_t step, bool end_of_epoch, const StepReport& report);
+
+  std::FILE* out_;
+  bool terminal_;
+  int64_t steps_, steps_per_epoch_;
+  int64_t samples_ = 0;
+  int64_t epoch_samples_ = 0;  // so far
+  // Of all epochs before this one.
+  double loss_before_ = 0;
+  int64_t correct_before_ = 0;
+  Clock::time_point start_ = Clock::now(), last_print_ = start_;
+};
+
+// "1:02:03", "2:03", "0:03"
+std::string clock_text(double seconds);
+
+}  // namespace lockstep

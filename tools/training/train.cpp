@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/training/train.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "collectives/bootstrap.h"
+#include "collectives/device_mesh.h"
+#include "collectives/handshake.h"
+#include "runtime/data/sample_order.h"
+#include "runtime/files/atomic_file.h"
+#include "runtime/files/line_file.h"
+#include "runtime/state/ledger.h"
+#include "tools/training/build_identity.h"
+#include "tools/training/evaluate.h"
+#include "tools/training/leaf_input.h"
+#include "tools/training/progress.h"
+#include "tools/training/training_run.h"
+#include "tools/training/weights.h"
+
+namespace lockstep {
+namespace {
+
+std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
+
+bool is_file_to_be(const std::string& path) {
+  std::error_code ignored;
+  const auto type = std::filesystem::status(path, ignored).type();
+  return type != std::filesystem::file_type::fifo && type != std::filesystem::file_type::character;
+}
+
+// The files of rank 0, opened when nothing can be refused any more.
+struct Outputs {
+  std::optional<LineFile> ledger, metrics;
+
+  Outputs(const TrainOptions& options, const std::string& description) {
+    if (!options.save.empty()) check_can_write(options.save);
+    // A pipe or device can only be opened; a file is tried before another one is emptied.
+    if (!options.metrics.empty() && is_file_to_be(options.metrics)) check_can_write(options.metrics);
+    if (!options.ledger.empty()) ledger.emplace(options.ledger).write_line(ledger_header(description));
+    if (!options.metrics.empty()) metrics.emplace(options.metrics);
+  }
+
+  bool want_steps() const { return ledger || metrics; }
+
+  void write(const StepReport& report, const Batch& batch, const VariableStore& variables, double seconds) {
+    if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
+    if (!metrics) return;
+    const double samples = double(batch.global_count);
+    nlohmann::json line{{"step", batch.step},
+                        {"epoch", batch.epoch},
+                        {"loss", report.loss},
+                        {"accuracy", double(report.correct) / samples},
+                        {"samples_per_second", samples / seconds},
+                        {"step_ms", seconds * 1e3},
+                        {"compute_ms", report.compute_seconds * 1e3},
+                        {"communication_ms", report.communication_seconds * 1e3},
+                        {"exposed_communication_ms", report.communication_seconds * 1e3},
+                        {"learning_rate", variables.learning_rate()}};
+    if (report.skipped) line["skipped"] = true;
+    metrics->write_line(line.dump());
+  }
+};
+
+void agree(Communicator& communicator, const TrainOptions& options, const PlannedRun& planned,
+           const std::string& description, const Dataset& dataset) {
+  check_agreement(communicator, {{"binary", build_identity()},
+                                 {"options", str(description, " epochs=", options.epochs, " steps=", options.steps)},
+                                 {"data", hex(dataset.content_hash)},
+                                 {"plan", hex(planned.plan.hash())}});
+}
+
+// Launchers give ranks a pseudo terminal whatever they themselves print to, so `auto` trusts it without one only.
+bool draws_on_terminal(const std::string& progress) {
+  if (progress != "auto") return progress == "terminal";
+  return read_launcher().launcher.empty() && isatty(STDOUT_FILENO) != 0;
+}
+
+// What steps came to, asked for once a step at most: on a GPU asking takes waiting. Tells of skipped steps on `first`.
+class Reports {
+ public:
+  Reports(TrainStep& step, bool first, bool every_step) : step_(step), first_(first), every_step_(every_step) {}
+  bool every_step() const { return every_step_; }
+  const StepReport& get() {
+    if (known_) return report_;
+    const int64_t skipped = report_.skipped_sum;
+    report_ = step_.report();
+    known_ = true;
+    if (first_ && report_.skipped_sum > skipped) warn(report_.skipped_sum - skipped);
+    return report_;
+  }
+  void step_is_over() {
+    known_ = false;
+    ++number_;
+  }
+
+ private:
+  void warn(int64_t news) const {
+    if (news == 1 && report_.skipped)
+      fmt::print(stderr,
+                 "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n",
+                 number_, report_.not_finite);
+    else
+      fmt::print(
+          stderr,
+          "lockstep: warning: {} steps up to step {} were skipped by all ranks; in the last of them the gradient "
+          "of variable {} was not finite\n",
+          news, number_, report_.last_not_finite);
+  }
+
+  TrainStep& step_;
+  bool first_, every_step_;
+  StepReport report_;
+  bool known_ = false;
+  int64_t number_ = 0;
+};
+
+void warn_unused(const TrainingRun& run, const std::vector<int32_t>& unused) {
+  for (const int32_t v : unused)
+    fmt::print(stderr, "lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
+               run.plan().variables[size_t(v)].path);
+}
+
+std::string describe(const RunDevice& device, const TrainingRun& run) {
+  if (device.device.kind == DeviceKind::cpu) return fmt::format("{} threads", device.threads);
+  return fmt::format("{} ({})", find_cuda_devices().devices[size_t(device.device.index)].name, run.transport());
+}
+
+}  // namespace
+
+TrainResult train(const TrainOptions& options, Communicator& communicator) {
+  check_train_options(options, communicator.size());
+  const bool first = communicator.rank() == 0;
+  const Dataset dataset = load_dataset(options.data);
+  const RunDevice device =
+      choose_run_device(communicator, options.device, parse_device_transport(options.transport), options.threads);
+  PlannedRun planned = plan_run(options.plan,
+                                {.height = dataset.train.height,
+                                 .width = dataset.train.width,
+                                 .classes = kClasses,
+                                 .dropout = float(options.plan.dropout)},
+                                communicator.size(), ranks_per_node(communicator), device.device.kind);
+  std::optional<Schedule> schedule;
+  if (options.schedule) schedule = make_schedule(*options.schedule, planned.optimizer.learning_rate());
+  const std::string description = run_description(options, planned.optimizer, schedule, planned.virtual_ranks);
+  agree(communicator, options, planned, description, dataset);
+
+  const DeviceMesh mesh(communicator, planned.plan.settings.mesh);
+  TrainingRun run(std::move(planned), mesh.axis("data"), device, uint64_t(options.seed),
+                  {.clip = options.clip, .schedule = schedule ? &*schedule : nullptr, .graph = options.graph});
+  std::optional<Outputs> outputs;
+  if (first) outputs.emplace(options, description);
+  if (first)
+    fmt::print("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
+               options.plan.model, options.plan.optimizer, communicator.size(), describe(device, run),
+               run.model().variables.parameter_count(), options.plan.reduce, run.virtual_ranks(),
+               schedule ? ", schedule " + schedule->text() : "");
+
+  const int64_t per_epoch = steps_per_epoch(dataset.train.count, options.batch);
+  const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;
+  BatchLoader loader(dataset.train, {.batch = options.batch,
+                                     .steps = steps,
+                                     .seed = uint64_t(options.seed),
+                                     .virtual_ranks = run.leaves(),
+                                     .first_leaf = run.step().first_leaf(),
+                                     .end_leaf = run.step().last_leaf()});
+  Reports reports(run.step(), first,
+                  device.device.kind == DeviceKind::cpu || !options.ledger.empty() || !options.metrics.empty());
+  Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch);
+  std::vector<LeafInput> leaves;
+  for (int64_t step = 0; step < steps; ++step) {
+    const auto start = std::chrono::steady_clock::now();
+    const Batch& batch = loader.next();
+    leaves.clear();
+    for (const LeafBatch& leaf : batch.leaves) leaves.push_back(leaf_input(leaf, dataset.train));
+    run.step().queue({batch.step, batch.global_count, leaves});
+    if (reports.every_step()) (void)reports.get();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (outputs && outputs->want_steps()) outputs->write(reports.get(), batch, run.variables(), seconds);
+    if (first && step == 0) warn_unused(run, run.step().unused_variables());
+    progress.step(step, batch.global_count, [&]() -> const StepReport& { return reports.get(); });
+    reports.step_is_over();
+  }
+
+  run.step().take_averages();
+  TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = steps};
+  const int64_t correct =
+      count_correct(communicator, run.stream(), run.pool(), run.model(), run.variables().values(), dataset.test);
+  result.test_accuracy = double(correct) / double(dataset.test.count);
+  if (outputs && outputs->metrics)
+    outputs->metrics->write_line(nlohmann::json{{"test_accuracy", result.test_accuracy}}.dump());
+  if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+  return result;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/training/train_options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <utility>
+
+#include "collectives/device/device_communicator.h"
+#include "kernels/device/check.h"
+#include "kernels/device/device.h"
+#include "kernels/device/known_name.h"
+#include "runtime/plan/plan.h"
+#include "runtime/variables/parameter_groups.h"
+
+namespace lockstep {
+namespace {
+
+void check_between(const char* option, int64_t value, int64_t least, int64_t most) {
+  check(value >= least && value <= most, ErrorCode::usage,
+        [&] { return str(option, ": expected a whole number from ", least, " to ", most, ", got ", value); });
+}
+
+void check_virtual_ranks(const TrainOptions& options, int ranks) {
+  const int64_t leaves = options.plan.virtual_ranks;
+  if (leaves == 0) return;
+  check(options.batch % leaves == 0, ErrorCode::usage, [&] {
+    return str("--batch ", options.batch, " is not divisible by --virtual-ranks ", leaves,
+               ": every virtual rank takes an equal part; use --batch ", (options.batch / leaves + 1) * leaves);
+  });
+  check(ranks <= leaves || options.plan.reduce != "tree", ErrorCode::usage, [&] {
+    return str("--virtual-ranks ", leaves, " leaves nothing to do for some of ", ranks, " ranks; use at least ", ranks);
+  });
+}
+
+// Two outputs in one file would destroy each other.
+void check_outputs(const TrainOptions& options) {
+  const std::pair<const char*, const std::string*> outputs[] = {
+      {"--ledger", &options.ledger}, {"--metrics", &options.metrics}, {"--save", &options.save}};
+  for (const auto& [option, file] : outputs)
+    for (const auto& [other, same] : outputs)
+      check(option == other || file->empty() || *file != *same, ErrorCode::usage, [&] {
+        return str(option, " and ", other, " both name '", *file, "', expected two files; choose another name");
+      });
+}
+
+}  // namespace
+
+int64_t bucket_bytes(const PlanOptions& options) {
+  return std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024));
+}
+
+DeviceKind parse_device(const std::string& device) {
+  check(device == "cpu" || device == "cuda", ErrorCode::usage,
+        [&] { return str("--device: expected cpu or cuda, got '", device, "'"); });
+  if (device == "cpu") return DeviceKind::cpu;
+  const CudaDevices found = find_cuda_devices();
+  check(found.count() > 0, ErrorCode::device,
+        [&] { return str("--device cuda: no GPU can be used: ", found.detail, "; use --device cpu"); });
+  return DeviceKind::cuda;
+}
+
+OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variables) {
+  const DType weights = parse_precision(options.precision).weights;
+  if (is_narrow(weights)) variables.narrow_weights(weights);
+  std::vector<std::string_view> paths;
+  for (const VariableDeclaration& variable : variables.declarations()) paths.push_back(variable.path);
+  for (const std::string& path : options.freeze) check_known("variable", path, paths, list_of(paths));
+  for (const std::string& path : options.freeze) variables.freeze(path);
+  OptimizerChoice choice{.name = options.optimizer, .options = options.hyperparameters};
+  for (const std::string& rule : options.groups) choice.rules.push_back(parse_group_rule(rule));
+  check(options.ema_momentum || !options.ema_overwrite_every, ErrorCode::usage,
+        "--ema-overwrite-every says when averages are taken over; give --ema-momentum too");
+  if (options.ema_momentum) {
+    check_between("--ema-overwrite-every", options.ema_overwrite_every.value_or(1), 1, int64_t(1) << 62);
+    choice.average = {.momentum = *options.ema_momentum, .overwrite_every = options.ema_overwrite_every.value_or(0)};
+  }
+  check(options.loss_scale || !options.loss_scale_growth_steps, ErrorCode::usage,
+        "--loss-scale-growth-steps says when the factor grows; give --loss-scale too");
+  // Small gradients are lost in f16.
+  if (weights == DType::f16) choice.scaling = LossScaling{};
+  if (options.loss_scale)
+    choice.scaling = {.initial = *options.loss_scale,
+                      .growth_steps = options.loss_scale_growth_steps.value_or(LossScaling{}.growth_steps)};
+  return make_optimizer_set(variables, choice);
+}
+
+void check_threads(int64_t threads) { check_between("--threads", threads, 0, 1024); }
+
+void check_plan_options(const PlanOptions& options) {
+  parse_reduce(options.reduce);
+  parse_precision(options.precision);
+  check_reduce_dtype(parse_reduce(options.reduce), parse_reduce_dtype(options.reduce_dtype));
+  check_between("--virtual-ranks", options.virtual_ranks, 0, 4096);
+  check(options.dropout >= 0 && options.dropout < 1, ErrorCode::usage,
+        [&] { return str("--dropout: expected a rate in [0, 1), got ", options.dropout); });
+  check(options.bucket_mib > 0 && options.bucket_mib <= 1e6, ErrorCode::usage,
+        [&] { return str("--bucket-mib: expected a size above 0 and up to 1e6, got ", options.bucket_mib); });
+}
+
+void check_train_options(const TrainOptions& options, int ranks) {
+  check_plan_options(options.plan);
+  // Steps of all epochs can be counted: no data set has more than 2^32 samples.
+  check_between("--epochs", options.epochs, 1, 1'000'000'000);
+  check_between("--steps", options.steps, 0, 1'000'000'000'000);
+  check_between("--batch", options.batch, 1, 1'000'000'000);
+  check_between("--accumulation", options.plan.accumulation, 1, 1'000'000);
+  check_between("--seed", options.seed, 0, std::numeric_limits<int64_t>::max());
+  check_threads(options.threads);
+  check(options.batch >= ranks, ErrorCode::usage, [&] {
+    return str("--batch ", options.batch, " is smaller than the ", ranks,
+               " ranks: every rank needs a sample; use --batch ", ranks, " or fewer ranks");
+  });
+  check_virtual_ranks(options, ranks);
+  check_clip_options(options.clip);
+  check(options.timeout_seconds > 0 && options.timeout_seconds <= 1e6, ErrorCode::usage,
+        [&] { return str("--timeout: expected seconds above 0 and up to 1e6, got ", options.timeout_seconds); });
+  check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
+        [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
+  check_outputs(options);
+  parse_device_transport(options.transport);
+  const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
+  check(on_gpu || !options.graph, ErrorCode::usage,
+        "--graph records the work of a GPU; leave it out, or use --device cuda");
+  check(!on_gpu || options.plan.reduce != "mpi", ErrorCode::usage,
+        "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
+}
+
+void set_hyperparameter(PlanOptions& options, const std::string& option, const std::string& text) {
+  const size_t sign = text.find('=');
+  const char* end = text.data() + text.size();
+  double value = 0;
+  const bool named = sign != std::string::npos && sign > 0;
+  const auto [read, error] = std::from_chars(named ? text.data() + sign + 1 : end, end, value);
+  check(error == std::errc() && read == end, ErrorCode::usage,
+        [&] { return str(option, ": expected NAME=VALUE with a number, such as beta_1=0.95, got '", text, "'"); });
+  const std::string name = text.substr(0, sign);
+  const auto [given, is_new] = options.hyperparameters.emplace(name, value);
+  check(is_new, ErrorCode::usage, [&] {
+    return str(option, " ", text, ": ", name, " is ", given->second,
+               " by another option already; leave one of them out");
+  });
+}
+
+std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
+                            const std::optional<Schedule>& schedule, int64_t virtual_ranks) {
+  std::string text = str("model=", options.plan.model, " ", optimizer.description());
+  const auto add_number = [&](std::string_view name, double number) {
+    char value[32];
+    std::snprintf(value, sizeof value, "%.17g", number);
+    text += str(" ", name, "=", value);
+  };
+  text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
+              " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
+  if (options.plan.precision != "f32") text += " precision=" + options.plan.precision;
+  if (options.plan.reduce_dtype != "f32") text += str(" reduce_dtype=", options.plan.reduce_dtype);
+  for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);
+  if (options.plan.accumulation > 1) text += str(" accumulation=", options.plan.accumulation);
+  if (schedule) text += str(" schedule=", schedule->text());
+  if (options.clip.clipnorm > 0) add_number("clipnorm", options.clip.clipnorm);
+  if (options.clip.global_clipnorm > 0) add_number("global_clipnorm", options.clip.global_clipnorm);
+  if (options.clip.clipvalue > 0) add_number("clipvalue", options.clip.clipvalue);
+  return text;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model's weights as a safetensors file: one tensor per variable, named by its path.
+#pragma once
+
+#include <string>
+
+#include "runtime/models/models.h"
+#include "runtime/plan/plan.h"
+#include "runtime/state/variable_store.h"
+
+namespace lockstep {
+
+// Writes the file whole or not at all. Called by one rank.
+void save_weights(const std::string& path, const Model& model, const VariableStore& variables);
+
+// Reads every variable of `model` into `values`. Throws Error(data) naming the file and all variables that are missing,
+// extra or of another shape or dtype, together.
+void load_weights(const std::string& path, const Model& model, std::span<Tensor> values);
+
+// Keeps the model's weights in the dtype that the file has them in, before memory is taken for them. Error(file, data).
+void narrow_as_stored(const std::string& path, Model& model);
+
+// To compare weights across ranks.
+uint64_t hash_weights(std::span<const Tensor> values);
+
+}  // namespace lockstep
