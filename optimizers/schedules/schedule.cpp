@@ -18,8 +18,8 @@ namespace lockstep {
 namespace {
 
 constexpr std::nullopt_t kRequired = std::nullopt;
-constexpr Range kShare = {.highest = 1};
-constexpr Range kPositive = {.lowest = std::numeric_limits<float>::min()};
+constexpr AllowedRange kShare = {.highest = 1};
+constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 
 // The shortest digits that read back as the same double.
 std::string digits(double x) {

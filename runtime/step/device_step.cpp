@@ -235,9 +235,11 @@ void DeviceStep::update_tensors(int32_t group) {
   for (size_t v = 0; v < groups_.size(); ++v) {
     if (groups_[v] != group) continue;
     const PlannedVariable& variable = variables_.plan().variables[v];
+    GranuleMap granules;
+    if (options_.clip.clipnorm > 0) granules = tables_.granule_map(group, variable.offset);
+    granules.groups = nullptr;
     tensor_updates_->run(stream_, optimizer, state, int32_t(v),
-                         slice(reducer_.sums(), variable.offset, variable.offset + variable.shape.size()),
-                         options_.clip.clipnorm > 0 ? tables_.factor(int32_t(v)) : nullptr);
+                         slice(reducer_.sums(), variable.offset, variable.offset + variable.shape.size()), granules);
   }
 }
 

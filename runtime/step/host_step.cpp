@@ -296,9 +296,11 @@ void HostStep::update_tensor(int32_t v) {
     at += n;
   });
   const auto group = int32_t(groups_[size_t(v)]);
+  GranuleMap granules;
+  if (clip_.clipnorm > 0)
+    granules = {.variable_of = variable_of_.data() + begin / kGranule, .factors = factors_.data()};
   tensor_updates_->run(stream_, *optimizer_.group(group).optimizer, state_of(group), v,
-                       tensor_gradient_.view(DType::f32, variable.shape),
-                       clip_.clipnorm > 0 ? &factors_[size_t(v)] : nullptr);
+                       tensor_gradient_.view(DType::f32, variable.shape), granules);
 }
 
 void HostStep::average(int64_t step) {

@@ -102,10 +102,6 @@ GranuleMap StepTables::granule_map(int32_t group, int64_t begin) const {
           .first = begin / kGranule};
 }
 
-const float* StepTables::factor(int32_t variable) const {
-  return factors() + (std::ranges::find(variables_, variable) - variables_.begin());
-}
-
 void StepTables::set_group(Stream& stream, int32_t variable, std::optional<int32_t> group) {
   constexpr uint32_t kNone = ~0u;
   const auto found = std::ranges::find(variables_, variable);

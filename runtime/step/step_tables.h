@@ -37,8 +37,6 @@ class StepTables {
   GranuleMap granule_map(int32_t group, int64_t begin) const;
   // Whether granule_map() say anything about groups.
   bool grouped() const { return grouped_; }
-  // Of the gradient of a variable of the plan, where each is clipped by its own norm.
-  const float* factor(int32_t variable) const;
   // A variable of the plan belongs to this group, or to none, from what `stream` is given next on.
   void set_group(Stream& stream, int32_t variable, std::optional<int32_t> group);
   // Changes when groups do.
