@@ -13,8 +13,8 @@
 #include "optimizers/optimizer_set.h"
 #include "optimizers/schedules/schedule.h"
 #include "runtime/data/dataset.h"
-#include "runtime/plan/precision.h"
 #include "runtime/step/clip.h"
+#include "runtime/variables/precision.h"
 #include "runtime/variables/variables.h"
 
 namespace lockstep {

@@ -33,6 +33,8 @@ class Decorated : public Optimizer {
   std::vector<Hyperparameter> hyperparameters() const override { return inner_->hyperparameters(); }
   double learning_rate() const override { return inner_->learning_rate(); }
   std::span<const ScalarState> scalars() const override { return inner_->scalars(); }
+  bool updates_by_tensor() const override { return inner_->updates_by_tensor(); }
+  int64_t scratch_bytes(const Shape& shape) const override { return inner_->scratch_bytes(shape); }
   int64_t constants_bytes() const override { return inner_->constants_bytes(); }
   void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
                const StepVerdict* verdict) const override {
