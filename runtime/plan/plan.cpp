@@ -8,7 +8,7 @@
 #include <bit>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 
 namespace lockstep {
 
@@ -79,8 +79,8 @@ const PlannedVariable& Plan::at(std::string_view path) const {
   check(found != variables.end(), ErrorCode::plan, [&] {
     std::vector<std::string_view> known;
     for (const PlannedVariable& v : variables) known.push_back(v.path);
-    return str("no variable is called ", path, "; did you mean ", nearest_name(path, known), "? The plan has ",
-               known.size(), " variables");
+    return str("no variable is called ", path, "; ", did_you_mean(path, known), " The plan has ", known.size(),
+               " variables");
   });
   return *found;
 }

@@ -5,7 +5,7 @@
 #include <unordered_set>
 #include <utility>
 
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "runtime/plan/buckets.h"
 #include "runtime/plan/plan_check.h"
 #include "runtime/plan/plan_warnings.h"
@@ -202,7 +202,7 @@ void PlanBuilder::check_optimized() const {
     const auto known = std::find_if(declared.begin(), declared.end(), [&](const auto& d) { return d.path == path; });
     if (known == declared.end())
       fail(ErrorCode::plan, str("optimizer ", input_.optimizer.name(), " was given the unknown variable ", path,
-                                "; did you mean ", nearest_name(path, trainable), "?"));
+                                "; ", did_you_mean(path, trainable)));
     fail(ErrorCode::plan, str("optimizer ", input_.optimizer.name(), " was given ", path, " of role ",
                               to_string(known->role), ", which is not trained; unfreeze it or leave it out"));
   }
