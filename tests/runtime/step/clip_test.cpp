@@ -107,11 +107,11 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
       make_optimizer_set(variables, {.name = setting.optimizer, .options = setting.hyperparameters});
   const Plan plan = make_plan({.variables = model.variables,
                                .optimizer = optimizer,
-                               .ranks = ranks.size(),
-                               .reduce = setting.mode,
-                               .reduce_dtype = setting.reduce_dtype,
-                               .virtual_ranks = kLeaves,
-                               .bucket_bytes = setting.bucket_bytes});
+                               .settings = {.mesh = {{"data", ranks.size()}},
+                                            .reduce = setting.mode,
+                                            .reduce_dtype = setting.reduce_dtype,
+                                            .virtual_ranks = kLeaves,
+                                            .bucket_bytes = setting.bucket_bytes}});
   Stream stream = Stream::cpu(setting.threads);
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, optimizer, ranks, pool, 1);
@@ -237,8 +237,7 @@ std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
   const GivenGradients model;
   const Plan plan = make_plan({.variables = model.variables,
                                .optimizer = *make_optimizer("sgd"),
-                               .ranks = ranks.size(),
-                               .bucket_bytes = bucket_bytes});
+                               .settings = {.mesh = {{"data", ranks.size()}}, .bucket_bytes = bucket_bytes}});
   std::vector<GradientBucket> buckets;
   for (const PlannedBucket& b : plan.buckets) buckets.push_back({b.begin, b.end, int(b.variables.size()), "b"});
   Stream stream = Stream::cpu();
