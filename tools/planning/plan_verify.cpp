@@ -115,11 +115,11 @@ class Verification {
     check(planning.model() != nullptr, ErrorCode::usage,
           "--verify runs the model, and a model file lists variables only; use --model mlp or cnn");
     PlannerInput input = planning.input();
-    input.ranks_per_node = ranks_per_node(ranks);
-    check(input.distribution->ranks() == ranks.size(), ErrorCode::usage, [&] {
-      return str("--verify runs the plan, whose mesh ", to_string(input.distribution->mesh), " has ",
-                 input.distribution->ranks(), " ranks, but there are ", ranks.size(),
-                 "; start as many by mpirun, or use --ranks");
+    PlanSettings& settings = input.settings;
+    settings.ranks_per_node = ranks_per_node(ranks);
+    check(settings.ranks() == ranks.size(), ErrorCode::usage, [&] {
+      return str("--verify runs the plan, whose mesh ", to_string(settings.mesh), " has ", settings.ranks(),
+                 " ranks, but there are ", ranks.size(), "; start as many by mpirun, or use --ranks");
     });
     Plan plan = make_plan(input);
     check_runnable(plan);
@@ -147,9 +147,7 @@ class Verification {
 };
 
 void Verification::run_steps() {
-  const PlannerInput input = planning_.input();
-  PlannedRun planned{*planning_.model(), planning_.optimizer(), input.reduce, plan_.settings.virtual_ranks, plan_};
-  TrainingRun run(std::move(planned), batch_, {}, 1);
+  TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, batch_, {}, 1);
   const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
   const MadeUpLeaves leaves(run.step().first_leaf(), run.step().last_leaf(), leaf_samples);
   const int64_t global_count = leaf_samples * run.leaves();

@@ -279,8 +279,8 @@ void expect_memory(const PlannerInput& input, const Plan& plan, const World& wor
   std::map<std::tuple<bool, int64_t, int64_t, int64_t, int64_t, int64_t>, Class> expected;
   for (int rank = 0; rank < world.ranks; ++rank) {
     bool holds_copy = true;
-    const auto node = [&](int r) { return input.ranks_per_node == 0 ? 0 : r / input.ranks_per_node; };
-    if (input.copies == Copies::per_node)
+    const auto node = [&](int r) { return input.settings.ranks_per_node == 0 ? 0 : r / input.settings.ranks_per_node; };
+    if (input.settings.copies == Copies::per_node)
       for (const int member : world.group(rank, world.batch_axis))
         holds_copy &= member >= rank || node(member) != node(rank);
     const PlannedMemory m = memory_of_rank(plan, world, rank, holds_copy);

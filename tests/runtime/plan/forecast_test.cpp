@@ -77,12 +77,13 @@ struct RandomCase {
   Plan plan(const OptimizerSet& with) const {
     return make_plan({.variables = variables,
                       .optimizer = with,
-                      .reduce = mode,
-                      .reduce_dtype = reduce_dtype,
-                      .virtual_ranks = virtual_ranks,
-                      .bucket_bytes = bucket_bytes,
-                      .distribution = data_parallel(mesh, batch_axis),
-                      .ranks_per_node = ranks_per_node});
+                      .settings = {.mesh = mesh,
+                                   .batch_axis = batch_axis,
+                                   .reduce = mode,
+                                   .reduce_dtype = reduce_dtype,
+                                   .virtual_ranks = virtual_ranks,
+                                   .bucket_bytes = bucket_bytes,
+                                   .ranks_per_node = ranks_per_node}});
   }
   ThreadRanks threads() const {
     ThreadRanks threads{.ranks = ranks(), .node_of = {}, .timeout = std::chrono::seconds(60)};

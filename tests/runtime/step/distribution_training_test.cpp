@@ -46,8 +46,12 @@ struct Trained {
 
 // Trains and checks on this rank what the plan says of counter, learning rate and slots.
 Trained train(const TinyModel& model, const Optimizer& adam, const Distribution& distribution, Communicator& ranks) {
-  const Plan plan =
-      make_plan({.variables = model.variables, .optimizer = adam, .virtual_ranks = 8, .distribution = distribution});
+  const Plan plan = make_plan({.variables = model.variables,
+                               .optimizer = adam,
+                               .settings = {.mesh = distribution.mesh,
+                                            .batch_axis = distribution.batch_axis,
+                                            .layout_rules = distribution.layouts.rules(),
+                                            .virtual_ranks = 8}});
   const DeviceMesh mesh(ranks, plan.settings.mesh);
   Communicator& batch = mesh.axis(plan.settings.batch_axis);
   Stream stream = Stream::cpu();
@@ -137,7 +141,12 @@ TEST(AdamInAScope, GivesTheSamePlanWhereverItWasCreated) {
   }
   const auto outside = make_optimizer("adam");
   const auto hash = [&](const Optimizer& adam) {
-    return make_plan({.variables = model.variables, .optimizer = adam, .distribution = distribution}).hash();
+    return make_plan({.variables = model.variables,
+                      .optimizer = adam,
+                      .settings = {.mesh = distribution.mesh,
+                                   .batch_axis = distribution.batch_axis,
+                                   .layout_rules = distribution.layouts.rules()}})
+        .hash();
   };
   EXPECT_EQ(hash(*inside), hash(*outside));
 }
@@ -182,7 +191,7 @@ TEST(DistributionScope, OfAnotherMeshThanThePlanIsAnErrorAndNoMixedPlan) {
   }
   const auto adam = make_optimizer("adam");
   try {
-    make_plan({.variables = variables, .optimizer = *adam, .ranks = 4});
+    make_plan({.variables = variables, .optimizer = *adam, .settings = {.mesh = {{"data", 4}}}});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("theirs"), testing::HasSubstr("data=2,model=2"),
@@ -198,7 +207,8 @@ TEST(Aggregation, SumsExactlyWhatNoDoubleCanHold) {
     variables.declare({"mean", {2}, DType::f32, Role::statistic, {}, {}, Aggregation::mean});
     variables.declare({"most", {}, DType::f64, Role::metric, {}, {}, Aggregation::max});
     const auto sgd = make_optimizer("sgd");
-    const Plan plan = make_plan({.variables = variables, .optimizer = *sgd, .ranks = ranks.size()});
+    const Plan plan =
+        make_plan({.variables = variables, .optimizer = *sgd, .settings = {.mesh = {{"data", ranks.size()}}}});
     Pool pool({});
     VariableStore store(plan, variables, *sgd, ranks, pool, 1);
     const int64_t large = (int64_t(1) << 51) + 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/plan/plan_check_costs.h"
+#include "runtime/plan/check/plan_check_costs.h"
 
 #include <algorithm>
 #include <tuple>
