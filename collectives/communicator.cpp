@@ -5,18 +5,6 @@
 
 namespace lockstep {
 
-std::string_view to_string(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::sum:
-      return "sum";
-    case ReduceOp::max:
-      return "max";
-    case ReduceOp::min:
-      return "min";
-  }
-  return "?";
-}
-
 namespace {
 Place place_of(int rank, const Roster& roster) {
   Place place{.host = roster.hosts[size_t(rank)], .node = roster.node_of[size_t(rank)], .local_size = 0};
@@ -46,13 +34,13 @@ void Communicator::check_host(const ConstView& view, std::string_view kind) cons
         [&] { return str(kind, ": the view of ", view.size(), " elements has no memory"); });
 }
 
-void Communicator::record_collective(std::string_view kind, DType dtype, int64_t bytes) {
-  if (recording_ && size_ > 1) trace_.push_back({std::string(kind), dtype, name_, bytes});
+void Communicator::record_collective(CollectiveKind kind, DType dtype, int64_t bytes) {
+  if (recording_ && size_ > 1) trace_.push_back({kind, dtype, name_, bytes});
 }
 
 Work Communicator::all_reduce(View inout, ReduceOp op, Stream& after) {
   check_host(inout, "all_reduce");
-  record_collective("all_reduce", inout.dtype, inout.bytes());
+  record_collective(CollectiveKind::all_reduce, inout.dtype, inout.bytes());
   return do_all_reduce(inout, op, after);
 }
 
@@ -65,7 +53,7 @@ Work Communicator::reduce_scatter(ConstView in, View out, ReduceOp op, Stream& a
   });
   check(in.dtype == out.dtype, ErrorCode::collective,
         [&] { return str("reduce_scatter: input is ", to_string(in.dtype), ", output ", to_string(out.dtype)); });
-  record_collective("reduce_scatter", in.dtype, in.bytes());
+  record_collective(CollectiveKind::reduce_scatter, in.dtype, in.bytes());
   return do_reduce_scatter(in, out, op, after);
 }
 
@@ -78,7 +66,7 @@ Work Communicator::all_gather(ConstView in, View out, Stream& after) {
   });
   check(in.dtype == out.dtype, ErrorCode::collective,
         [&] { return str("all_gather: input is ", to_string(in.dtype), ", output ", to_string(out.dtype)); });
-  record_collective("all_gather", in.dtype, out.bytes());
+  record_collective(CollectiveKind::all_gather, in.dtype, out.bytes());
   return do_all_gather(in, out, after);
 }
 
@@ -86,7 +74,7 @@ Work Communicator::broadcast(View inout, int root, Stream& after) {
   check_host(inout, "broadcast");
   check(root >= 0 && root < size_, ErrorCode::collective,
         [&] { return str("broadcast: root ", root, " is not a rank; expected 0 to ", size_ - 1); });
-  record_collective("broadcast", inout.dtype, inout.bytes());
+  record_collective(CollectiveKind::broadcast, inout.dtype, inout.bytes());
   return do_broadcast(inout, root, after);
 }
 
@@ -106,7 +94,7 @@ void Communicator::exchange(std::span<const Outgoing> sends, std::span<const Inc
 
 void Communicator::vendor_all_reduce(View inout, ReduceOp op) {
   check_host(inout, "vendor_all_reduce");
-  record_collective("all_reduce", inout.dtype, inout.bytes());
+  record_collective(CollectiveKind::all_reduce, inout.dtype, inout.bytes());
   do_vendor_all_reduce(inout, op);
 }
 

@@ -14,15 +14,14 @@
 #include <utility>
 #include <vector>
 
+#include "collectives/collective_kind.h"
+#include "collectives/reduce_op.h"
 #include "kernels/device/device.h"
 #include "kernels/device/view.h"
 
 namespace lockstep {
 
 class NodeGroup;
-
-enum class ReduceOp : uint8_t { sum, max, min };
-std::string_view to_string(ReduceOp op);
 
 // Where this rank runs, relative to the others of its communicator.
 struct Place {
@@ -66,7 +65,7 @@ class [[nodiscard]] Work {
 
 // One collective as it was issued, for comparing a run with its plan.
 struct CollectiveRecord {
-  std::string kind;  // "all_reduce", "reduce_scatter", "broadcast", ...
+  CollectiveKind kind;
   DType dtype;
   std::string group;  // the communicator's name, such as the axis of a mesh
   int64_t bytes;
@@ -119,7 +118,7 @@ class Communicator {
   // Collectives issued so far, oldest first, while recording is on. One rank alone issues none.
   void record_trace(bool on) { recording_ = on; }
   // Enters one that was made of shared memory instead of being issued here.
-  void record_collective(std::string_view kind, DType dtype, int64_t bytes);
+  void record_collective(CollectiveKind kind, DType dtype, int64_t bytes);
   // What records and messages call this group of ranks.
   void set_name(std::string name) { name_ = std::move(name); }
   const std::vector<CollectiveRecord>& trace() const { return trace_; }

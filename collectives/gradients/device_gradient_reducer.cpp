@@ -163,7 +163,7 @@ Work DeviceGradientReducer::start(size_t bucket, Stream& compute) {
     add_slice(bucket, compute);
     return Work();
   }
-  comm_.ranks().record_collective("all_reduce", dtype_, whole.size() * size_of(dtype_));
+  comm_.ranks().record_collective(CollectiveKind::all_reduce, dtype_, whole.size() * size_of(dtype_));
   if (mode_ == ReduceMode::fast && dtype_ == DType::f32) return sum_over_ranks(bucket, compute);
   const auto begin = [this, bucket, &compute] {
     return dtype_ == DType::f32 ? sum_over_ranks(bucket, compute) : start_packed(bucket, compute);

@@ -30,14 +30,6 @@ int leaves_in(ReduceMode mode, int virtual_ranks, int ranks) {
 
 }  // namespace
 
-void check_reduce_dtype(ReduceMode mode, DType dtype) {
-  check(dtype == DType::f32 || dtype == DType::bf16, ErrorCode::usage,
-        [&] { return str("gradients are reduced in f32 or bf16, not in ", to_string(dtype)); });
-  check(mode != ReduceMode::mpi || dtype == DType::f32, ErrorCode::usage,
-        "--reduce mpi adds in f32, as MPI_Allreduce knows no bf16; with --reduce-dtype bf16 reduce by 'tree' or "
-        "'fast'");
-}
-
 int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
   // With as many ranks as leaves, each has a leaf at most.
   const int arenas = ranks >= leaves ? 1 : leaf_arenas(leaves, leaves_of(rank, int(ranks), leaves));
@@ -103,7 +95,7 @@ bool GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
     const Range mine = sum.summed(range(bucket));
     return all_finite(sums() + mine.begin, mine.size());
   }
-  comm.record_collective("reduce_scatter", dtype, range(bucket).size() * size_of(dtype));
+  comm.record_collective(CollectiveKind::reduce_scatter, dtype, range(bucket).size() * size_of(dtype));
   return sum.run(comm, arenas, range(bucket), compute.threads());
 }
 

@@ -105,7 +105,7 @@ void HostCommunicator::do_vendor_all_reduce(View inout, ReduceOp op) {
 }
 
 Work HostCommunicator::do_all_gather(ConstView in, View out, Stream&) {
-  gather(in.data, in.bytes(), out.data, {.kind = CallKind::all_gather, .dtype = in.dtype, .count = in.size()});
+  gather(in.data, in.bytes(), out.data, {.kind = CollectiveKind::all_gather, .dtype = in.dtype, .count = in.size()});
   return Work();
 }
 
@@ -136,12 +136,13 @@ void HostCommunicator::gather(const void* in, int64_t bytes, void* out, const Co
 std::vector<std::string> HostCommunicator::do_all_gather_bytes(std::string_view mine) {
   const auto length = int64_t(mine.size());
   std::vector<int64_t> lengths(static_cast<size_t>(size()));
-  gather(&length, sizeof length, lengths.data(), {.kind = CallKind::all_gather, .dtype = DType::i64, .count = 1});
+  gather(&length, sizeof length, lengths.data(), {.kind = CollectiveKind::all_gather, .dtype = DType::i64, .count = 1});
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   std::string padded(mine);
   padded.resize(size_t(longest));
   std::string all(size_t(longest * size()), '\0');
-  gather(padded.data(), longest, all.data(), {.kind = CallKind::all_gather, .dtype = DType::i32, .count = longest});
+  gather(padded.data(), longest, all.data(),
+         {.kind = CollectiveKind::all_gather, .dtype = DType::i32, .count = longest});
   std::vector<std::string> texts;
   for (int rank = 0; rank < size(); ++rank)
     texts.push_back(all.substr(size_t(rank * longest), size_t(lengths[size_t(rank)])));
@@ -150,7 +151,8 @@ std::vector<std::string> HostCommunicator::do_all_gather_bytes(std::string_view 
 
 Work HostCommunicator::do_broadcast(View inout, int root, Stream&) {
   auto* bytes = static_cast<std::byte*>(inout.data);
-  const CollectiveCall call{.kind = CallKind::broadcast, .dtype = inout.dtype, .root = root, .count = inout.size()};
+  const CollectiveCall call{
+      .kind = CollectiveKind::broadcast, .dtype = inout.dtype, .root = root, .count = inout.size()};
   const int root_node = node_of()[size_t(root)];
   const std::vector<int>& neighbours = ranks_of_node_[size_t(place().node)];
   const int source = place().node == root_node ? root : neighbours[0];
@@ -176,7 +178,7 @@ Work HostCommunicator::do_broadcast(View inout, int root, Stream&) {
 std::unique_ptr<Communicator> HostCommunicator::do_split(int color, int key) {
   const int32_t mine[2] = {color, key};
   std::vector<int32_t> all(2 * size_t(size()));
-  gather(mine, sizeof mine, all.data(), {.kind = CallKind::all_gather, .dtype = DType::i32, .count = 2});
+  gather(mine, sizeof mine, all.data(), {.kind = CollectiveKind::all_gather, .dtype = DType::i32, .count = 2});
   std::vector<int> colors, keys;
   for (size_t i = 0; i < all.size(); i += 2) {
     colors.push_back(all[i]);

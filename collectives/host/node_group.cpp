@@ -3,17 +3,13 @@
 
 namespace lockstep {
 
-namespace {
-constexpr std::string_view kKindNames[] = {"barrier", "all_reduce", "reduce_scatter", "all_gather", "broadcast"};
-}
-
 std::string to_string(const CollectiveCall& call) {
-  const std::string_view name = kKindNames[size_t(call.kind)];
-  if (call.kind == CallKind::barrier) return std::string(name);
+  const std::string_view name = to_string(call.kind);
+  if (call.kind == CollectiveKind::barrier) return std::string(name);
   std::string text = str(name, " of ", call.count, " ", to_string(call.dtype));
-  if (call.kind == CallKind::all_reduce || call.kind == CallKind::reduce_scatter)
+  if (call.kind == CollectiveKind::all_reduce || call.kind == CollectiveKind::reduce_scatter)
     text += str(" (", to_string(call.op), ")");
-  if (call.kind == CallKind::broadcast) text += str(" from rank ", call.root);
+  if (call.kind == CollectiveKind::broadcast) text += str(" from rank ", call.root);
   if (call.place >= 0) text += str(" at place ", call.place, " of shared memory");
   return text;
 }
@@ -32,7 +28,7 @@ void NodeGroup::meet(const CollectiveCall& call) {
   MeetingSlot& mine = *slots_[size_t(local_rank_)];
   mine.call[turn % 2] = call;
   mine.arrived.store(turn, std::memory_order_release);
-  wait_for_all(kKindNames[size_t(call.kind)],
+  wait_for_all(to_string(call.kind),
                [&](int i) { return slots_[size_t(i)]->arrived.load(std::memory_order_acquire) >= turn; });
   for (int i = 0; i < size(); ++i)
     if (!(slots_[size_t(i)]->call[turn % 2] == call)) refuse(call, i, slots_[size_t(i)]->call[turn % 2]);

@@ -14,11 +14,9 @@
 
 namespace lockstep {
 
-enum class CallKind : uint8_t { barrier, all_reduce, reduce_scatter, all_gather, broadcast };
-
 // What a rank is about to do; equal on all ranks that meet.
 struct CollectiveCall {
-  CallKind kind = CallKind::barrier;
+  CollectiveKind kind = CollectiveKind::barrier;
   DType dtype = DType::f32;
   ReduceOp op = ReduceOp::sum;
   int32_t root = 0;

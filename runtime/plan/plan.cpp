@@ -14,22 +14,6 @@ namespace lockstep {
 
 std::string_view to_string(Copies copies) { return copies == Copies::per_node ? "per_node" : "per_rank"; }
 
-std::string_view to_string(ReduceMode mode) {
-  return mode == ReduceMode::tree ? "tree" : mode == ReduceMode::fast ? "fast" : "mpi";
-}
-
-ReduceMode parse_reduce(std::string_view name) {
-  for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi})
-    if (name == to_string(mode)) return mode;
-  fail(ErrorCode::usage, str("--reduce: expected tree, fast or mpi, got '", name, "'"));
-}
-
-DType parse_reduce_dtype(std::string_view name) {
-  for (const DType dtype : {DType::f32, DType::bf16})
-    if (name == to_string(dtype)) return dtype;
-  fail(ErrorCode::usage, str("--reduce-dtype: expected f32 or bf16, got '", name, "'"));
-}
-
 std::string_view to_string(Section section) {
   constexpr std::string_view names[] = {"trainable", "frozen", "slot", "local"};
   return names[size_t(section)];
@@ -172,7 +156,7 @@ uint64_t Plan::hash() const {
                               activation_bytes, int64_t(collectives.size()), int64_t(classes.size())})
     hash.number(value);
   for (const PlannedCollective& c : collectives) {
-    hash.text(c.kind), hash.text(c.group), hash.text(c.what);
+    hash.text(to_string(c.kind)), hash.text(c.group), hash.text(c.what);
     for (const int64_t value : {int64_t(c.dtype), c.bytes, int64_t(c.phase)}) hash.number(value);
   }
   for (const RankClass& members : classes) {

@@ -10,7 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "collectives/gradients/gradient_reducer.h"
+#include "collectives/collective_kind.h"
+#include "collectives/reduce_mode.h"
 #include "runtime/variables/distribution.h"
 #include "runtime/variables/variables.h"
 
@@ -22,13 +23,6 @@ enum class Copies : uint8_t {
   per_rank,  // every rank has memory of its own (GPUs)
 };
 std::string_view to_string(Copies copies);
-
-std::string_view to_string(ReduceMode mode);
-// Throws Error(usage).
-ReduceMode parse_reduce(std::string_view name);
-
-// What gradients can be summed in, by name. Throws Error(usage).
-DType parse_reduce_dtype(std::string_view name);
 
 // What a step computes, as far as it is known; zeros: not known. Of the whole model, all ranks together.
 struct Workload {
@@ -142,7 +136,7 @@ enum class Phase : uint8_t {
 std::string_view to_string(Phase phase);
 
 struct PlannedCollective {
-  std::string kind;  // all_reduce, reduce_scatter, all_gather
+  CollectiveKind kind = CollectiveKind::all_reduce;
   DType dtype = DType::f32;
   std::string group;  // mesh axis
   int64_t bytes = 0;  // of the whole operand

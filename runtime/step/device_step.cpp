@@ -182,14 +182,14 @@ void DeviceStep::enter_collectives() {
   if (device_.size() == 1) return;
   const DType dtype = variables_.plan().settings.reduce_dtype;
   for (const PlannedBucket& bucket : variables_.plan().buckets)
-    device_.ranks().record_collective("all_reduce", dtype, bucket.elements() * size_of(dtype));
-  device_.ranks().record_collective("all_reduce", DType::f64, tables_.cells().bytes());
+    device_.ranks().record_collective(CollectiveKind::all_reduce, dtype, bucket.elements() * size_of(dtype));
+  device_.ranks().record_collective(CollectiveKind::all_reduce, DType::f64, tables_.cells().bytes());
 }
 
 // Each cell has one rank that writes it and zeros elsewhere: the sum is exact in any order.
 void DeviceStep::exchange_cells() {
   if (device_.size() == 1) return;
-  device_.ranks().record_collective("all_reduce", DType::f64, tables_.cells().bytes());
+  device_.ranks().record_collective(CollectiveKind::all_reduce, DType::f64, tables_.cells().bytes());
   device_.all_reduce(tables_.cells(), ReduceOp::sum, stream_).wait(stream_);
 }
 

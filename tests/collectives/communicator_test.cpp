@@ -271,8 +271,8 @@ TEST(Communicator, RecordsTheCollectivesItIsAskedTo) {
     }
     const size_t n = trace.size();
     ASSERT_GE(n, 2u);
-    EXPECT_EQ(trace[n - 2], (CollectiveRecord{"all_reduce", DType::f32, "ranks", 24}));
-    EXPECT_EQ(trace[n - 1], (CollectiveRecord{"broadcast", DType::f32, "ranks", 24}));
+    EXPECT_EQ(trace[n - 2], (CollectiveRecord{CollectiveKind::all_reduce, DType::f32, "ranks", 24}));
+    EXPECT_EQ(trace[n - 1], (CollectiveRecord{CollectiveKind::broadcast, DType::f32, "ranks", 24}));
   });
 }
 

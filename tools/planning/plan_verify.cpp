@@ -82,7 +82,7 @@ class Verification {
         steps_(steps),
         plan_(plan_for(planning, ranks)),
         mesh_(ranks, plan_.settings.mesh),
-        batch_(mesh_.axis(plan_.settings.batch_axis)) {}
+        batch_(mesh_.group(plan_.settings.batch_axis).host()) {}
 
   void run() {
     run_steps();

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "collectives/gradients/gradient_reducer.h"
+#include "collectives/reduce_mode.h"
 #include "optimizers/optimizer_set.h"
 #include "optimizers/schedules/schedule.h"
 #include "runtime/data/dataset.h"

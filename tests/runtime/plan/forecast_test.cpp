@@ -7,6 +7,7 @@
 
 #include <random>
 
+#include "collectives/device_mesh.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
 #include "runtime/ops/ops.h"
@@ -156,7 +157,7 @@ constexpr int64_t kSteps = 2;
 // What one rank finds different from the plan, in words; empty when nothing is.
 std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSet& optimizer, Communicator& ranks) {
   const DeviceMesh mesh(ranks, plan.settings.mesh);
-  Communicator& batch = mesh.axis(plan.settings.batch_axis);
+  Communicator& batch = mesh.group(plan.settings.batch_axis).host();
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   const Forward forward = [&](Context& context, const LeafInput& leaf) { return c.forward(context, leaf); };
@@ -197,8 +198,9 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
   same("collectives", int64_t(expected.size()), int64_t(trace.size()));
   for (size_t i = 0; i < std::min(expected.size(), trace.size()); ++i)
     if (!(expected[i] == trace[i]))
-      text += str("rank ", ranks.rank(), ": collective ", i, ": planned ", expected[i].kind, " ", expected[i].group,
-                  " ", expected[i].bytes, ", found ", trace[i].kind, " ", trace[i].group, " ", trace[i].bytes, "\n");
+      text += str("rank ", ranks.rank(), ": collective ", i, ": planned ", to_string(expected[i].kind), " ",
+                  expected[i].group, " ", expected[i].bytes, ", found ", to_string(trace[i].kind), " ", trace[i].group,
+                  " ", trace[i].bytes, "\n");
   return text;
 }
 

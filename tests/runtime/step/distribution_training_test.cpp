@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "collectives/device_mesh.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
 #include "runtime/ops/ops.h"
@@ -49,7 +50,7 @@ Trained train(const TinyModel& model, const Optimizer& adam, const Distribution&
   const Plan plan =
       make_plan({.variables = model.variables, .optimizer = adam, .virtual_ranks = 8, .distribution = distribution});
   const DeviceMesh mesh(ranks, plan.settings.mesh);
-  Communicator& batch = mesh.axis(plan.settings.batch_axis);
+  Communicator& batch = mesh.group(plan.settings.batch_axis).host();
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, adam, batch, pool, 11);
