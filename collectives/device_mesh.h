@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -27,7 +26,7 @@ class DeviceMesh {
   // axes there are.
   const MeshGroup& group(std::string_view axis) const { return find_group(groups_, axis); }
   // In order of the axes; what Context::set_groups() wants.
-  std::span<const MeshGroup> groups() const { return groups_; }
+  const std::vector<MeshGroup>& groups() const { return groups_; }
 
  private:
   Communicator& ranks_;

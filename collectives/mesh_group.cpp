@@ -10,7 +10,7 @@ MeshGroup::MeshGroup(std::string name, Communicator& host, DeviceCommunicator* d
   check(device == nullptr || (device->rank() == rank_ && device->size() == size_), ErrorCode::internal, [&] {
     return str("the group '", name_, "' has ", size_, " ranks on the host, but ", device->size(), " with a device");
   });
-  host.set_name(name_);
+  host.log().set_name(name_);
 }
 
 MeshGroup MeshGroup::rehearsal(const MeshAxis& axis, int rank) { return {axis.name, rank, axis.size}; }
@@ -29,28 +29,29 @@ DeviceCommunicator& MeshGroup::device_for(std::string_view call) const {
   return *device_;
 }
 
-Work MeshGroup::all_reduce(View inout, ReduceOp op, Stream& after) const {
+Work MeshGroup::all_reduce(View inout, ReduceOp op, Stream& after, std::source_location where) const {
   if (after.rehearses()) return Work();
-  if (inout.device == DeviceKind::cpu) return host().all_reduce(inout, op, after);
-  return device_for("all_reduce").all_reduce(inout, op, after);
+  if (inout.device == DeviceKind::cpu) return host().all_reduce(inout, op, after, where);
+  return device_for("all_reduce").all_reduce(inout, op, after, where);
 }
 
-Work MeshGroup::reduce_scatter(ConstView whole, View part, ReduceOp op, Stream& after) const {
+Work MeshGroup::reduce_scatter(ConstView whole, View part, ReduceOp op, Stream& after,
+                               std::source_location where) const {
   if (after.rehearses()) return Work();
-  if (part.device == DeviceKind::cpu) return host().reduce_scatter(whole, part, op, after);
-  return device_for("reduce_scatter").reduce_scatter(whole, part, op, after);
+  if (part.device == DeviceKind::cpu) return host().reduce_scatter(whole, part, op, after, where);
+  return device_for("reduce_scatter").reduce_scatter(whole, part, op, after, where);
 }
 
-Work MeshGroup::all_gather(ConstView part, View whole, Stream& after) const {
+Work MeshGroup::all_gather(ConstView part, View whole, Stream& after, std::source_location where) const {
   if (after.rehearses()) return Work();
-  if (whole.device == DeviceKind::cpu) return host().all_gather(part, whole, after);
-  return device_for("all_gather").all_gather(part, whole, after);
+  if (whole.device == DeviceKind::cpu) return host().all_gather(part, whole, after, where);
+  return device_for("all_gather").all_gather(part, whole, after, where);
 }
 
-Work MeshGroup::broadcast(View inout, int root, Stream& after) const {
+Work MeshGroup::broadcast(View inout, int root, Stream& after, std::source_location where) const {
   if (after.rehearses()) return Work();
-  if (inout.device == DeviceKind::cpu) return host().broadcast(inout, root, after);
-  return device_for("broadcast").broadcast(inout, root, after);
+  if (inout.device == DeviceKind::cpu) return host().broadcast(inout, root, after, where);
+  return device_for("broadcast").broadcast(inout, root, after, where);
 }
 
 Work MeshGroup::exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) const {

@@ -32,10 +32,15 @@ class MeshGroup {
   // As in Communicator and DeviceCommunicator, with their order of additions and their errors; operands of one call lie
   // on one device, and `after` is a stream of it. Error(collective) for memory of a device where the group has no
   // communicator for devices. Nothing is sent, and nothing entered into the log, where `after` only rehearses.
-  Work all_reduce(View inout, ReduceOp op, Stream& after) const;
-  Work reduce_scatter(ConstView whole, View part, ReduceOp op, Stream& after) const;  // whole.size() == size() * part
-  Work all_gather(ConstView part, View whole, Stream& after) const;                   // whole.size() == size() * part
-  Work broadcast(View inout, int root, Stream& after) const;
+  Work all_reduce(View inout, ReduceOp op, Stream& after,
+                  std::source_location where = std::source_location::current()) const;
+  Work reduce_scatter(
+      ConstView whole, View part, ReduceOp op, Stream& after,
+      std::source_location where = std::source_location::current()) const;  // whole.size() == size() * part
+  Work all_gather(ConstView part, View whole, Stream& after,
+                  std::source_location where = std::source_location::current()) const;  // whole.size() == size() * part
+  Work broadcast(View inout, int root, Stream& after,
+                 std::source_location where = std::source_location::current()) const;
   // Messages between memory of the device that `after` belongs to.
   Work exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) const;
 

@@ -95,7 +95,8 @@ bool GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
     const Range mine = sum.summed(range(bucket));
     return all_finite(sums() + mine.begin, mine.size());
   }
-  comm.record_collective(CollectiveKind::reduce_scatter, dtype, range(bucket).size() * size_of(dtype));
+  comm.log().enter(
+      {.kind = CollectiveKind::reduce_scatter, .dtype = dtype, .bytes = range(bucket).size() * size_of(dtype)});
   return sum.run(comm, arenas, range(bucket), compute.threads());
 }
 

@@ -58,7 +58,6 @@ class DeviceStep final : public StepEngine {
  private:
   void queue(const StepInput& on_device, const ConstView& dropout_key, const Passes& passes);
   void launch_recorded(const StepInput& on_device, const ConstView& dropout_key, const Passes& passes);
-  void enter_collectives();
   void exchange_cells();
   void decide(int64_t global_count);
   void update(int32_t group);
@@ -85,7 +84,11 @@ class DeviceStep final : public StepEngine {
 
   // Shapes that have run once, so that memory and plans of products are there, and those recorded since.
   std::set<StepShape> warm_;
-  std::map<StepShape, Graph> graphs_;
+  struct RecordedStep {
+    Graph graph;
+    CallLog::Calls collectives;  // entered with every launch
+  };
+  std::map<StepShape, RecordedStep> graphs_;
   // What recorded launches hold besides: a change makes them void.
   struct Addresses {
     int uploads = 0;
@@ -155,12 +158,13 @@ void DeviceStep::launch_recorded(const StepInput& on_device, const ConstView& dr
   if (!(now == std::exchange(recorded_with_, now))) graphs_.clear();
   auto recorded = graphs_.find(shape);
   if (recorded == graphs_.end()) {
-    Graph graph = Graph::record(stream_, [&] { queue(on_device, dropout_key, passes); });
-    recorded = graphs_.emplace(shape, std::move(graph)).first;
-  } else {
-    enter_collectives();
+    CallLog::Calls collectives;
+    Graph graph = Graph::record(
+        stream_, [&] { collectives = device_.ranks().log().capture([&] { queue(on_device, dropout_key, passes); }); });
+    recorded = graphs_.emplace(shape, RecordedStep{std::move(graph), std::move(collectives)}).first;
   }
-  recorded->second.launch(stream_);
+  device_.ranks().log().enter(recorded->second.collectives);
+  recorded->second.graph.launch(stream_);
 }
 
 void DeviceStep::queue(const StepInput& on_device, const ConstView& dropout_key, const Passes& passes) {
@@ -177,19 +181,9 @@ void DeviceStep::queue(const StepInput& on_device, const ConstView& dropout_key,
   keep_within_bounds();
 }
 
-// The collectives of a step that is launched as a whole, for the trace.
-void DeviceStep::enter_collectives() {
-  if (device_.size() == 1) return;
-  const DType dtype = variables_.plan().settings.reduce_dtype;
-  for (const PlannedBucket& bucket : variables_.plan().buckets)
-    device_.ranks().record_collective(CollectiveKind::all_reduce, dtype, bucket.elements() * size_of(dtype));
-  device_.ranks().record_collective(CollectiveKind::all_reduce, DType::f64, tables_.cells().bytes());
-}
-
 // Each cell has one rank that writes it and zeros elsewhere: the sum is exact in any order.
 void DeviceStep::exchange_cells() {
   if (device_.size() == 1) return;
-  device_.ranks().record_collective(CollectiveKind::all_reduce, DType::f64, tables_.cells().bytes());
   device_.all_reduce(tables_.cells(), ReduceOp::sum, stream_).wait(stream_);
 }
 

@@ -166,8 +166,8 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
   const Samples samples(c.leaf_samples, c.inputs);
   std::vector<LeafInput> leaves;
   for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf) leaves.push_back(samples.leaf(leaf));
-  const size_t before = batch.trace().size();
-  batch.record_trace(true);
+  const size_t before = batch.log().records().size();
+  batch.log().keep_records(true);
   for (int64_t s = 0; s < kSteps; ++s) (void)step.run({s, c.leaf_samples * plan.settings.leaves(), leaves});
 
   std::string text;
@@ -193,8 +193,9 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
 
   std::vector<CollectiveRecord> expected;
   for (int64_t s = 0; s < kSteps; ++s)
-    for (const PlannedCollective& p : plan.sequence()) expected.push_back({p.kind, p.dtype, p.group, p.bytes});
-  const std::vector<CollectiveRecord> trace(batch.trace().begin() + std::ptrdiff_t(before), batch.trace().end());
+    for (const PlannedCollective& p : plan.sequence()) expected.push_back(p);
+  const std::vector<CollectiveRecord> trace(batch.log().records().begin() + std::ptrdiff_t(before),
+                                            batch.log().records().end());
   same("collectives", int64_t(expected.size()), int64_t(trace.size()));
   for (size_t i = 0; i < std::min(expected.size(), trace.size()); ++i)
     if (!(expected[i] == trace[i]))
