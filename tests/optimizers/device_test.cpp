@@ -104,7 +104,7 @@ struct DecidedVariables {
       : gpu(optimizer, begun), tables(gpu.memory(), kSizes, gpu.state().decision) {
     tables.verdict.clip = clip;
     tables.verdict.limit = limit;
-    if (clip == ClipKind::each_variable) gpu.set_segments(tables.granules());
+    if (clip == ClipKind::each_variable) gpu.set_segments(tables.granule_map());
   }
   static int64_t elements() { return 64 + 5024 + 32 + 64; }
 
