@@ -18,7 +18,7 @@ std::string default_of(std::optional<T> standard) {
 
 }  // namespace
 
-double OptionReader::number(std::string_view name, std::optional<double> standard, Range range) {
+double OptionReader::number(std::string_view name, std::optional<double> standard, AllowedRange range) {
   const double x = value(name, standard);
   // Written so that a NaN fails.
   const bool inside = x >= range.lowest && (range.closed ? x <= range.highest : x < range.highest);
@@ -27,6 +27,16 @@ double OptionReader::number(std::string_view name, std::optional<double> standar
                ", got ", x, default_of(standard));
   });
   return x;
+}
+
+std::string_view OptionReader::either(std::string_view name, std::string_view other) const {
+  if (!given(other)) return name;
+  check(!given(name), ErrorCode::usage, [&] { return str(owner_, ": expected ", name, " or ", other, ", got both"); });
+  return other;
+}
+
+void OptionReader::refuse(std::string_view name, std::string_view reason) const {
+  check(!given(name), ErrorCode::usage, [&] { return str(owner_, ": ", reason); });
 }
 
 bool OptionReader::flag(std::string_view name, bool standard) {

@@ -144,7 +144,7 @@ uint64_t Plan::hash() const {
                               activation_bytes, int64_t(collectives.size()), int64_t(classes.size())})
     hash.number(value);
   for (const PlannedCollective& c : collectives) {
-    hash.text(c.kind), hash.text(c.group), hash.text(c.what);
+    hash.text(to_string(c.kind)), hash.text(c.group), hash.text(c.what);
     for (const int64_t value : {int64_t(c.dtype), c.bytes, int64_t(c.phase)}) hash.number(value);
   }
   for (const RankClass& members : classes) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectives/collective_record.h"
 #include "runtime/plan/plan_settings.h"
 #include "runtime/variables/variables.h"
 
@@ -89,11 +90,8 @@ enum class Phase : uint8_t {
 };
 std::string_view to_string(Phase phase);
 
-struct PlannedCollective {
-  std::string kind;  // all_reduce, reduce_scatter, all_gather
-  DType dtype = DType::f32;
-  std::string group;  // mesh axis
-  int64_t bytes = 0;  // of the whole operand
+// What the log of a run enters, for comparing the two as they are; the group is an axis of the mesh.
+struct PlannedCollective : CollectiveRecord {
   Phase phase = Phase::step;
   std::string what;
 };

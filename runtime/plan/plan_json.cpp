@@ -7,7 +7,7 @@
 
 #include "runtime/files/json_reader.h"
 #include "runtime/plan/buckets.h"
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_warnings.h"
 
 namespace lockstep {
@@ -111,7 +111,7 @@ Json json_of(const Plan& plan) {
                                {"variables", b.variables}});
   json["collectives"] = Json::array();
   for (const PlannedCollective& c : plan.collectives)
-    json["collectives"].push_back({{"kind", c.kind},
+    json["collectives"].push_back({{"kind", to_string(c.kind)},
                                    {"dtype", to_string(c.dtype)},
                                    {"group", c.group},
                                    {"bytes", c.bytes},

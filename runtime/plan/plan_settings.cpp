@@ -68,10 +68,6 @@ std::string text_of(const std::vector<LayoutRule>& rules) {
 
 std::string_view to_string(Copies copies) { return copies == Copies::per_node ? "per_node" : "per_rank"; }
 
-std::string_view to_string(ReduceMode mode) {
-  return mode == ReduceMode::tree ? "tree" : mode == ReduceMode::fast ? "fast" : "mpi";
-}
-
 int64_t PlanSettings::ranks() const {
   int64_t product = 1;
   for (const MeshAxis& axis : mesh) product *= axis.size;

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "collectives/gradients/gradient_reducer.h"
+#include "collectives/reduce_mode.h"
 #include "runtime/variables/distribution.h"
 
 namespace lockstep {
@@ -22,7 +22,6 @@ enum class Copies : uint8_t {
   per_rank,  // every rank has memory of its own (GPUs)
 };
 std::string_view to_string(Copies copies);
-std::string_view to_string(ReduceMode mode);
 
 // The values that settings can have, for command lines and files.
 inline constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};

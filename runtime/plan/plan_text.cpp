@@ -147,8 +147,8 @@ std::string described(const PlannedVariable& v) {
 }
 
 std::string described(const PlannedCollective& c) {
-  return str(c.kind, " ", to_string(c.dtype), " over ", c.group, ", ", c.bytes, " B, each ", to_string(c.phase), ": ",
-             c.what);
+  return str(to_string(c.kind), " ", to_string(c.dtype), " over ", c.group, ", ", c.bytes, " B, each ",
+             to_string(c.phase), ": ", c.what);
 }
 
 std::string described(const PlannedBucket& b) {

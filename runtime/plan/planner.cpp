@@ -7,7 +7,7 @@
 
 #include "kernels/device/known_name.h"
 #include "runtime/plan/buckets.h"
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_warnings.h"
 
 namespace lockstep {

@@ -13,7 +13,9 @@ const Optimizer& optimizer_of(const Plan& plan, const OptimizerSet& optimizer, i
 
 }  // namespace
 
-std::vector<int32_t> tensors_of_rank(const Plan& plan, const OptimizerSet& optimizer, int local_rank, int local_size) {
+std::vector<int32_t> tensors_of_rank(const Plan& plan, const OptimizerSet& optimizer, const Place& place) {
+  const bool shares = plan.settings.copies == Copies::per_node;
+  const int local_rank = shares ? place.local_rank : 0, local_size = shares ? place.local_size : 1;
   std::vector<int32_t> tensors, mine;
   for (size_t v = 0; v < plan.variables.size(); ++v)
     if (plan.variables[v].in_gradient_sync && optimizer_of(plan, optimizer, int32_t(v)).updates_by_tensor())
@@ -36,7 +38,7 @@ int64_t rehearse_updates(const Plan& plan, const OptimizerSet& optimizer, const 
     const View nothing{nullptr, DType::f32, DeviceKind::cpu, plan.variables[size_t(v)].shape};
     const Optimizer& each = optimizer_of(plan, optimizer, v);
     const std::vector<View> slots(each.slots().size(), nothing);
-    each.update_tensor(stream, StepState{}, {.param = nothing, .grad = nothing, .slots = slots}, nullptr);
+    each.update(stream, StepState{}, {.param = nothing, .grad = nothing, .slots = slots});
   }
   return stream.scratch_bytes();
 }

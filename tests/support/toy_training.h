@@ -145,9 +145,9 @@ inline Outcome train(const Setting& setting) {
     // Seeds differ on purpose: rank 0's first values are to be everyone's.
     VariableStore store(plan, variables, optimizer, communicator, pool,
                         setting.seed + uint64_t(communicator.rank() * 1000), setting.on_gpu ? &stream : nullptr);
-    TrainStep step(communicator, store, optimizer, forward, setting.plan.reduce, stream, pool, /*seed=*/5,
+    TrainStep step(communicator, store, optimizer, forward, stream, pool, /*seed=*/5,
                    {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
-    communicator.record_trace(true);
+    communicator.log().keep_records(true);
     if (!setting.restore.empty()) restore_state(setting.restore, store, communicator);
     for (int64_t s = setting.first_step; s < setting.steps; ++s) {
       for (const std::string& path : setting.freeze)
@@ -176,7 +176,7 @@ inline Outcome train(const Setting& setting) {
     outcome.learning_rates[size_t(communicator.rank())] = store.learning_rate();
     if (communicator.rank() == 0) {
       for (const PlannedVariable& variable : plan.variables) outcome.values[variable.path] = doubles(store, variable);
-      outcome.trace = communicator.trace();
+      outcome.trace = communicator.log().records();
       outcome.gradient_bytes = pool.live(Purpose::gradients).now;
       outcome.parameter_bytes = pool.live(Purpose::parameters).now;
       outcome.slot_bytes = pool.live(Purpose::slots).now;

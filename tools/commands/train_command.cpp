@@ -3,7 +3,7 @@
 
 #include "collectives/host/thread_ranks.h"
 #include "runtime/models/models.h"
-#include "runtime/plan/precision.h"
+#include "runtime/variables/precision.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/train.h"
 

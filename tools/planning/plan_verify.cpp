@@ -8,6 +8,8 @@
 #include <cmath>
 
 #include "collectives/device_mesh.h"
+#include "collectives/gradients/host_gradient_reducer.h"
+#include "runtime/plan/owners.h"
 #include "runtime/plan/plan_text.h"
 #include "runtime/step/memory_rehearsal.h"
 #include "runtime/step/tensor_owners.h"
@@ -48,30 +50,41 @@ class MadeUpLeaves {
 // The collectives of a plan by themselves: nothing is computed between them.
 class BareCommunication {
  public:
-  BareCommunication(Communicator& batch, std::vector<GradientBucket> buckets, int64_t elements, DType dtype)
+  BareCommunication(Communicator& batch, const std::vector<PlannedBucket>& buckets, int64_t elements, DType dtype)
       : batch_(batch),
         results_(size_t(2 * batch.size())),
-        reducer_(batch, std::move(buckets), elements, ReduceMode::fast, batch.size(), dtype) {}
+        buckets_(buckets.size()),
+        reducer_(batch, owned(batch, buckets), elements, ReduceMode::fast, batch.size(), dtype) {}
 
   // Seconds of one round among ranks that begin together.
   double seconds() {
-    reducer_.begin_leaf(reducer_.first_leaf());
-    for (size_t b = 0; b < reducer_.buckets(); ++b) reducer_.gradient_ready(b, stream_);
+    reducer_.begin_leaf(reducer_.first_leaf(), stream_);
+    for (size_t b = 0; b < buckets_; ++b) reducer_.gradient_ready(b, stream_);
     batch_.barrier();
     const double start = now();
     const View cells{results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}};
     batch_.all_reduce(cells, ReduceOp::sum, stream_).wait(stream_);
     reducer_.wait(stream_);
     const double seconds = now() - start;
-    reducer_.node_barrier();
+    reducer_.meet();
     return seconds;
   }
 
  private:
+  // One gradient for each bucket.
+  static std::vector<GradientBucket> owned(const Communicator& batch, const std::vector<PlannedBucket>& planned) {
+    Plan plan;
+    plan.buckets = planned;
+    std::vector<GradientBucket> buckets = gradient_buckets(plan, batch.node_of());
+    for (GradientBucket& bucket : buckets) bucket.members = 1;
+    return buckets;
+  }
+
   Communicator& batch_;
   Stream stream_ = Stream::cpu();
   std::vector<double> results_;
-  GradientReducer reducer_;
+  size_t buckets_;
+  HostGradientReducer reducer_;
 };
 
 class Verification {
@@ -82,7 +95,7 @@ class Verification {
         steps_(steps),
         plan_(plan_for(planning, ranks)),
         mesh_(ranks, plan_.settings.mesh),
-        batch_(mesh_.axis(plan_.settings.batch_axis)) {}
+        batch_(mesh_.group(plan_.settings.batch_axis).host()) {}
 
   void run() {
     run_steps();
@@ -121,7 +134,7 @@ class Verification {
   }
 
   void run_steps();
-  void check_trace(const std::vector<CollectiveRecord>& trace);
+  void check_log(std::span<const CollectiveRecord> records);
   void time_communication();
 
   const Planning& planning_;
@@ -139,10 +152,10 @@ void Verification::run_steps() {
   const MadeUpLeaves leaves(run.step().first_leaf(), run.step().last_leaf(), leaf_samples);
   const int64_t global_count = leaf_samples * run.leaves();
 
-  batch_.record_trace(true);
-  const size_t before = batch_.trace().size();
+  batch_.log().keep_records(true);
+  const size_t before = batch_.log().records().size();
   for (int64_t step = 0; step < steps_; ++step) (void)run.step().run({step, global_count, leaves.leaves()});
-  batch_.record_trace(false);
+  batch_.log().keep_records(false);
 
   const StateSizes sizes{plan_.frozen_bytes, plan_.local_bytes, plan_.slots};
   const PlannedMemory forecast = memory_of_rank(plan_.settings, plan_.buckets, sizes, ranks_.rank());
@@ -156,23 +169,20 @@ void Verification::run_steps() {
   exact("bytes that stay: gradients", forecast.gradients, run.pool().live(Purpose::gradients).now);
   exact("bytes that stay: scalars", forecast.scalars, run.pool().live(Purpose::scalars).now);
   exact("bytes at the peak: activations", transient.activations, run.pool().live(Purpose::activations).peak);
-  const Place place = batch_.place();
-  const std::vector<int32_t> tensors = tensors_of_rank(plan_, run.optimizer(), place.local_rank, place.local_size);
+  const std::vector<int32_t> tensors = tensors_of_rank(plan_, run.optimizer(), batch_.place());
   exact("bytes at the peak: scratch of kernels",
         std::max(transient.scratch, rehearse_updates(plan_, run.optimizer(), tensors, 1)),
         run.stream().scratch_bytes());
-  check_trace({batch_.trace().begin() + std::ptrdiff_t(before), batch_.trace().end()});
+  check_log(std::span(batch_.log().records()).subspan(before));
 }
 
-void Verification::check_trace(const std::vector<CollectiveRecord>& trace) {
-  std::vector<CollectiveRecord> expected;
-  for (int64_t step = 0; step < steps_; ++step)
-    for (const PlannedCollective& c : plan_.sequence()) expected.push_back({c.kind, c.dtype, c.group, c.bytes});
-  exact(str("collectives of ", steps_, " steps"), int64_t(expected.size()), int64_t(trace.size()));
+void Verification::check_log(std::span<const CollectiveRecord> records) {
+  const std::vector<PlannedCollective> of_step = plan_.sequence();
+  exact(str("collectives of ", steps_, " steps"), steps_ * int64_t(of_step.size()), int64_t(records.size()));
   int64_t unlike = 0, planned_bytes = 0, bytes = 0;
-  for (size_t i = 0; i < std::min(trace.size(), expected.size()); ++i) unlike += trace[i] != expected[i];
-  for (const CollectiveRecord& c : expected) planned_bytes += c.bytes;
-  for (const CollectiveRecord& c : trace) bytes += c.bytes;
+  for (size_t i = 0; i < records.size() && !of_step.empty(); ++i) unlike += records[i] != of_step[i % of_step.size()];
+  for (const PlannedCollective& c : of_step) planned_bytes += steps_ * c.bytes;
+  for (const CollectiveRecord& c : records) bytes += c.bytes;
   exact("their bytes", planned_bytes, bytes);
   exact("differences in order, kind, dtype, group, bytes", 0, unlike);
 }
@@ -183,10 +193,10 @@ void Verification::time_communication() {
     if (ranks_.rank() == 0) fmt::print("  one rank on the batch axis: no communication to time\n");
     return;
   }
-  std::vector<GradientBucket> buckets;
+  std::vector<PlannedBucket> buckets;
   int64_t largest = 0;
   for (const PlannedBucket& b : plan_.buckets) {
-    buckets.push_back({b.begin, b.end, 1, str(buckets.size())});
+    buckets.push_back({.begin = b.begin, .end = b.end, .variables = {}});
     largest = std::max(largest, b.elements());
   }
   const int64_t small = std::max<int64_t>(kGranule * batch_.size(), round_up(largest / 8, kGranule));
@@ -194,8 +204,10 @@ void Verification::time_communication() {
   const DType dtype = plan_.settings.reduce_dtype;
   const int64_t small_bytes = small * size_of(dtype), large_bytes = large * size_of(dtype);
   BareCommunication plan_round(batch_, buckets, plan_.arena_elements, dtype);
-  BareCommunication small_round(batch_, {{0, small, 1, "small"}}, plan_.arena_elements + large, dtype);
-  BareCommunication large_round(batch_, {{0, large, 1, "large"}}, plan_.arena_elements + large, dtype);
+  BareCommunication small_round(batch_, {{.begin = 0, .end = small, .variables = {}}}, plan_.arena_elements + large,
+                                dtype);
+  BareCommunication large_round(batch_, {{.begin = 0, .end = large, .variables = {}}}, plan_.arena_elements + large,
+                                dtype);
   std::vector<double> plan_seconds, small_seconds, large_seconds;
   for (int round = 0; round < kRounds; ++round) {
     small_seconds.push_back(small_round.seconds());

@@ -150,7 +150,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   agree(communicator, options, planned, description, dataset);
 
   const DeviceMesh mesh(communicator, planned.plan.settings.mesh);
-  TrainingRun run(std::move(planned), mesh.axis("data"), device, uint64_t(options.seed),
+  TrainingRun run(std::move(planned), mesh.group("data").host(), device, uint64_t(options.seed),
                   {.clip = options.clip, .schedule = schedule ? &*schedule : nullptr, .graph = options.graph});
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, description);

@@ -9,7 +9,7 @@
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
 #include "kernels/device/known_name.h"
-#include "runtime/plan/precision.h"
+#include "runtime/variables/precision.h"
 
 namespace lockstep {
 namespace {

@@ -16,6 +16,7 @@
 #include "runtime/plan/plan_settings.h"
 #include "runtime/step/clip.h"
 #include "runtime/variables/parameter_groups.h"
+#include "runtime/variables/precision.h"
 #include "runtime/variables/variables.h"
 
 namespace lockstep {

@@ -7,7 +7,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_json.h"
 #include "runtime/plan/plan_text.h"
 

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/device/known_name.h"
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_text.h"
 #include "tests/support/devices.h"
 #include "tests/support/toy_training.h"

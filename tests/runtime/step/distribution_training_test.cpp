@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "collectives/device_mesh.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
 #include "runtime/ops/ops.h"
@@ -53,14 +54,14 @@ Trained train(const TinyModel& model, const Optimizer& adam, const Distribution&
                                             .layout_rules = distribution.layouts.rules(),
                                             .virtual_ranks = 8}});
   const DeviceMesh mesh(ranks, plan.settings.mesh);
-  Communicator& batch = mesh.axis(plan.settings.batch_axis);
+  Communicator& batch = mesh.group(plan.settings.batch_axis).host();
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, adam, batch, pool, 11);
   EXPECT_EQ(store.iteration(), 0) << "creating and broadcasting state must not count as a step";
   TrainStep step(
-      batch, store, adam, [&](Context& context, const LeafInput& leaf) { return model.forward(context, leaf); },
-      ReduceMode::tree, stream, pool, 11);
+      batch, store, adam, [&](Context& context, const LeafInput& leaf) { return model.forward(context, leaf); }, stream,
+      pool, 11);
   std::vector<float> inputs(size_t(kSamples * kInputs));
   for (size_t i = 0; i < inputs.size(); ++i) inputs[i] = float(i % 7) / 7;
   const std::vector<int32_t> labels = {0, 1, 2, 2, 1, 0};
@@ -215,11 +216,12 @@ TEST(Aggregation, SumsExactlyWhatNoDoubleCanHold) {
     *data<int64_t>(store.view(plan.at("count"))) = ranks.rank() % 2 ? -large : large;
     data<float>(store.view(plan.at("mean")))[1] = float(ranks.rank());
     *data<double>(store.view(plan.at("most"))) = -double(ranks.rank());
-    ranks.record_trace(true);
-    const size_t before = ranks.trace().size();
+    ranks.log().keep_records(true);
+    const size_t before = ranks.log().records().size();
     const auto read = read_aggregated(store, ranks);
-    ranks.record_trace(false);
-    EXPECT_EQ(ranks.trace().size() - before, ranks.size() > 1 ? 2u : 0u) << "all sums and means in one collective";
+    ranks.log().keep_records(false);
+    EXPECT_EQ(ranks.log().records().size() - before, ranks.size() > 1 ? 2u : 0u)
+        << "all sums and means in one collective";
     ASSERT_EQ(read.size(), 3u);
     EXPECT_EQ(read[0].values[0], ranks.size() % 2 ? double(large) : 0);
     EXPECT_EQ(read[1].values[1], double(ranks.size() - 1) / 2);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/plan/precision.h"
+#include "runtime/variables/precision.h"
 
 #include <algorithm>
 
