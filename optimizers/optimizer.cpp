@@ -21,10 +21,13 @@ void Optimizer::check_prepare(const Stream& stream, const StepState& state, cons
     return str(name(), ": expected the values of ", scalars().size(), " scalars (", names, "), got none");
   });
   if (stream.device().kind != DeviceKind::cpu || stream.rehearses()) return;
-  const int64_t step = *state.iteration + (rates.counted ? 0 : 1);
-  check(step >= 1, ErrorCode::internal,
+  // Where another optimizer has counted, a step that was skipped may still be the first.
+  const int64_t before = *state.iteration, step = before + (rates.counted ? 0 : 1);
+  check(before >= 0, ErrorCode::internal,
         [&] { return str(name(), ": expected a step from 1 (the iteration counter plus one), got ", step); });
-  const double rate = rates.own >= 0 ? rates.own : *state.learning_rate * rates.factor;
+  const bool scheduled = rates.values != nullptr && !rates.counted;
+  const double of_run = scheduled ? rates.values[before - rates.first] : *state.learning_rate;
+  const double rate = rates.own >= 0 ? rates.own : of_run * rates.factor;
   check(rate >= 0 && rate <= double(std::numeric_limits<float>::max()), ErrorCode::numbers, [&] {
     return str(name(), ": expected a learning rate that is finite and not negative, got ", rate, " at step ", step,
                "; look at the learning-rate schedule");

@@ -55,11 +55,14 @@ struct StepOutcome {
 
 // All pointers are to memory of the device.
 struct StepVerdict {
-  const double* squares;       // by chunk, of all variables in order (kernels/chunk_squares.h)
-  const int64_t* first_chunk;  // [variables + 1]
+  const double* squares;       // by chunk, of all variables in order (kernels/chunk_squares.h); null: nobody asks
+  const int64_t* first_chunk;  // [variables + 1]; null like squares
   int32_t variables;
-  double* cells;  // by leaf: sum of losses, right answers; summed over ranks, and used up
+  // By leaf: sum of losses, right answers. Then by rank, where ranks have looked while they added: one plus the first
+  // variable with a gradient that is not finite, or 0. Summed over ranks, and used up.
+  double* cells;
   int32_t leaves;
+  int32_t ranks;
   int64_t global_count;  // samples of the batch
   ClipKind clip;
   double limit;
@@ -70,20 +73,31 @@ struct StepVerdict {
   double growth_steps = 0;
 };
 
+// The first of the variables with a gradient that some rank has seen not to be finite, or -1.
+HOST_DEVICE inline int32_t first_seen_not_finite(const StepVerdict& v) {
+  double first = 0;
+  for (int32_t rank = 0; rank < v.ranks; ++rank) {
+    const double seen = v.cells[2 * v.leaves + rank];
+    if (seen > 0 && (first == 0 || seen < first)) first = seen;
+  }
+  return int32_t(first) - 1;
+}
+
 // Called by all threads of a team.
 template <class Team>
 HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
-  const int64_t chunks = v.first_chunk[v.variables];
+  const int64_t chunks = v.squares ? v.first_chunk[v.variables] : 0;
   const double total = team.template sum<double>(chunks, [&](int64_t c) { return v.squares[c]; });
-  const bool finite = total - total == 0;
+  const int32_t seen = first_seen_not_finite(v);
+  const bool finite = total - total == 0 && seen < 0;
   const auto squares_of = [&](int64_t variable) {
     double sum = 0;
     for (int64_t c = v.first_chunk[variable]; c < v.first_chunk[variable + 1]; ++c) sum += v.squares[c];
     return sum;
   };
   const double scale = v.loss_scale ? v.loss_scale[0] : 1;
-  float first = 0;
-  if (!finite)  // the same for all threads
+  float first = -float(seen);
+  if (total - total != 0)  // the same for all threads
     first = team.max(v.variables, [&](int64_t variable) {
       const double sum = squares_of(variable);
       return sum - sum == 0 ? -INFINITY : -float(variable);

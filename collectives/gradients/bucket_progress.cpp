@@ -7,6 +7,7 @@ namespace lockstep {
 
 namespace {
 
+// They follow one another, and their sums have owners without gap or overlap.
 void check_buckets(const std::vector<GradientBucket>& buckets, int64_t elements) {
   int64_t end = 0;
   for (const GradientBucket& bucket : buckets) {
@@ -17,6 +18,12 @@ void check_buckets(const std::vector<GradientBucket>& buckets, int64_t elements)
                        " elements");
           });
     end = bucket.end;
+    int64_t owned = 0;
+    for (const Range& range : bucket.sums) owned += range.size();
+    check(owned == bucket.end - bucket.begin && bucket.updates.size() == bucket.sums.size(), ErrorCode::plan, [&] {
+      return str("bucket '", bucket.name, "': expected owners of ", bucket.end - bucket.begin, " sums, got owners of ",
+                 owned, "; the plan's gradient_buckets() gives them");
+    });
   }
 }
 

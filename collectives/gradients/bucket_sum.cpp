@@ -11,8 +11,6 @@ namespace lockstep {
 namespace {
 bool inside(LeafRange part, LeafRange whole) { return part.begin >= whole.begin && part.end <= whole.end; }
 
-Range shifted(Range range, int64_t by) { return {range.begin + by, range.end + by}; }
-
 // Sums as they travel between nodes: an array of f32 as it is, or its bf16, which have the same values.
 class OnTheWire {
  public:
@@ -83,15 +81,15 @@ void LeafStack::merge(int leaf, const Arenas& arenas, int local_rank, Range elem
   sum->run(arenas.at(local_rank, target) + elements.begin, inputs, elements.size(), threads);
 }
 
-BucketSum::BucketSum(const Communicator& comm, int leaves, DType dtype) : place_(comm.place()), dtype_(dtype) {
+BucketSum::BucketSum(const Communicator& comm, int leaves, DType dtype)
+    : place_(comm.place()), dtype_(dtype), rank_(comm.rank()) {
   std::vector<std::vector<int>> ranks(static_cast<size_t>(place_.nodes));
   for (int rank = 0; rank < comm.size(); ++rank) ranks[size_t(comm.node_of()[size_t(rank)])].push_back(rank);
-  lanes_ = int(std::ranges::min(ranks, {}, &std::vector<int>::size).size());
+  const bool has_peers = place_.local_rank < int(std::ranges::min(ranks, {}, &std::vector<int>::size).size());
   for (const std::vector<int>& members : ranks) {
     std::vector<LeafRange> owned;
     for (const int rank : members) owned.push_back(leaves_of(rank, comm.size(), leaves));
-    const bool has_peer = place_.local_rank < lanes_;
-    nodes_.push_back({maximal_subtrees(leaves, owned), has_peer ? members[size_t(place_.local_rank)] : -1});
+    nodes_.push_back({maximal_subtrees(leaves, owned), has_peers ? members[size_t(place_.local_rank)] : -1});
   }
   for (const LeafRange& subtree : nodes_[size_t(place_.node)].subtrees) {
     std::vector<LeafRange> inputs;
@@ -113,32 +111,14 @@ BucketSum::BucketSum(const Communicator& comm, int leaves, DType dtype) : place_
   across_.emplace_back(LeafRange{0, leaves}, all, dtype);
 }
 
-Range BucketSum::owned(Range bucket, int local_rank) const {
-  return shifted(part_of(bucket.size(), local_rank, place_.local_size, kGranule), bucket.begin);
-}
-
 float* BucketSum::result(const Arenas& arenas) const {
   // With several nodes the lanes bring sums in, and lanes are not slices when nodes differ in size: one place for all.
   return arenas.at(place_.nodes == 1 ? place_.local_rank : 0, 0);
 }
 
-// With several nodes, what the ranks of one local rank, one on each node, do together.
-Range BucketSum::lane(Range bucket) const {
-  if (place_.local_rank >= lanes_) return {bucket.begin, bucket.begin};
-  return shifted(part_of(bucket.size(), place_.local_rank, lanes_, kGranule), bucket.begin);
-}
-
-Range BucketSum::part_of_node(Range lane, int node) const {
-  return shifted(part_of(lane.size(), node, place_.nodes, kGranule), lane.begin);
-}
-
-Range BucketSum::summed(Range bucket) const {
-  return place_.nodes == 1 ? owned(bucket) : part_of_node(lane(bucket), place_.node);
-}
-
-bool BucketSum::run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const {
-  if (place_.nodes > 1) return place_.local_rank >= lanes_ || run_across_nodes(comm, arenas, lane(bucket), threads);
-  const Range slice = owned(bucket);
+bool BucketSum::run(Communicator& comm, const Arenas& arenas, const GradientBucket& bucket, int threads) const {
+  if (place_.nodes > 1) return nodes_[0].peer < 0 || run_across_nodes(comm, arenas, bucket, threads);
+  const Range slice = bucket.sums[size_t(rank_)];
   return partials_[0].sum.run_and_look(result(arenas) + slice.begin, inputs_of(partials_[0], arenas, slice),
                                        slice.size(), threads);
 }
@@ -149,10 +129,11 @@ std::vector<const float*> BucketSum::inputs_of(const Partial& partial, const Are
   return inputs;
 }
 
-// The slice is cut into one part per node. Every node sends the sums of its subtrees to the node of each part, which
-// finishes the tree there and hands the result to all.
-bool BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const {
-  const Range mine = part_of_node(slice, place_.node);
+// Every rank sends the sums of its node's subtrees to its peers, to each those of the elements that it adds up,
+// finishes the tree for its own elements and hands the result to all.
+bool BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, const GradientBucket& bucket,
+                                 int threads) const {
+  const Range mine = bucket.sums[size_t(rank_)];
   float* sums = result(arenas);
   OnTheWire sum_out(dtype_, sums + mine.begin, mine.size());
   std::vector<OnTheWire> wires_out, wires_in, sum_parts_in;
@@ -162,7 +143,7 @@ bool BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, Range
   std::vector<const float*> inputs;
   for (int node = 0; node < place_.nodes; ++node) {
     const auto& [subtrees, peer] = nodes_[size_t(node)];
-    const Range theirs = part_of_node(slice, node);
+    const Range theirs = bucket.sums[size_t(peer)];
     std::vector<float>& out = letters_out[size_t(node)];
     out.resize(partials_.size() * size_t(theirs.size()));
     for (size_t k = 0; k < partials_.size(); ++k)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "collectives/communicator.h"
+#include "collectives/gradients/gradient_reducer.h"
 #include "collectives/gradients/tree_sum.h"
 #include "collectives/partition.h"
 
@@ -59,15 +60,10 @@ class BucketSum {
   // `dtype`: of the sums, and of the messages between nodes.
   BucketSum(const Communicator& comm, int leaves, DType dtype);
 
-  // The elements of a bucket that this rank, or another one of its node, owns within the node.
-  Range owned(Range bucket) const { return owned(bucket, place_.local_rank); }
-  Range owned(Range bucket, int local_rank) const;
-  // Sums a bucket whose arenas are final on all ranks of this node. With one node, the owned elements are then done;
-  // with several, all ranks call this for the same buckets in the same order and meet before they look at the sums.
-  // Returns whether the sums of summed() are finite.
-  bool run(Communicator& comm, const Arenas& arenas, Range bucket, int threads) const;
-  // The elements of a bucket that this rank adds up to the end: every element has one such rank, on whatever node.
-  Range summed(Range bucket) const;
+  // Adds up the elements that bucket.sums gives to this rank; the arenas are final on all ranks of this node. With
+  // several nodes, all ranks call this for the same buckets in the same order and meet before they look at the sums.
+  // Returns whether those are finite.
+  bool run(Communicator& comm, const Arenas& arenas, const GradientBucket& bucket, int threads) const;
   // The arena in which run() leaves the sum.
   float* result(const Arenas& arenas) const;
 
@@ -82,17 +78,15 @@ class BucketSum {
   };
   struct Node {
     std::vector<LeafRange> subtrees;
-    int peer;  // the rank there with the lane of this rank
+    int peer;  // the rank there with the number of this rank among those of its node; -1 where some node has none
   };
-  Range lane(Range bucket) const;
-  Range part_of_node(Range lane, int node) const;
-  bool run_across_nodes(Communicator& comm, const Arenas& arenas, Range slice, int threads) const;
+  bool run_across_nodes(Communicator& comm, const Arenas& arenas, const GradientBucket& bucket, int threads) const;
   std::vector<const float*> inputs_of(const Partial& partial, const Arenas& arenas, Range elements) const;
 
   Place place_;
   DType dtype_;
+  int rank_;
   std::vector<Node> nodes_;
-  int lanes_ = 1;  // ranks of the smallest node: so many exchange with other nodes
   std::vector<Partial> partials_;
   std::vector<TreeSum> across_;  // with several nodes: one, from the subtrees of all nodes to the whole
 };

@@ -11,10 +11,6 @@ namespace lockstep {
 
 namespace {
 
-int leaves_in(ReduceMode mode, int virtual_ranks, int ranks) {
-  return mode == ReduceMode::tree ? virtual_ranks : ranks;
-}
-
 // The subtrees that every rank holds after its last leaf, rank by rank.
 std::vector<LeafRange> subtrees_held(int ranks, int leaves) {
   std::vector<LeafRange> subtrees;
@@ -80,16 +76,16 @@ DeviceGradientReducer::DeviceGradientReducer(DeviceCommunicator& data_axis, std:
       mode_(mode),
       dtype_(dtype),
       elements_(elements),
-      stack_(leaves_in(mode, virtual_ranks, data_axis.size()),
-             leaves_of(data_axis.rank(), data_axis.size(), leaves_in(mode, virtual_ranks, data_axis.size()))),
+      stack_(leaves_of_batch(mode, virtual_ranks, data_axis.size()),
+             leaves_of(data_axis.rank(), data_axis.size(), leaves_of_batch(mode, virtual_ranks, data_axis.size()))),
       buckets_(std::move(buckets), elements, stack_.own(), data_axis.ranks().describe(data_axis.rank())),
-      tree_({0, leaves_in(mode, virtual_ranks, data_axis.size())},
-            subtrees_held(data_axis.size(), leaves_in(mode, virtual_ranks, data_axis.size()))),
+      tree_({0, leaves_of_batch(mode, virtual_ranks, data_axis.size())},
+            subtrees_held(data_axis.size(), leaves_of_batch(mode, virtual_ranks, data_axis.size()))),
       works_(buckets_.size()) {
   check(mode != ReduceMode::mpi, ErrorCode::usage,
         "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
   check_reduce_dtype(mode, dtype);
-  const int ranks = comm_.size(), leaves = leaves_in(mode, virtual_ranks, ranks);
+  const int ranks = comm_.size(), leaves = leaves_of_batch(mode, virtual_ranks, ranks);
   for (int rank = 0; rank < ranks; ++rank) {
     const LeafStack stack(leaves, leaves_of(rank, ranks, leaves));
     for (int arena = 0; arena < int(stack.held().size()); ++arena) held_.push_back({rank, arena});
@@ -120,10 +116,10 @@ View DeviceGradientReducer::on_the_wire(int index, size_t bucket) const {
                (index + 1) * elements);
 }
 
-// Of a bucket, what one rank adds up.
-View DeviceGradientReducer::part(const View& bucket, int rank) const {
-  const int64_t elements = bucket.size() / comm_.size();
-  return slice(bucket, rank * elements, (rank + 1) * elements);
+// What one rank adds up of a bucket that lies in `whole`.
+View DeviceGradientReducer::part(size_t bucket, const View& whole, int rank) const {
+  const Range sums = buckets_[bucket].sums[size_t(rank)];
+  return slice(whole, sums.begin - buckets_[bucket].begin, sums.end - buckets_[bucket].begin);
 }
 
 View DeviceGradientReducer::begin_leaf(int leaf, Stream& compute) {
@@ -185,7 +181,7 @@ Work DeviceGradientReducer::start_packed(size_t bucket, Stream& compute) {
 }
 
 Work DeviceGradientReducer::sum_over_ranks(size_t bucket, Stream& after) {
-  const View whole = on_the_wire(0, bucket), mine = part(whole, comm_.rank());
+  const View whole = on_the_wire(0, bucket), mine = part(bucket, whole, comm_.rank());
   if (mode_ == ReduceMode::fast) return comm_.all_reduce(whole, ReduceOp::sum, after);
   std::vector<Outgoing> sends;
   std::vector<Incoming> receives;
@@ -197,7 +193,7 @@ Work DeviceGradientReducer::sum_over_ranks(size_t bucket, Stream& after) {
     }
     for (int other = 0; other < comm_.size(); ++other)
       if (other != comm_.rank())
-        sends.push_back({other, part(on_the_wire(held.arena, bucket), other).data, mine.bytes()});
+        sends.push_back({other, part(bucket, on_the_wire(held.arena, bucket), other).data, mine.bytes()});
   }
   comm_.exchange(sends, receives, after).wait(comm_.stream());
   add_slice(bucket, comm_.stream());
@@ -206,9 +202,9 @@ Work DeviceGradientReducer::sum_over_ranks(size_t bucket, Stream& after) {
 
 // What one rank holds of the slice that this rank adds up.
 View DeviceGradientReducer::slice_of(const Held& held, size_t bucket, size_t input) const {
-  if (held.rank == comm_.rank()) return part(on_the_wire(held.arena, bucket), comm_.rank());
+  if (held.rank == comm_.rank()) return part(bucket, on_the_wire(held.arena, bucket), comm_.rank());
   const View letters = letters_.view(dtype_, Shape{letters_.bytes() / size_of(dtype_)});
-  const int64_t elements = (buckets_[bucket].end - buckets_[bucket].begin) / comm_.size();
+  const int64_t elements = buckets_[bucket].sums[size_t(comm_.rank())].size();
   return slice(letters, int64_t(input) * elements, int64_t(input + 1) * elements);
 }
 
@@ -225,7 +221,7 @@ void DeviceGradientReducer::add_slice(size_t bucket, Stream& stream) {
     add(stream, slice_of(held_[size_t(into)], bucket, size_t(into)),
         slice_of(held_[size_t(from)], bucket, size_t(from)));
   // The first input holds the first leaf, and with it the sum.
-  const View sum = slice_of(held_[0], bucket, 0), mine = part(on_the_wire(0, bucket), comm_.rank());
+  const View sum = slice_of(held_[0], bucket, 0), mine = part(bucket, on_the_wire(0, bucket), comm_.rank());
   if (sum.data != mine.data) copy(stream, mine, sum);
 }
 

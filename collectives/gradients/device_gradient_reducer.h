@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums gradient buckets over ranks with a GPU each, while the backward pass goes on. The counterpart of
-// GradientReducer for ranks that share no memory: every rank ends with the whole sum.
+// Sums of gradients on ranks with a GPU each, which share no memory: every rank ends with the whole sum.
 //
 // Mode tree: each rank adds one slice of a bucket over all leaves, in the canonical tree of tree_sum.h, and hands it to
 // the others: the same bits on any number of ranks, whatever carries them. Mode fast: the all-reduce of the transport.
@@ -24,24 +23,26 @@ namespace lockstep {
 int64_t device_gradient_bytes(ReduceMode mode, int64_t ranks, int leaves, int64_t elements, int64_t widest_bucket,
                               DType dtype);
 
-class DeviceGradientReducer {
+class DeviceGradientReducer final : public GradientReducer {
  public:
   // Arenas are zero at first; what lies between variables stays zero. Error(usage) for mode mpi, which sums in memory
   // of the host. `elements`: f32 elements of one arena; the size of every bucket is divisible by 32 x ranks.
   DeviceGradientReducer(DeviceCommunicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
                         ReduceMode mode, int virtual_ranks, Pool& pool, Stream& compute, DType dtype = DType::f32);
 
-  // As in GradientReducer.
-  int first_leaf() const { return stack_.own().begin; }
-  int last_leaf() const { return stack_.own().end; }
-  View begin_leaf(int leaf, Stream& compute);
-  void gradient_ready(size_t bucket, Stream& compute);
-  void no_leaves(Stream& compute);
-  // What `compute` is given from here on finds the sums. Error(collective) names what is missing.
-  void wait(Stream& compute);
-
-  // The sums over all leaves, [elements] f32, valid after wait() until the next begin_leaf().
-  View sums() const { return arena(0); }
+  int first_leaf() const override { return stack_.own().begin; }
+  int last_leaf() const override { return stack_.own().end; }
+  View begin_leaf(int leaf, Stream& compute) override;
+  void gradient_ready(size_t bucket, Stream& compute) override;
+  void no_leaves(Stream& compute) override;
+  void wait(Stream& compute) override;
+  View sums(Range elements) const override { return slice(arena(0), elements.begin, elements.end); }
+  View gathered(size_t, Range elements, const View&, Stream&) const override { return sums(elements); }
+  // The device looks at them where their norms are measured.
+  Range looked_at(size_t) const override { return {}; }
+  bool sums_are_finite() const override { return true; }
+  void meet() override {}
+  int64_t shared_bytes() const override { return 0; }
 
  private:
   // Where the sums that ranks hold come to lie for the slice that this rank adds up.
@@ -52,7 +53,7 @@ class DeviceGradientReducer {
   View bucket_of(int arena, size_t bucket) const;
   // That as it travels: itself, or its bf16.
   View on_the_wire(int arena, size_t bucket) const;
-  View part(const View& bucket, int rank) const;
+  View part(size_t bucket, const View& whole, int rank) const;
   void publish(Stream& compute);
   Work start(size_t bucket, Stream& compute);
   Work start_packed(size_t bucket, Stream& compute);

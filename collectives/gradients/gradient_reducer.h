@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums gradient buckets over ranks while backward is still running, in an order that is a function of the leaves alone.
+// Sums gradient buckets over ranks while the backward pass goes on, in an order that is a function of the leaves alone.
 //
-// The global batch of a step is cut into V leaves (virtual ranks). Rank r of P owns the leaves
-// [floor(r V / P), floor((r + 1) V / P)). A leaf's gradient is written into an arena; arenas live in memory shared by
-// the node. The sum over leaves follows one canonical tree (see tree_sum.h), so it has the same bits for every P.
+// The global batch of a step is cut into V leaves (virtual ranks). Rank r of P computes the leaves
+// [floor(r V / P), floor((r + 1) V / P)). A leaf's gradient is written into an arena. The sum over leaves follows one
+// canonical tree (see tree_sum.h), so it has the same bits for every P.
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "collectives/communicator.h"
+#include "collectives/partition.h"
+#include "kernels/device/device.h"
 #include "kernels/device/view.h"
 
 namespace lockstep {
@@ -27,68 +27,65 @@ enum class ReduceMode {
 // bf16 and travels as one. Arenas are f32 either way. Error(usage) for another dtype, and for bf16 in mode mpi.
 void check_reduce_dtype(ReduceMode mode, DType dtype);
 
-// Elements [begin, end) of the gradient arena that travel together. The planner makes end - begin divisible by
-// 32 x ranks, so that slices start on 128 bytes.
+// How many leaves a batch is cut into.
+inline int leaves_of_batch(ReduceMode mode, int virtual_ranks, int ranks) {
+  return mode == ReduceMode::tree ? virtual_ranks : ranks;
+}
+
+// Elements [begin, end) of the gradient arena that travel together, and who owns which of them. Whoever plans makes
+// end - begin divisible by 32 x ranks, so that slices start on 128 bytes.
 struct GradientBucket {
   int64_t begin = 0, end = 0;
-  int members = 0;   // gradients that must be final before the bucket may start
-  std::string name;  // for messages: the variables in it
+  int members = 0;               // gradients that must be final before the bucket may start
+  std::string name = {};         // for messages: the variables in it
+  std::vector<Range> sums{};     // by rank: what it adds up over all leaves; every element has one such rank
+  std::vector<Range> updates{};  // by rank: what it updates, and so needs the sum of
+
+  Range range() const { return {begin, end}; }
 };
 
-// Bytes of shared memory that rank `rank` of `ranks` contributes for `leaves` leaves: an arena of `elements` f32 for
-// every sum that waits for its sibling in the tree, and a header.
-int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements);
-
+// What a step asks of the sums, whatever memory they are in. Ranks on CPUs: HostGradientReducer; ranks with a GPU each:
+// DeviceGradientReducer. Calls that take a stream are queued on it; on the CPU they are done on return.
 class GradientReducer {
  public:
-  // Collective: allocates the arenas in node-shared memory. `elements`: f32 elements of one arena.
-  GradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements, ReduceMode mode,
-                  int virtual_ranks, DType dtype = DType::f32);
-  ~GradientReducer();
+  GradientReducer() = default;
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
+  virtual ~GradientReducer() = default;
 
   // The leaves that this rank computes, ascending: [first_leaf, last_leaf). Empty when ranks outnumber leaves.
-  int first_leaf() const;
-  int last_leaf() const;
+  virtual int first_leaf() const = 0;
+  virtual int last_leaf() const = 0;
 
   // Where the gradients of `leaf` go: the whole arena, [elements] f32. Leaves come in ascending order in every step.
-  View begin_leaf(int leaf);
+  virtual View begin_leaf(int leaf, Stream& compute) = 0;
   // Called once per member of `bucket` and leaf, in any order, as each gradient becomes final. When the last member of
   // the last local leaf arrives the bucket starts; buckets start in plan order, whatever order they fill in.
-  void gradient_ready(size_t bucket, Stream& compute);
+  virtual void gradient_ready(size_t bucket, Stream& compute) = 0;
   // A rank without leaves calls this instead of begin_leaf / gradient_ready.
-  void no_leaves();
-  // Blocks until the owned slices hold the sum over all leaves. Throws Error(collective) naming the bucket, its missing
-  // gradients or the ranks that did not come.
-  void wait(Stream& compute);
+  virtual void no_leaves(Stream& compute) = 0;
+  // What `compute` is given from here on finds the sums over all leaves. Error(collective) names the bucket, its
+  // missing gradients or the ranks that did not come.
+  virtual void wait(Stream& compute) = 0;
 
-  // The sum over all leaves for the slice of `bucket` this rank owns, valid after wait() until the next begin_leaf.
-  // The slices of the ranks of one node cover the bucket exactly once.
-  struct Slice {
-    int64_t begin = 0, end = 0;  // elements of the arena
-    View sum;                    // [end - begin]
-  };
-  Slice owned(size_t bucket) const;
+  // The sums of `elements`, which this rank updates and which were merged from buckets in their order; valid after
+  // wait() until the next begin_leaf().
+  virtual View sums(Range elements) const = 0;
+  // The sums of `elements` of one bucket in one piece, whichever ranks of this node own them: where they lie, or copied
+  // to `scratch` ([elements] f32). On ranks that share memory this comes between two meet()s.
+  virtual View gathered(size_t bucket, Range elements, const View& scratch, Stream& stream) const = 0;
 
-  // Whether all sums that this rank added up itself are finite, known from adding them. Valid like owned().
-  bool sums_are_finite() const;
-  // Which those are in `bucket`: every element has one rank that added it up.
-  Slice summed(size_t bucket) const;
-  // visit(values, n) for the sums of the elements [begin, end) of `bucket` piece by piece in order, whichever ranks of
-  // the node own them. Between a node_barrier() after wait() and one before any rank clears its slices.
-  using Visit = std::function<void(const float* values, int64_t n)>;
-  void visit_sums(size_t bucket, int64_t begin, int64_t end, const Visit& visit) const;
-  size_t buckets() const;
+  // The elements of `bucket` that this rank added up and then looked at on the host; empty where sums are looked at on
+  // the device.
+  virtual Range looked_at(size_t bucket) const = 0;
+  // Whether all of those are finite, known from adding them.
+  virtual bool sums_are_finite() const = 0;
 
-  // Makes writes of this rank to node-shared memory (updated parameters) visible to the ranks of its node, and waits
-  // for theirs.
-  void node_barrier();
-
-  // Bytes of shared memory this rank contributed (arenas).
-  int64_t shared_bytes() const;
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
+  // Makes what this rank wrote to memory of its node (updated parameters) visible to the ranks that share it, and waits
+  // for theirs. Ranks with memory of their own return at once.
+  virtual void meet() = 0;
+  // Bytes of memory shared by the node that this rank contributed.
+  virtual int64_t shared_bytes() const = 0;
 };
 
 }  // namespace lockstep

@@ -40,6 +40,12 @@ void BatchUpload::reserve(int64_t bytes) {
 }
 
 const BatchUpload::OnDevice& BatchUpload::bring(std::span<const LeafInput> leaves, uint64_t dropout_key) {
+  if (stream_.device().kind == DeviceKind::cpu) {
+    key_ = dropout_key;
+    on_device_.dropout_key = {&key_, DType::i64, DeviceKind::cpu, Shape{}};
+    on_device_.leaves.assign(leaves.begin(), leaves.end());
+    return on_device_;
+  }
   place(leaves);
   reserve(bytes_);
   Stage& stage = stages_[turn_++ % stages_.size()];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batches from the host to a GPU, while the GPU is still busy with the step before.
+// Batches where the step computes: from the host to a GPU, while the GPU is still busy with the step before. On the CPU
+// they are there already.
 #pragma once
 
 #include <array>
@@ -17,7 +18,7 @@ namespace lockstep {
 // same sizes, so that a recorded step finds its input there.
 class BatchUpload {
  public:
-  // `wait_for` waits for an event; it may give up with an Error when the event never comes.
+  // `wait_for` waits for an event of a GPU; it may give up with an Error when the event never comes.
   BatchUpload(Stream& stream, Pool& pool, std::function<void(Event&)> wait_for);
 
   struct OnDevice {
@@ -50,6 +51,7 @@ class BatchUpload {
   std::vector<std::pair<ConstView, int64_t>> pieces_;  // of the host, and where each goes
   int64_t bytes_ = 0;
   OnDevice on_device_;
+  uint64_t key_ = 0;  // on the CPU
 };
 
 }  // namespace lockstep

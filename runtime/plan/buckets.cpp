@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "collectives/gradients/device_gradient_reducer.h"
+#include "collectives/gradients/host_gradient_reducer.h"
+#include "runtime/plan/owners.h"
 
 namespace lockstep {
 namespace {
@@ -26,11 +28,6 @@ int64_t padded(const PlanSettings& settings, const OpenBucket& open) {
 const MeshAxis& find_axis(const PlanSettings& settings, std::string_view name) {
   return *std::find_if(settings.mesh.begin(), settings.mesh.end(),
                        [&](const MeshAxis& axis) { return axis.name == name; });
-}
-
-// The part of a bucket that one rank of the batch axis keeps where buckets are split among them.
-int64_t part(const PlanSettings& settings, const PlannedBucket& bucket, bool split) {
-  return bucket.elements() / (split && !bucket.split_by_batch ? settings.batch_ranks() : 1);
 }
 
 // Of one rank of the batch axis, at most.
@@ -105,9 +102,9 @@ PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedB
   for (const PlannedBucket& bucket : buckets) {
     const int64_t element = size_of(bucket.dtype);
     const bool gathered = settings.zero >= 3 || bucket.split_by_batch;
-    memory.parameters += part(settings, bucket, settings.zero >= 3) * element;
-    memory.slots += part(settings, bucket, settings.zero >= 1) * kGradientBytes * sizes.slots;
-    memory.gradients += part(settings, bucket, settings.zero >= 2) * kGradientBytes;
+    memory.parameters += held_elements(settings, bucket, Arena::parameters) * element;
+    memory.slots += held_elements(settings, bucket, Arena::slots) * kGradientBytes * sizes.slots;
+    memory.gradients += held_elements(settings, bucket, Arena::gradients) * kGradientBytes;
     if (settings.zero >= 2 || bucket.split_by_batch)
       widest_gradients = std::max(widest_gradients, whole(settings, bucket) * kGradientBytes);
     if (gathered) widest_gathered = std::max(widest_gathered, whole(settings, bucket) * element);

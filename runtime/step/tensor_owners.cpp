@@ -13,7 +13,9 @@ const Optimizer& optimizer_of(const Plan& plan, const OptimizerSet& optimizer, i
 
 }  // namespace
 
-std::vector<int32_t> tensors_of_rank(const Plan& plan, const OptimizerSet& optimizer, int local_rank, int local_size) {
+std::vector<int32_t> tensors_of_rank(const Plan& plan, const OptimizerSet& optimizer, const Place& place) {
+  const bool shares = plan.settings.copies == Copies::per_node;
+  const int local_rank = shares ? place.local_rank : 0, local_size = shares ? place.local_size : 1;
   std::vector<int32_t> tensors, mine;
   for (size_t v = 0; v < plan.variables.size(); ++v)
     if (plan.variables[v].in_gradient_sync && optimizer_of(plan, optimizer, int32_t(v)).updates_by_tensor())

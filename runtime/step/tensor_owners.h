@@ -5,13 +5,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "collectives/communicator.h"
 #include "optimizers/optimizer_set.h"
 #include "runtime/plan/plan.h"
 
 namespace lockstep {
 
-// Variables of the plan: the largest first, each to the rank with the least so far.
-std::vector<int32_t> tensors_of_rank(const Plan& plan, const OptimizerSet& optimizer, int local_rank, int local_size);
+// Variables of the plan that the rank at `place` updates as a whole. Ranks that share a copy of them share them out:
+// the largest first, each to the rank with the least so far. A rank with a copy of its own updates all.
+std::vector<int32_t> tensors_of_rank(const Plan& plan, const OptimizerSet& optimizer, const Place& place);
 
 // Bytes that the stream of such a rank holds for the kernels of these updates, on the CPU.
 int64_t rehearse_updates(const Plan& plan, const OptimizerSet& optimizer, const std::vector<int32_t>& tensors,

@@ -3,63 +3,102 @@
 
 #include <utility>
 
+#include "collectives/gradients/device_gradient_reducer.h"
+#include "collectives/gradients/host_gradient_reducer.h"
+#include "kernels/dropout.h"
 #include "kernels/pointwise.h"
+#include "runtime/plan/owners.h"
 #include "runtime/step/forward_backward.h"
 
 namespace lockstep {
+namespace {
 
-std::vector<GradientBucket> reducer_buckets(const Plan& plan) {
-  std::vector<GradientBucket> buckets;
-  for (const PlannedBucket& planned : plan.buckets) {
-    std::string names;
-    for (const int32_t v : planned.variables) names += (names.empty() ? "" : ", ") + plan.variables[size_t(v)].path;
-    buckets.push_back({planned.begin, planned.end, int(planned.variables.size()), std::move(names)});
-  }
-  return buckets;
+// Options are looked at before anything is allocated.
+const StepOptions& checked(const StepOptions& options, const Communicator& ranks, const Stream& stream) {
+  check_clip_options(options.clip);
+  const bool on_cpu = stream.device().kind == DeviceKind::cpu;
+  check(on_cpu == (options.device == nullptr), ErrorCode::internal,
+        "a step on a GPU needs the communicator that carries its gradients, and one on the CPU has none");
+  check(!on_cpu || !options.graph, ErrorCode::usage,
+        "a graph records the work of a GPU; leave --graph out on CPU ranks");
+  check(!options.graph || ranks.size() == 1 || options.device->recordable(), ErrorCode::usage, [&] {
+    return str("--graph records collectives, which the transport '", options.device->transport(),
+               "' does with the help of the host; use --transport nccl, or leave --graph out");
+  });
+  return options;
 }
 
-void fail_loss(float loss, int64_t step, double learning_rate) {
-  fail(ErrorCode::numbers,
-       str("the loss is ", loss, " at step ", step, ", so training stopped before the update; lower the ",
-           "learning rate (now ", learning_rate, ") or look at the data of this step"));
+std::unique_ptr<GradientReducer> make_reducer(Communicator& ranks, const StepOptions& options, const Plan& plan,
+                                              const std::vector<GradientBucket>& buckets, Pool& pool, Stream& stream) {
+  const PlanSettings& s = plan.settings;
+  if (options.device == nullptr)
+    return std::make_unique<HostGradientReducer>(ranks, buckets, plan.arena_elements, s.reduce, s.virtual_ranks,
+                                                 s.reduce_dtype);
+  return std::make_unique<DeviceGradientReducer>(*options.device, buckets, plan.arena_elements, s.reduce,
+                                                 s.virtual_ranks, pool, stream, s.reduce_dtype);
 }
+
+}  // namespace
 
 TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const OptimizerSet& optimizer,
-                     Forward forward, ReduceMode mode, Stream& stream, Pool& pool, uint64_t seed,
-                     const StepOptions& options)
-    : variables_(variables), forward_(std::move(forward)), stream_(stream), pool_(pool) {
-  check_clip_options(options.clip);
-  const StepParts parts{communicator, variables, optimizer, mode, stream, pool, seed, options};
-  engine_ = stream.device().kind == DeviceKind::cpu ? make_host_step(parts) : make_device_step(parts);
+                     Forward forward, Stream& stream, Pool& pool, uint64_t seed, const StepOptions& options)
+    : ranks_(communicator),
+      variables_(variables),
+      forward_(std::move(forward)),
+      stream_(stream),
+      pool_(pool),
+      seed_(seed),
+      options_(checked(options, communicator, stream)),
+      buckets_(gradient_buckets(variables.plan(), communicator.node_of())),
+      reducer_(make_reducer(communicator, options, variables.plan(), buckets_, pool, stream)),
+      tables_(variables.plan(), optimizer, pool, stream),
+      decision_(communicator, variables, optimizer, tables_, options, pool, stream, seed),
+      update_(communicator, variables, optimizer, tables_, buckets_, options.clip.clipnorm > 0, pool),
+      upload_(stream, pool, [device = options.device](Event& event) { device->wait_for(event); }),
+      clock_(stream.device()) {
+  pool_.enter(Purpose::gradients, reducer_->shared_bytes());
 }
+
+TrainStep::~TrainStep() { pool_.enter(Purpose::gradients, -reducer_->shared_bytes()); }
 
 void TrainStep::queue(const StepInput& input) {
-  engine_->run(input, [this](const StepInput& on_device, const ConstView& dropout_key) {
-    for (const LeafInput& leaf : on_device.leaves) run_leaf(leaf, dropout_key, on_device.global_count);
-    if (on_device.leaves.empty()) engine_->without_leaves();
-  });
+  if (first_step_ < 0) first_step_ = input.step;
+  decision_.begin_step();
+  const BatchUpload::OnDevice& batch = upload_.bring(input.leaves, dropout_key(seed_, input.step));
+  const StepInput on_device{input.step, input.global_count, batch.leaves};
+  const auto work = [&] { take(on_device, batch.dropout_key); };
+  if (!options_.graph) {
+    work();
+  } else if (graphs_.run(stream_, shape_of(on_device),
+                         {upload_.generation(), decision_.generation(), tables_.generation(), stream_.scratch_bytes()},
+                         work)) {
+    record_collectives_of_a_graph();
+  }
+  // On the CPU the outcome is there already: nothing may go on after a loss that is none.
+  if (options_.device == nullptr) check_loss();
 }
 
-void TrainStep::set_frozen(std::string_view path, bool frozen) {
-  const Plan& plan = variables_.plan();
-  const PlannedVariable& variable = plan.at(path);
-  check(variable.in_gradient_sync, ErrorCode::plan, [&] {
-    return str("variable ", path, " is not trained (role ", to_string(variable.role),
-               "), so its updates cannot be stopped or taken up again");
-  });
-  engine_->set_frozen(int32_t(&variable - plan.variables.data()), frozen);
+void TrainStep::take(const StepInput& input, const ConstView& dropout_key) {
+  mark(StepMark::begun);
+  clear(stream_, decision_.cells());
+  for (const LeafInput& leaf : input.leaves) compute_leaf(leaf, dropout_key, input.global_count);
+  if (input.leaves.empty()) reducer_->no_leaves(stream_);
+  mark(StepMark::computed);
+  reducer_->wait(stream_);
+  decision_.exchange(*reducer_, stream_);
+  mark(StepMark::reduced);
+  decision_.decide(*reducer_, input.global_count, stream_);
+  update_.run(decision_, *reducer_, stream_);
+  mark(StepMark::updated);
+  reducer_->meet();
+  mark(StepMark::done);
 }
 
-void TrainStep::ready(int32_t variable) {
-  engine_->gradient_ready(size_t(variables_.plan().variables[size_t(variable)].bucket));
-}
-
-void TrainStep::run_leaf(const LeafInput& leaf, const ConstView& dropout_key, int64_t global_count) {
-  const View arena = engine_->begin_leaf(leaf.leaf);
+void TrainStep::compute_leaf(const LeafInput& leaf, const ConstView& dropout_key, int64_t global_count) {
+  const View arena = reducer_->begin_leaf(leaf.leaf, stream_);
   if (leaf.sample_ids.size() == 0) {  // a partial batch may leave leaves without samples
     launch(stream_, Fill{arena, 0.0f});
-    for (size_t v = 0; v < variables_.values().size(); ++v)
-      if (variables_.plan().variables[v].in_gradient_sync) ready(int32_t(v));
+    for (const int32_t variable : tables_.variables()) ready(variable);
     return;
   }
   const std::vector<LeafInput> parts = micro_batches(leaf, variables_.plan().settings.accumulation);
@@ -73,7 +112,7 @@ void TrainStep::run_leaf(const LeafInput& leaf, const ConstView& dropout_key, in
     // Every sample weighs one over the global batch, so that the sum over leaves is the gradient of the mean loss
     // whatever the sizes of the leaves.
     forward_backward(
-        context, forward_, parts[p], engine_->cells(), 1 / float(global_count),
+        context, forward_, parts[p], decision_.cells(), 1 / float(global_count),
         [this, last](int32_t variable) {
           if (last) ready(variable);
         },
@@ -81,16 +120,70 @@ void TrainStep::run_leaf(const LeafInput& leaf, const ConstView& dropout_key, in
   }
 }
 
+void TrainStep::ready(int32_t variable) {
+  reducer_->gradient_ready(size_t(variables_.plan().variables[size_t(variable)].bucket), stream_);
+}
+
 void TrainStep::watch_variables(const View& arena, Tape::Destination kind) {
-  const Plan& plan = variables_.plan();
-  std::span<Tensor> values = variables_.values();
-  for (size_t v = 0; v < values.size(); ++v) {
-    const PlannedVariable& variable = plan.variables[v];
-    if (!variable.on_tape) continue;
-    View destination = slice(arena, variable.offset, variable.offset + variable.shape.size());
+  for (const int32_t v : tables_.variables()) {
+    const PlannedVariable& variable = variables_.plan().variables[size_t(v)];
+    View destination = slice(arena, variable.offset, variable.offset + variable.local_elements);
     destination.shape = variable.shape;
-    tape_.watch(values[v], int32_t(v), destination, variable.path, kind);
+    tape_.watch(variables_.values()[size_t(v)], v, destination, variable.path, kind);
   }
+}
+
+// Those of a step that is launched as a whole, for the trace.
+void TrainStep::record_collectives_of_a_graph() {
+  if (ranks_.size() == 1) return;
+  const DType dtype = variables_.plan().settings.reduce_dtype;
+  for (const GradientBucket& bucket : buckets_)
+    options_.device->ranks().record_collective("all_reduce", dtype, bucket.range().size() * size_of(dtype));
+  options_.device->ranks().record_collective("all_reduce", DType::f64, decision_.cells().bytes());
+}
+
+void TrainStep::set_frozen(std::string_view path, bool frozen) {
+  const Plan& plan = variables_.plan();
+  const PlannedVariable& variable = plan.at(path);
+  check(variable.in_gradient_sync, ErrorCode::plan, [&] {
+    return str("variable ", path, " is not trained (role ", to_string(variable.role),
+               "), so its updates cannot be stopped or taken up again");
+  });
+  tables_.set_frozen(stream_, int32_t(&variable - plan.variables.data()), frozen);
+}
+
+void TrainStep::check_loss() {
+  decision_.fetch_outcome(stream_);
+  if (options_.device) options_.device->synchronize(stream_);
+  const StepOutcome& outcome = decision_.outcome();
+  check(outcome.broken == 0, ErrorCode::numbers, [&] {
+    return str("the loss is ", outcome.broken_loss, " at step ", first_step_ + outcome.broken_step,
+               ", so training stopped before the update; lower the learning rate (now ", variables_.learning_rate(),
+               ") or look at the data of this step");
+  });
+}
+
+StepReport TrainStep::report() {
+  check_loss();
+  const StepOutcome& outcome = decision_.outcome();
+  StepReport report;
+  report.loss = outcome.loss;
+  report.correct = outcome.correct;
+  report.skipped = outcome.last_skipped >= 0 && outcome.last_skipped == outcome.steps - 1;
+  report.loss_sum = outcome.loss_sum;
+  report.correct_sum = outcome.correct_sum;
+  report.skipped_sum = outcome.skipped;
+  if (outcome.last_not_finite >= 0) {
+    const int32_t variable = tables_.variables()[size_t(outcome.last_not_finite)];
+    report.last_not_finite = variables_.plan().variables[size_t(variable)].path;
+  }
+  if (report.skipped) report.not_finite = report.last_not_finite;
+  if (options_.graph || outcome.steps == 0) return report;
+  report.communication_seconds =
+      clock_.seconds(StepMark::computed, StepMark::reduced) + clock_.seconds(StepMark::updated, StepMark::done);
+  report.compute_seconds =
+      clock_.seconds(StepMark::begun, StepMark::computed) + clock_.seconds(StepMark::reduced, StepMark::updated);
+  return report;
 }
 
 }  // namespace lockstep

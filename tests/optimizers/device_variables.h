@@ -226,6 +226,7 @@ class DecisionTables {
                .variables = int32_t(sizes.size()),
                .cells = cells_,
                .leaves = 2,
+               .ranks = 0,
                .global_count = 8,
                .clip = ClipKind::none,
                .limit = 0,

@@ -148,7 +148,7 @@ inline Outcome train(const Setting& setting) {
     // Seeds differ on purpose: rank 0's first values are to be everyone's.
     VariableStore store(plan, variables, optimizer, communicator, pool,
                         setting.seed + uint64_t(communicator.rank() * 1000), setting.on_gpu ? &stream : nullptr);
-    TrainStep step(communicator, store, optimizer, forward, setting.mode, stream, pool, /*seed=*/5,
+    TrainStep step(communicator, store, optimizer, forward, stream, pool, /*seed=*/5,
                    {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
     communicator.record_trace(true);
     const int64_t leaves = setting.mode == ReduceMode::tree ? setting.virtual_ranks : setting.ranks;

@@ -8,6 +8,8 @@
 #include <cmath>
 
 #include "collectives/device_mesh.h"
+#include "collectives/gradients/host_gradient_reducer.h"
+#include "runtime/plan/owners.h"
 #include "runtime/plan/plan_text.h"
 #include "runtime/step/memory_rehearsal.h"
 #include "runtime/step/tensor_owners.h"
@@ -48,30 +50,41 @@ class MadeUpLeaves {
 // The collectives of a plan by themselves: nothing is computed between them.
 class BareCommunication {
  public:
-  BareCommunication(Communicator& batch, std::vector<GradientBucket> buckets, int64_t elements, DType dtype)
+  BareCommunication(Communicator& batch, const std::vector<PlannedBucket>& buckets, int64_t elements, DType dtype)
       : batch_(batch),
         results_(size_t(2 * batch.size())),
-        reducer_(batch, std::move(buckets), elements, ReduceMode::fast, batch.size(), dtype) {}
+        buckets_(buckets.size()),
+        reducer_(batch, owned(batch, buckets), elements, ReduceMode::fast, batch.size(), dtype) {}
 
   // Seconds of one round among ranks that begin together.
   double seconds() {
-    reducer_.begin_leaf(reducer_.first_leaf());
-    for (size_t b = 0; b < reducer_.buckets(); ++b) reducer_.gradient_ready(b, stream_);
+    reducer_.begin_leaf(reducer_.first_leaf(), stream_);
+    for (size_t b = 0; b < buckets_; ++b) reducer_.gradient_ready(b, stream_);
     batch_.barrier();
     const double start = now();
     const View cells{results_.data(), DType::f64, DeviceKind::cpu, Shape{int64_t(results_.size())}};
     batch_.all_reduce(cells, ReduceOp::sum, stream_).wait(stream_);
     reducer_.wait(stream_);
     const double seconds = now() - start;
-    reducer_.node_barrier();
+    reducer_.meet();
     return seconds;
   }
 
  private:
+  // One gradient for each bucket.
+  static std::vector<GradientBucket> owned(const Communicator& batch, const std::vector<PlannedBucket>& planned) {
+    Plan plan;
+    plan.buckets = planned;
+    std::vector<GradientBucket> buckets = gradient_buckets(plan, batch.node_of());
+    for (GradientBucket& bucket : buckets) bucket.members = 1;
+    return buckets;
+  }
+
   Communicator& batch_;
   Stream stream_ = Stream::cpu();
   std::vector<double> results_;
-  GradientReducer reducer_;
+  size_t buckets_;
+  HostGradientReducer reducer_;
 };
 
 class Verification {
@@ -158,8 +171,7 @@ void Verification::run_steps() {
   exact("bytes that stay: gradients", forecast.gradients, run.pool().live(Purpose::gradients).now);
   exact("bytes that stay: scalars", forecast.scalars, run.pool().live(Purpose::scalars).now);
   exact("bytes at the peak: activations", transient.activations, run.pool().live(Purpose::activations).peak);
-  const Place place = batch_.place();
-  const std::vector<int32_t> tensors = tensors_of_rank(plan_, run.optimizer(), place.local_rank, place.local_size);
+  const std::vector<int32_t> tensors = tensors_of_rank(plan_, run.optimizer(), batch_.place());
   exact("bytes at the peak: scratch of kernels",
         std::max(transient.scratch, rehearse_updates(plan_, run.optimizer(), tensors, 1)),
         run.stream().scratch_bytes());
@@ -185,10 +197,10 @@ void Verification::time_communication() {
     if (ranks_.rank() == 0) fmt::print("  one rank on the batch axis: no communication to time\n");
     return;
   }
-  std::vector<GradientBucket> buckets;
+  std::vector<PlannedBucket> buckets;
   int64_t largest = 0;
   for (const PlannedBucket& b : plan_.buckets) {
-    buckets.push_back({b.begin, b.end, 1, str(buckets.size())});
+    buckets.push_back({.begin = b.begin, .end = b.end, .variables = {}});
     largest = std::max(largest, b.elements());
   }
   const int64_t small = std::max<int64_t>(kGranule * batch_.size(), round_up(largest / 8, kGranule));
@@ -196,8 +208,10 @@ void Verification::time_communication() {
   const DType dtype = plan_.settings.reduce_dtype;
   const int64_t small_bytes = small * size_of(dtype), large_bytes = large * size_of(dtype);
   BareCommunication plan_round(batch_, buckets, plan_.arena_elements, dtype);
-  BareCommunication small_round(batch_, {{0, small, 1, "small"}}, plan_.arena_elements + large, dtype);
-  BareCommunication large_round(batch_, {{0, large, 1, "large"}}, plan_.arena_elements + large, dtype);
+  BareCommunication small_round(batch_, {{.begin = 0, .end = small, .variables = {}}}, plan_.arena_elements + large,
+                                dtype);
+  BareCommunication large_round(batch_, {{.begin = 0, .end = large, .variables = {}}}, plan_.arena_elements + large,
+                                dtype);
   std::vector<double> plan_seconds, small_seconds, large_seconds;
   for (int round = 0; round < kRounds; ++round) {
     small_seconds.push_back(small_round.seconds());

@@ -70,8 +70,8 @@ TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, const R
                                : make_device_communicator(communicator, device.device, device.transport)),
       step_(
           communicator, variables_, planned_.optimizer,
-          [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); },
-          planned_.reduce, stream_, pool_, seed, with_device(options, device_communicator_.get())) {}
+          [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); }, stream_,
+          pool_, seed, with_device(options, device_communicator_.get())) {}
 
 int TrainingRun::leaves() const {
   return planned_.reduce == ReduceMode::tree ? planned_.virtual_ranks : communicator_.size();

@@ -9,7 +9,8 @@
 #include <utility>
 
 #include "collectives/gradients/bucket_sum.h"
-#include "collectives/gradients/gradient_reducer.h"
+#include "collectives/gradients/host_gradient_reducer.h"
+#include "tests/support/owned_buckets.h"
 #include "tests/support/ranks.h"
 #include "tests/support/rounded_sums.h"
 
@@ -115,28 +116,28 @@ class CountedRanks final : public Communicator {
 
 constexpr int64_t kElements = 5 * 32 * 840;  // parts of 1 to 8 ranks
 
-std::vector<GradientBucket> two_buckets() {
-  return {{.begin = 0, .end = 32 * 840, .members = 1, .name = "bias"},
-          {.begin = 32 * 840, .end = kElements, .members = 1, .name = "weight"}};
+std::vector<GradientBucket> two_buckets(const Communicator& ranks) {
+  return owned_buckets(ranks, {{.begin = 0, .end = 32 * 840, .members = 1, .name = "bias"},
+                               {.begin = 32 * 840, .end = kElements, .members = 1, .name = "weight"}});
 }
 
 void run_step(GradientReducer& reducer, Stream& stream, int step, float added = 0) {
   for (int leaf = reducer.first_leaf(); leaf < reducer.last_leaf(); ++leaf) {
-    const View arena = reducer.begin_leaf(leaf);
+    const View arena = reducer.begin_leaf(leaf, stream);
     Row row = leaf_gradient(step, leaf, size_t(kElements));
     if (leaf == 0) row[77] += added;
     std::ranges::copy(row, data<float>(arena));
     for (const size_t bucket : {1, 0}) reducer.gradient_ready(bucket, stream);
   }
-  if (reducer.first_leaf() == reducer.last_leaf()) reducer.no_leaves();
+  if (reducer.first_leaf() == reducer.last_leaf()) reducer.no_leaves(stream);
   reducer.wait(stream);
 }
 
-void expect_sums(const GradientReducer& reducer, const Row& expected) {
+void expect_sums(const Communicator& ranks, const GradientReducer& reducer, const Row& expected) {
   for (size_t bucket = 0; bucket < 2; ++bucket) {
-    const GradientReducer::Slice own = reducer.owned(bucket);
-    const auto* sum = data<float>(ConstView(own.sum));
-    ASSERT_TRUE(std::equal(sum, sum + own.sum.size(), expected.begin() + own.begin)) << "bucket " << bucket;
+    const Range own = two_buckets(ranks)[bucket].updates[size_t(ranks.rank())];
+    const auto* sum = data<float>(ConstView(reducer.sums(own)));
+    ASSERT_TRUE(std::equal(sum, sum + own.size(), expected.begin() + own.begin)) << "bucket " << bucket;
   }
 }
 
@@ -147,10 +148,10 @@ TEST(GradientReducerInBf16, RoundsAlongTheTreeOfTheLeavesOnAnyRanksAndNodes) {
     on_every_group([&](Communicator& ranks) {
       SCOPED_TRACE(str(leaves, " leaves"));
       Stream stream = Stream::cpu(ranks.rank() % 2 + 1);
-      GradientReducer reducer(ranks, two_buckets(), kElements, ReduceMode::tree, leaves, DType::bf16);
+      HostGradientReducer reducer(ranks, two_buckets(ranks), kElements, ReduceMode::tree, leaves, DType::bf16);
       for (const int step : {0, 1}) {
         run_step(reducer, stream, step);
-        expect_sums(reducer, expected[step]);
+        expect_sums(ranks, reducer, expected[step]);
       }
     });
   }
@@ -159,9 +160,9 @@ TEST(GradientReducerInBf16, RoundsAlongTheTreeOfTheLeavesOnAnyRanksAndNodes) {
 TEST(GradientReducerInBf16, RoundsInFastModeToo) {
   on_every_group([](Communicator& ranks) {
     Stream stream = Stream::cpu();
-    GradientReducer reducer(ranks, two_buckets(), kElements, ReduceMode::fast, 24, DType::bf16);
+    HostGradientReducer reducer(ranks, two_buckets(ranks), kElements, ReduceMode::fast, 24, DType::bf16);
     run_step(reducer, stream, 0);
-    expect_sums(reducer, tree_of_step(0, ranks.size(), size_t(kElements), DType::bf16));
+    expect_sums(ranks, reducer, tree_of_step(0, ranks.size(), size_t(kElements), DType::bf16));
   });
 }
 
@@ -171,7 +172,7 @@ TEST(GradientReducerInBf16, SendsHalfTheBytesAndSaysSo) {
     int64_t sent[2];
     for (const DType dtype : {DType::f32, DType::bf16}) {
       CountedRanks counted(ranks);
-      GradientReducer reducer(counted, two_buckets(), kElements, ReduceMode::tree, 8, dtype);
+      HostGradientReducer reducer(counted, two_buckets(ranks), kElements, ReduceMode::tree, 8, dtype);
       counted.record_trace(true);
       run_step(reducer, stream, 0);
       sent[dtype == DType::bf16] = counted.sent();
@@ -193,7 +194,7 @@ TEST(GradientReducerInBf16, SeesALeafThatBf16CannotHold) {
     Stream stream = Stream::cpu();
     for (const int leaves : {1, 8})
       for (const DType dtype : {DType::f32, DType::bf16}) {
-        GradientReducer reducer(ranks, two_buckets(), kElements, ReduceMode::tree, leaves, dtype);
+        HostGradientReducer reducer(ranks, two_buckets(ranks), kElements, ReduceMode::tree, leaves, dtype);
         run_step(reducer, stream, 0, std::numeric_limits<float>::max());
         int32_t finite = reducer.sums_are_finite();
         ranks.all_reduce({&finite, DType::i32, DeviceKind::cpu, Shape{}}, ReduceOp::min, stream).wait(stream);
@@ -206,7 +207,7 @@ TEST(GradientReducerInBf16, IsRefusedWhereMpiAddsAndInOtherDTypes) {
   run_ranks(1, [](Communicator& ranks) {
     const auto refusal = [&](ReduceMode mode, DType dtype) {
       try {
-        GradientReducer(ranks, two_buckets(), kElements, mode, 1, dtype);
+        HostGradientReducer(ranks, two_buckets(ranks), kElements, mode, 1, dtype);
       } catch (const Error& error) {
         EXPECT_EQ(error.code(), ErrorCode::usage);
         return std::string(error.what());

@@ -10,6 +10,7 @@
 #include "collectives/gradients/finite.h"
 #include "kernels/device/graph.h"
 #include "tests/support/device_ranks.h"
+#include "tests/support/owned_buckets.h"
 #include "tests/support/rounded_sums.h"
 
 namespace lockstep {
@@ -18,17 +19,20 @@ namespace {
 constexpr int64_t kUnit = 32 * 12;  // elements: parts of 1 to 4 ranks
 constexpr int64_t kElements = 8 * kUnit, kWidest = 5 * kUnit;
 
-std::vector<GradientBucket> three_buckets() {
-  return {{.begin = 0, .end = kUnit, .members = 1, .name = "bias"},
-          {.begin = kUnit, .end = kUnit + kWidest, .members = 2, .name = "hidden"},
-          {.begin = kUnit + kWidest, .end = kElements, .members = 1, .name = "output"}};
+std::vector<GradientBucket> three_buckets(const Communicator& ranks) {
+  return owned_buckets(ranks,
+                       {{.begin = 0, .end = kUnit, .members = 1, .name = "bias"},
+                        {.begin = kUnit, .end = kUnit + kWidest, .members = 2, .name = "hidden"},
+                        {.begin = kUnit + kWidest, .end = kElements, .members = 1, .name = "output"}},
+                       Copies::per_rank);
 }
 
 // Gradients of the leaves of this rank, and its reducer.
 class OneRank {
  public:
   OneRank(DeviceRank& on, ReduceMode mode, int leaves, DType dtype)
-      : on_(on), reducer_(on.comm, three_buckets(), kElements, mode, leaves, on.pool, on.compute, dtype) {
+      : on_(on),
+        reducer_(on.comm, three_buckets(on.comm.ranks()), kElements, mode, leaves, on.pool, on.compute, dtype) {
     for (int leaf = reducer_.first_leaf(); leaf < reducer_.last_leaf(); ++leaf) leaves_.emplace_back(on, kElements);
   }
 
@@ -52,7 +56,7 @@ class OneRank {
   }
   Row sums() {
     DeviceVector<float> result(on_, kElements);
-    copy(on_.compute, result.view(), reducer_.sums());
+    copy(on_.compute, result.view(), reducer_.sums({0, kElements}));
     on_.comm.synchronize(on_.compute);
     return result.get();
   }
@@ -127,8 +131,8 @@ TEST(DeviceGradientReducer, HoldsTheBytesThatItForecasts) {
         for (const int leaves : {1, 3, 8}) {
           const int parts = mode == ReduceMode::tree ? leaves : on.size();
           const int64_t before = on.pool.live(Purpose::gradients).now;
-          const DeviceGradientReducer reducer(on.comm, three_buckets(), kElements, mode, leaves, on.pool, on.compute,
-                                              dtype);
+          const DeviceGradientReducer reducer(on.comm, three_buckets(on.comm.ranks()), kElements, mode, leaves, on.pool,
+                                              on.compute, dtype);
           EXPECT_EQ(on.pool.live(Purpose::gradients).now - before,
                     device_gradient_bytes(mode, on.size(), parts, kElements, kWidest, dtype))
               << leaves << " leaves in " << to_string(dtype) << " on " << on.size() << " ranks";

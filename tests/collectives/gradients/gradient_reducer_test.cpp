@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "collectives/gradients/gradient_reducer.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,8 +8,10 @@
 #include <random>
 #include <thread>
 
+#include "collectives/gradients/host_gradient_reducer.h"
 #include "collectives/gradients/tree_sum.h"
 #include "collectives/host/node_group.h"
+#include "tests/support/owned_buckets.h"
 #include "tests/support/ranks.h"
 
 namespace lockstep {
@@ -24,10 +24,10 @@ using Row = std::vector<float>;
 constexpr int64_t kElements = 9 * 32 * 1024;
 
 // Three buckets of different sizes; the last is smaller than the ranks' slices.
-std::vector<GradientBucket> three_buckets() {
-  return {{.begin = 0, .end = 128, .members = 1, .name = "bias"},
-          {.begin = 128, .end = 200'000, .members = 3, .name = "hidden"},
-          {.begin = 200'032, .end = 200'064, .members = 2, .name = "output"}};
+std::vector<GradientBucket> three_buckets(const Communicator& comm) {
+  return owned_buckets(comm, {{.begin = 0, .end = 128, .members = 1, .name = "bias"},
+                              {.begin = 128, .end = 200'000, .members = 3, .name = "hidden"},
+                              {.begin = 200'032, .end = 200'064, .members = 2, .name = "output"}});
 }
 
 Row gradient(int step, int leaf) {
@@ -50,24 +50,24 @@ Row tree_reference(int step, LeafRange leaves) {
 void run_step(Communicator& comm, GradientReducer& reducer, int step, Stream& stream) {
   std::minstd_rand random(unsigned(comm.rank() * 31 + step + 1));
   for (int leaf = reducer.first_leaf(); leaf < reducer.last_leaf(); ++leaf) {
-    const View arena = reducer.begin_leaf(leaf);
+    const View arena = reducer.begin_leaf(leaf, stream);
     std::ranges::copy(gradient(step, leaf), data<float>(arena));
     std::vector<size_t> ready{0, 1, 1, 1, 2, 2};
     std::shuffle(ready.begin(), ready.end(), random);
     for (const size_t bucket : ready) reducer.gradient_ready(bucket, stream);
   }
-  if (reducer.first_leaf() == reducer.last_leaf()) reducer.no_leaves();
+  if (reducer.first_leaf() == reducer.last_leaf()) reducer.no_leaves(stream);
   if (random() % 2) std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
   reducer.wait(stream);
 }
 
 void expect_owned(Communicator& comm, const GradientReducer& reducer, const Row& expected) {
-  const auto buckets = three_buckets();
-  for (size_t b = 0; b < reducer.buckets(); ++b) {
-    const GradientReducer::Slice own = reducer.owned(b);
-    const auto* sum = static_cast<const float*>(own.sum.data);
-    ASSERT_EQ(own.sum.size(), own.end - own.begin);
-    ASSERT_TRUE(std::equal(sum, sum + own.sum.size(), expected.begin() + own.begin))
+  const auto buckets = three_buckets(comm);
+  for (size_t b = 0; b < 3; ++b) {
+    const Range own = buckets[b].updates[size_t(comm.rank())];
+    const auto* sum = data<float>(reducer.sums(own));
+    ASSERT_EQ(reducer.sums(own).size(), own.size());
+    ASSERT_TRUE(std::equal(sum, sum + own.size(), expected.begin() + own.begin))
         << "bucket " << b << " on rank " << comm.rank();
     // The slices of the node meet end to end.
     const int64_t mine[] = {int64_t(comm.place().node), own.begin, own.end};
@@ -84,6 +84,16 @@ void expect_owned(Communicator& comm, const GradientReducer& reducer, const Row&
   }
 }
 
+std::string error_of(const std::function<void()>& body, ErrorCode code) {
+  try {
+    body();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code);
+    return error.what();
+  }
+  return "no error";
+}
+
 TEST(GradientReducer, SumsAlongTheTreeOfTheLeavesOnAnyRanksAndNodes) {
   for (const int leaves : {1, 3, 8}) {
     std::vector<Row> expected;
@@ -91,7 +101,7 @@ TEST(GradientReducer, SumsAlongTheTreeOfTheLeavesOnAnyRanksAndNodes) {
     on_every_group([&](Communicator& comm) {
       SCOPED_TRACE(str(leaves, " leaves"));
       Stream stream = Stream::cpu(comm.rank() % 2 + 1);
-      GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::tree, leaves);
+      HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, leaves);
       for (int step = 0; step < 3; ++step) {
         run_step(comm, reducer, step, stream);
         expect_owned(comm, reducer, expected[size_t(step)]);
@@ -106,14 +116,14 @@ TEST(GradientReducer, StepsMayFollowEachOtherAtOnce) {
   for (int step = 0; step < 4; ++step) expected.push_back(tree_reference(step, {0, 3}));
   on_every_group([&](Communicator& comm) {
     Stream stream = Stream::cpu();
-    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::tree, 3);
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 3);
     for (int step = 0; step < 4; ++step) {
       run_step(comm, reducer, step, stream);
       if (comm.rank() % 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-      for (size_t b = 0; b < reducer.buckets(); ++b) {
-        const GradientReducer::Slice own = reducer.owned(b);
-        const auto* sum = data<float>(own.sum);
-        ASSERT_TRUE(std::equal(sum, sum + own.sum.size(), expected[size_t(step)].begin() + own.begin))
+      for (size_t b = 0; b < 3; ++b) {
+        const Range own = three_buckets(comm)[b].updates[size_t(comm.rank())];
+        const auto* sum = data<float>(reducer.sums(own));
+        ASSERT_TRUE(std::equal(sum, sum + own.size(), expected[size_t(step)].begin() + own.begin))
             << "bucket " << b << " of step " << step << " on rank " << comm.rank();
       }
     }
@@ -123,7 +133,7 @@ TEST(GradientReducer, StepsMayFollowEachOtherAtOnce) {
 TEST(GradientReducer, FastModeGivesEveryRankOneLeafWhateverTheVirtualRanks) {
   on_every_group([](Communicator& comm) {
     Stream stream = Stream::cpu();
-    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::fast, 24);
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::fast, 24);
     EXPECT_EQ(reducer.first_leaf(), comm.rank());
     EXPECT_EQ(reducer.last_leaf(), comm.rank() + 1);
     run_step(comm, reducer, 0, stream);
@@ -134,12 +144,12 @@ TEST(GradientReducer, FastModeGivesEveryRankOneLeafWhateverTheVirtualRanks) {
 TEST(GradientReducer, MpiModeSumsByMpiAndRefusesThreads) {
   const auto body = [](Communicator& comm) {
     Stream stream = Stream::cpu();
-    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::mpi, 8);
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::mpi, 8);
     run_step(comm, reducer, 0, stream);
     const Row expected = tree_reference(0, {0, comm.size()});
-    const GradientReducer::Slice own = reducer.owned(1);
+    const Range own = three_buckets(comm)[1].updates[size_t(comm.rank())];
     for (int64_t i = own.begin; i < own.end; ++i)
-      ASSERT_NEAR(data<float>(own.sum)[i - own.begin], expected[size_t(i)], 1.0);  // summands reach 1e6
+      ASSERT_NEAR(data<float>(reducer.sums(own))[i - own.begin], expected[size_t(i)], 1.0);  // summands reach 1e6
   };
   if (launched_ranks()) return on_every_group(body);
   run_ranks(1, body);
@@ -155,42 +165,60 @@ TEST(GradientReducer, MpiModeSumsByMpiAndRefusesThreads) {
 TEST(GradientReducer, OneRankWithOneLeafHandsItsArenaBack) {
   run_ranks(1, [](Communicator& comm) {
     Stream stream = Stream::cpu();
-    GradientReducer reducer(comm, {{.begin = 0, .end = 32, .members = 1, .name = "w"}}, 32, ReduceMode::tree, 1);
-    const View arena = reducer.begin_leaf(0);
+    HostGradientReducer reducer(comm, owned_buckets(comm, {{.begin = 0, .end = 32, .members = 1, .name = "w"}}), 32,
+                                ReduceMode::tree, 1);
+    const View arena = reducer.begin_leaf(0, stream);
     reducer.gradient_ready(0, stream);
     reducer.wait(stream);
-    EXPECT_EQ(reducer.owned(0).sum.data, arena.data);
+    EXPECT_EQ(reducer.sums({0, 32}).data, arena.data);
   });
 }
 
-TEST(GradientReducer, NodeBarrierShowsWhatTheOthersWrote) {
+TEST(GradientReducer, GathersWhatSeveralRanksOfANodeOwn) {
+  const Row expected = tree_reference(0, {0, 3});
+  on_every_group([&](Communicator& comm) {
+    Stream stream = Stream::cpu();
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 3);
+    run_step(comm, reducer, 0, stream);
+    reducer.meet();
+    for (const Range& elements : {Range{128, 200'000}, Range{150'001, 150'003}, Range{300, 99'999}}) {
+      Row memory(size_t(elements.size()));
+      const View scratch{memory.data(), DType::f32, DeviceKind::cpu, Shape{elements.size()}};
+      const View whole = reducer.gathered(1, elements, scratch, stream);
+      const auto* sum = data<float>(whole);
+      ASSERT_TRUE(std::equal(sum, sum + whole.size(), expected.begin() + elements.begin)) << elements.begin;
+      ASSERT_EQ(whole.size(), elements.size());
+    }
+    reducer.meet();
+  });
+}
+
+TEST(GradientReducer, RefusesBucketsWithoutOwners) {
+  run_ranks(1, [](Communicator& comm) {
+    const std::vector<GradientBucket> nobodys{{.begin = 0, .end = 32, .members = 1, .name = "w"}};
+    EXPECT_THAT(error_of([&] { HostGradientReducer(comm, nobodys, 32, ReduceMode::tree, 1); }, ErrorCode::plan),
+                AllOf(HasSubstr("'w'"), HasSubstr("expected owners of 32 sums, got owners of 0")));
+  });
+}
+
+TEST(GradientReducer, MeetingShowsWhatTheOthersWrote) {
   on_every_group([](Communicator& comm) {
-    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::tree, 1);
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 1);
     const auto window = comm.allocate_shared(4);
     for (int round = 1; round < 20; ++round) {
       *static_cast<int*>(window->segment(comm.place().local_rank)) = round;
-      reducer.node_barrier();
+      reducer.meet();
       for (int i = 0; i < comm.place().local_size; ++i) ASSERT_EQ(*static_cast<int*>(window->segment(i)), round);
-      reducer.node_barrier();
+      reducer.meet();
     }
   });
-}
-
-std::string error_of(const std::function<void()>& body, ErrorCode code) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(GradientReducer, WaitNamesTheBucketAndItsMissingGradients) {
   run_ranks(1, [](Communicator& comm) {
     Stream stream = Stream::cpu();
-    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::tree, 1);
-    reducer.begin_leaf(0);
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 1);
+    reducer.begin_leaf(0, stream);
     for (const size_t bucket : {0, 1, 2, 2}) reducer.gradient_ready(bucket, stream);
     EXPECT_THAT(error_of([&] { reducer.wait(stream); }, ErrorCode::collective),
                 AllOf(HasSubstr("'hidden'"), HasSubstr("misses 2 of 3")));
@@ -201,8 +229,8 @@ TEST(GradientReducer, WaitNamesTheBucketAndItsMissingGradients) {
 TEST(GradientReducer, NamesTheRanksThatDoNotCome) {
   const auto body = [](Communicator& comm) {
     Stream stream = Stream::cpu();
-    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::tree, 3);
-    reducer.begin_leaf(comm.rank());
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 3);
+    reducer.begin_leaf(comm.rank(), stream);
     if (comm.rank() == 1) {
       // Gone astray, until the others have given up.
       EXPECT_THROW(comm.node().wait_for_all("nothing", [](int) { return false; }), Error);
@@ -219,13 +247,14 @@ TEST(GradientReducer, NamesTheRanksThatDoNotCome) {
 
 TEST(GradientReducer, RefusesLeavesOutOfTurnAndBucketsThatOverlap) {
   run_ranks(1, [](Communicator& comm) {
-    GradientReducer reducer(comm, three_buckets(), kElements, ReduceMode::tree, 4);
-    EXPECT_THAT(error_of([&] { reducer.begin_leaf(1); }, ErrorCode::collective), HasSubstr("expected leaf 0"));
-    reducer.begin_leaf(0);
-    EXPECT_THAT(error_of([&] { reducer.begin_leaf(1); }, ErrorCode::collective), HasSubstr("misses 1 of 1"));
-    auto buckets = three_buckets();
+    Stream stream = Stream::cpu();
+    HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 4);
+    EXPECT_THAT(error_of([&] { reducer.begin_leaf(1, stream); }, ErrorCode::collective), HasSubstr("expected leaf 0"));
+    reducer.begin_leaf(0, stream);
+    EXPECT_THAT(error_of([&] { reducer.begin_leaf(1, stream); }, ErrorCode::collective), HasSubstr("misses 1 of 1"));
+    auto buckets = three_buckets(comm);
     buckets[1].begin = 96;
-    EXPECT_THAT(error_of([&] { GradientReducer(comm, buckets, kElements, ReduceMode::tree, 1); }, ErrorCode::plan),
+    EXPECT_THAT(error_of([&] { HostGradientReducer(comm, buckets, kElements, ReduceMode::tree, 1); }, ErrorCode::plan),
                 HasSubstr("'hidden'"));
   });
 }

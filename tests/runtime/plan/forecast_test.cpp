@@ -161,7 +161,7 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
   Pool pool(stream.device());
   const Forward forward = [&](Context& context, const LeafInput& leaf) { return c.forward(context, leaf); };
   VariableStore store(plan, c.variables, optimizer, batch, pool, 3);
-  TrainStep step(batch, store, optimizer, forward, c.mode, stream, pool, 3);
+  TrainStep step(batch, store, optimizer, forward, stream, pool, 3);
   const Samples samples(c.leaf_samples, c.inputs);
   std::vector<LeafInput> leaves;
   for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf) leaves.push_back(samples.leaf(leaf));
@@ -186,8 +186,7 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
   const TransientMemory transient =
       rehearse_leaf(c.variables, forward, {{c.inputs}, leaves.empty() ? 0 : c.leaf_samples}, 1);
   same("activations at the peak", transient.activations, pool.live(Purpose::activations).peak);
-  const std::vector<int32_t> tensors =
-      tensors_of_rank(plan, optimizer, batch.place().local_rank, batch.place().local_size);
+  const std::vector<int32_t> tensors = tensors_of_rank(plan, optimizer, batch.place());
   same("scratch", std::max(transient.scratch, rehearse_updates(plan, optimizer, tensors, 1)), stream.scratch_bytes());
 
   std::vector<CollectiveRecord> expected;

@@ -44,7 +44,7 @@ class UserErrors : public testing::Test {
       const Tensor values = loss(context);
       return SampleResults{values, values};
     };
-    TrainStep step(*alone, store, *sgd, forward, ReduceMode::tree, stream, pool, 1);
+    TrainStep step(*alone, store, *sgd, forward, stream, pool, 1);
     const std::array<int64_t, 2> ids{0, 1};
     const LeafInput leaf{0, {}, {}, {ids.data(), DType::i64, DeviceKind::cpu, Shape{2}}};
     (void)step.run({0, 2, {&leaf, 1}});

@@ -9,8 +9,10 @@
 #include <map>
 
 #include "collectives/gradients/finite.h"
+#include "collectives/gradients/host_gradient_reducer.h"
 #include "collectives/gradients/tree_sum.h"
 #include "kernels/pointwise.h"
+#include "runtime/plan/owners.h"
 #include "runtime/plan/planner.h"
 #include "runtime/state/ledger.h"
 #include "runtime/step/train_step.h"
@@ -116,7 +118,7 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, optimizer, ranks, pool, 1);
   TrainStep step(ranks, store, optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); },
-                 setting.mode, stream, pool, 1, {.clip = setting.clip});
+                 stream, pool, 1, {.clip = setting.clip});
   float input = 0;  // tells the model which step it is
   const int32_t label = 0;
   const int64_t id = 0;
@@ -232,22 +234,20 @@ TEST(Clip, GivesTheSameBitsOnAnyRanksNodesThreadsAndBuckets) {
   }
 }
 
-// Sums of squares of gradients whose squares do not add up exactly.
+// Sums of squares by chunk, of gradients whose squares do not add up exactly.
 std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
   const GivenGradients model;
   const Plan plan = make_plan({.variables = model.variables,
                                .optimizer = *make_optimizer("sgd"),
                                .ranks = ranks.size(),
                                .bucket_bytes = bucket_bytes});
-  std::vector<GradientBucket> buckets;
-  for (const PlannedBucket& b : plan.buckets) buckets.push_back({b.begin, b.end, int(b.variables.size()), "b"});
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
-  GradientReducer reducer(ranks, buckets, plan.arena_elements, ReduceMode::tree, 1);
+  HostGradientReducer reducer(ranks, gradient_buckets(plan, ranks.node_of()), plan.arena_elements, ReduceMode::tree, 1);
   if (reducer.first_leaf() == reducer.last_leaf()) {
-    reducer.no_leaves();
+    reducer.no_leaves(stream);
   } else {
-    const View arena = reducer.begin_leaf(0);
+    const View arena = reducer.begin_leaf(0, stream);
     for (const Variable v : model.trained) {
       const PlannedVariable& variable = plan.variables[size_t(v.index)];
       for (int64_t i = 0; i < variable.shape.size(); ++i)
@@ -256,15 +256,19 @@ std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
     }
   }
   reducer.wait(stream);
-  SquareSums squares(ranks, plan, pool);
-  const auto sums = squares.run(reducer, stream);
-  return {sums.begin(), sums.begin() + 6};  // of the model's variables; slots and scalars follow
+  GradientNorms norms(ranks, plan, pool, stream);
+  norms.measure(reducer, stream);
+  const int64_t chunks = norms.first_chunk()[5];
+  const std::vector<double> sums(norms.squares(), norms.squares() + chunks);
+  ranks.barrier();
+  return sums;
 }
 
-TEST(SquareSums, HaveTheSameBitsOnAnyRanksNodesAndBuckets) {
+TEST(GradientNorms, HaveTheSameBitsOnAnyRanksNodesAndBuckets) {
   std::vector<double> one;
   run_ranks(1, [&](Communicator& ranks) { one = square_sums(ranks, 1); });
-  EXPECT_NEAR(one[1], 5003, 50) << "half of 10,006";
+  ASSERT_EQ(one.size(), 6u) << "three chunks of the variable of 10,006 elements, one of each other that is not empty";
+  EXPECT_NEAR(one[0] + one[1] + one[2], 5003, 50) << "half of 10,006";
   on_every_group([&](Communicator& ranks) {
     EXPECT_EQ(square_sums(ranks, 1), one);
     EXPECT_EQ(square_sums(ranks, 1 << 20), one);

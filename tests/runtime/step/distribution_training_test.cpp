@@ -55,8 +55,8 @@ Trained train(const TinyModel& model, const Optimizer& adam, const Distribution&
   VariableStore store(plan, model.variables, adam, batch, pool, 11);
   EXPECT_EQ(store.iteration(), 0) << "creating and broadcasting state must not count as a step";
   TrainStep step(
-      batch, store, adam, [&](Context& context, const LeafInput& leaf) { return model.forward(context, leaf); },
-      ReduceMode::tree, stream, pool, 11);
+      batch, store, adam, [&](Context& context, const LeafInput& leaf) { return model.forward(context, leaf); }, stream,
+      pool, 11);
   std::vector<float> inputs(size_t(kSamples * kInputs));
   for (size_t i = 0; i < inputs.size(); ++i) inputs[i] = float(i % 7) / 7;
   const std::vector<int32_t> labels = {0, 1, 2, 2, 1, 0};

@@ -37,7 +37,8 @@ TransientMemory train_one_step(const VariableTable& variables, const Forward& fo
   Stream stream = Stream::cpu(threads);
   Pool pool(stream.device());
   VariableStore store(plan, variables, *optimizer, *serial, pool, /*seed=*/1);
-  TrainStep step(*serial, store, *optimizer, forward, ReduceMode::tree, stream, pool, /*seed=*/1);
+  TrainStep step(*serial, store, *optimizer, forward, stream, pool, /*seed=*/1);
+  const int64_t held_by_tables = pool.held();
 
   int64_t total = 0;
   for (const int64_t n : leaf_samples) total += n;
@@ -60,7 +61,7 @@ TransientMemory train_one_step(const VariableTable& variables, const Forward& fo
     first += n;
   }
   (void)step.run({0, total, leaves});
-  return {pool.live(Purpose::activations).peak, pool.held(), stream.scratch_bytes()};
+  return {pool.live(Purpose::activations).peak, pool.held() - held_by_tables, stream.scratch_bytes()};
 }
 
 // A model of random ops on images or vectors. The same number gives the same model.

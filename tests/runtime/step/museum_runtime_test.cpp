@@ -7,11 +7,13 @@
 #include <cmath>
 #include <mutex>
 
+#include "collectives/gradients/host_gradient_reducer.h"
 #include "collectives/host/thread_ranks.h"
 #include "runtime/layers/linear.h"
 #include "runtime/plan/planner.h"
 #include "runtime/state/ledger.h"
 #include "runtime/step/train_step.h"
+#include "tests/support/owned_buckets.h"
 
 namespace lockstep {
 namespace {
@@ -122,8 +124,7 @@ class Engine {
     store.set_iteration(scenario_.first_iteration);
     TrainStep step(
         ranks, store, *optimizer,
-        [&](Context& context, const LeafInput& leaf) { return forward(context, leaf, store); }, ReduceMode::tree,
-        stream, pool, 1);
+        [&](Context& context, const LeafInput& leaf) { return forward(context, leaf, store); }, stream, pool, 1);
     try {
       for (int64_t s = 0; s < kSteps; ++s) {
         (void)step.run({s, kLeaves, leaves(step)});
@@ -263,9 +264,11 @@ TEST(RuntimeMuseum, Case31TrainsWithAnUnusedWeightAndAStatelessOptimizer) {
   // The mutant forgets to announce the gradient that nobody computed: it is missed by name, and no rank hangs.
   try {
     run_thread_ranks(kRanks, [](Communicator& ranks) {
-      GradientReducer reducer(ranks, {{0, 64, 2, "layer/weight, unused"}}, 64, ReduceMode::tree, kRanks);
+      const auto buckets =
+          owned_buckets(ranks, {{.begin = 0, .end = 64, .members = 2, .name = "layer/weight, unused"}});
+      HostGradientReducer reducer(ranks, buckets, 64, ReduceMode::tree, kRanks);
       Stream stream = Stream::cpu();
-      (void)reducer.begin_leaf(ranks.rank());
+      (void)reducer.begin_leaf(ranks.rank(), stream);
       reducer.gradient_ready(0, stream);
       reducer.wait(stream);
     });

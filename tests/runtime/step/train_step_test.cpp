@@ -160,22 +160,22 @@ TEST(TrainStep, NamesTheOpWhenTheLossIsComputedFromFrozenValuesOnly) {
   const Samples samples;
   int complaints = 0;
   std::mutex mutex;
-  EXPECT_THROW(run_thread_ranks(
-                   2,
-                   [&](Communicator& communicator) {
-                     Stream stream = Stream::cpu();
-                     Pool pool({});
-                     VariableStore store(plan, variables, *optimizer, communicator, pool, 1);
-                     TrainStep step(communicator, store, *optimizer, detached, ReduceMode::tree, stream, pool, 1);
-                     const LeafInput leaf = samples.leaf(communicator.rank(), 0, 1);
-                     try {
-                       step.run({0, 2, {&leaf, 1}});
-                     } catch (const Error& error) {
-                       const std::lock_guard lock(mutex);
-                       complaints += std::string(error.what()).find("last op off the tape: mean") != std::string::npos;
-                       throw;
-                     }
-                   }),
+  EXPECT_THROW(run_thread_ranks(2,
+                                [&](Communicator& communicator) {
+                                  Stream stream = Stream::cpu();
+                                  Pool pool({});
+                                  VariableStore store(plan, variables, *optimizer, communicator, pool, 1);
+                                  TrainStep step(communicator, store, *optimizer, detached, stream, pool, 1);
+                                  const LeafInput leaf = samples.leaf(communicator.rank(), 0, 1);
+                                  try {
+                                    step.run({0, 2, {&leaf, 1}});
+                                  } catch (const Error& error) {
+                                    const std::lock_guard lock(mutex);
+                                    complaints += std::string(error.what()).find("last op off the tape: mean") !=
+                                                  std::string::npos;
+                                    throw;
+                                  }
+                                }),
                Error);
   EXPECT_EQ(complaints, 2) << "every rank knows at once";
 }
@@ -199,7 +199,7 @@ TEST(TrainStep, ReducesATrainableScalar) {
       Stream stream = Stream::cpu();
       Pool pool({});
       VariableStore store(plan, variables, *optimizer, communicator, pool, 1);
-      TrainStep step(communicator, store, *optimizer, forward, ReduceMode::tree, stream, pool, 1);
+      TrainStep step(communicator, store, *optimizer, forward, stream, pool, 1);
       for (int64_t s = 0; s < steps; ++s) {
         std::vector<LeafInput> own;
         for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)

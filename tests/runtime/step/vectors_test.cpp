@@ -111,7 +111,7 @@ Outcome run_on(int ranks, const Case& test) {
       std::fill_n(data<float>(View(results.correct)), samples, 0.0f);
       return results;
     };
-    TrainStep step(communicator, store, optimizer, forward, ReduceMode::tree, stream, pool, 1, {.clip = test.clip});
+    TrainStep step(communicator, store, optimizer, forward, stream, pool, 1, {.clip = test.clip});
     const std::vector<float> inputs(size_t(test.accumulation), 0.0f);
     const std::vector<int32_t> labels(size_t(test.accumulation), 0);
     const std::vector<int64_t> ids(size_t(test.accumulation), 0);

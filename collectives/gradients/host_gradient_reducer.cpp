@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "collectives/gradients/gradient_reducer.h"
+#include "collectives/gradients/host_gradient_reducer.h"
 
 #include <algorithm>
 #include <atomic>
@@ -24,10 +24,6 @@ int64_t arena_stride(int64_t elements) {
   return (elements * int64_t(sizeof(float)) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
 
-int leaves_in(ReduceMode mode, int virtual_ranks, int ranks) {
-  return mode == ReduceMode::tree ? virtual_ranks : ranks;
-}
-
 }  // namespace
 
 void check_reduce_dtype(ReduceMode mode, DType dtype) {
@@ -44,7 +40,7 @@ int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
   return int64_t(sizeof(Progress)) + arenas * arena_stride(elements);
 }
 
-struct GradientReducer::State {
+struct HostGradientReducer::State {
   State(Communicator& axis, std::vector<GradientBucket> plan, int64_t elements_of_arena, ReduceMode reduce_mode,
         int leaves, DType sum_dtype)
       : comm(axis),
@@ -60,14 +56,12 @@ struct GradientReducer::State {
   }
 
   int local_rank() const { return comm.place().local_rank; }
-  Range range(size_t bucket) const { return {buckets[bucket].begin, buckets[bucket].end}; }
+  const GradientBucket& bucket(size_t b) const { return buckets[b]; }
   Progress& progress(int of_local_rank) const { return *static_cast<Progress*>(window->segment(of_local_rank)); }
 
   void publish(int threads);
   bool sum_bucket(size_t bucket, Stream& compute);
-  Slice slice(Range range) const {
-    return {range.begin, range.end, {sums() + range.begin, DType::f32, DeviceKind::cpu, Shape{range.size()}}};
-  }
+  View view(Range range) const { return {sums() + range.begin, DType::f32, DeviceKind::cpu, Shape{range.size()}}; }
   float* sums() const { return mode == ReduceMode::mpi ? arenas.at(local_rank(), 0) : sum.result(arenas); }
 
   Communicator& comm;
@@ -84,49 +78,48 @@ struct GradientReducer::State {
 };
 
 // Buckets that have become final go on in plan order: into the sums of the leaves before, or out to the other ranks.
-void GradientReducer::State::publish(int threads) {
+void HostGradientReducer::State::publish(int threads) {
   const size_t news = buckets.advance();
   if (stack.own().size() > 0)
     for (size_t b = buckets.filled() - news; b < buckets.filled(); ++b)
-      stack.merge(buckets.current_leaf(), arenas, local_rank(), range(b), threads);
+      stack.merge(buckets.current_leaf(), arenas, local_rank(), bucket(b).range(), threads);
   if (news == 0 || !buckets.last_leaf()) return;
   progress(local_rank()).buckets.store(filled_before + buckets.filled(), std::memory_order_release);
 }
 
-bool GradientReducer::State::sum_bucket(size_t bucket, Stream& compute) {
-  const uint64_t target = filled_before + bucket + 1;
-  comm.node().wait_for_all(buckets.label(bucket),
+bool HostGradientReducer::State::sum_bucket(size_t b, Stream& compute) {
+  const uint64_t target = filled_before + b + 1;
+  comm.node().wait_for_all(buckets.label(b),
                            [&](int i) { return progress(i).buckets.load(std::memory_order_acquire) >= target; });
+  const Range whole = bucket(b).range();
   if (mode == ReduceMode::mpi) {
-    float* whole = arenas.at(local_rank(), 0) + range(bucket).begin;
-    comm.vendor_all_reduce({whole, DType::f32, DeviceKind::cpu, Shape{range(bucket).size()}}, ReduceOp::sum);
-    const Range mine = sum.summed(range(bucket));
+    comm.vendor_all_reduce(view(whole), ReduceOp::sum);
+    const Range mine = bucket(b).sums[size_t(comm.rank())];
     return all_finite(sums() + mine.begin, mine.size());
   }
-  comm.record_collective("reduce_scatter", dtype, range(bucket).size() * size_of(dtype));
-  return sum.run(comm, arenas, range(bucket), compute.threads());
+  comm.record_collective("reduce_scatter", dtype, whole.size() * size_of(dtype));
+  return sum.run(comm, arenas, bucket(b), compute.threads());
 }
 
-GradientReducer::GradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
-                                 ReduceMode mode, int virtual_ranks, DType dtype) {
+HostGradientReducer::HostGradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
+                                         ReduceMode mode, int virtual_ranks, DType dtype) {
   check(virtual_ranks >= 1, ErrorCode::usage,
         [&] { return str("expected at least 1 virtual rank, got ", virtual_ranks); });
   check(mode != ReduceMode::mpi || data_axis.transport() == "mpi" || data_axis.size() == 1, ErrorCode::usage,
         "--reduce mpi needs ranks started by mpirun; ranks that are threads can reduce by 'tree' or 'fast'");
   check_reduce_dtype(mode, dtype);
   state_ = std::make_unique<State>(data_axis, std::move(buckets), elements, mode,
-                                   leaves_in(mode, virtual_ranks, data_axis.size()), dtype);
+                                   leaves_of_batch(mode, virtual_ranks, data_axis.size()), dtype);
 }
 
-GradientReducer::~GradientReducer() = default;
+HostGradientReducer::~HostGradientReducer() = default;
 
-int GradientReducer::first_leaf() const { return state_->stack.own().begin; }
-int GradientReducer::last_leaf() const { return state_->stack.own().end; }
-size_t GradientReducer::buckets() const { return state_->buckets.size(); }
-int64_t GradientReducer::shared_bytes() const { return state_->bytes; }
-void GradientReducer::node_barrier() { state_->comm.node().barrier(); }
+int HostGradientReducer::first_leaf() const { return state_->stack.own().begin; }
+int HostGradientReducer::last_leaf() const { return state_->stack.own().end; }
+int64_t HostGradientReducer::shared_bytes() const { return state_->bytes; }
+void HostGradientReducer::meet() { state_->comm.node().barrier(); }
 
-View GradientReducer::begin_leaf(int leaf) {
+View HostGradientReducer::begin_leaf(int leaf, Stream&) {
   State& s = *state_;
   const bool begins_step = !s.buckets.in_step();
   s.buckets.begin_leaf(leaf);
@@ -136,17 +129,17 @@ View GradientReducer::begin_leaf(int leaf) {
   return {s.arenas.at(s.local_rank(), s.stack.arena_of(leaf)), DType::f32, DeviceKind::cpu, Shape{s.elements}};
 }
 
-void GradientReducer::gradient_ready(size_t bucket, Stream& compute) {
+void HostGradientReducer::gradient_ready(size_t bucket, Stream& compute) {
   if (state_->buckets.gradient_ready(bucket)) state_->publish(compute.threads());
 }
 
-void GradientReducer::no_leaves() {
+void HostGradientReducer::no_leaves(Stream&) {
   state_->buckets.begin_without_leaves();
   state_->comm.node().barrier();
   state_->publish(1);
 }
 
-void GradientReducer::wait(Stream& compute) {
+void HostGradientReducer::wait(Stream& compute) {
   State& s = *state_;
   s.buckets.end_step();
   s.finite = true;
@@ -155,27 +148,28 @@ void GradientReducer::wait(Stream& compute) {
   s.filled_before += s.buckets.size();
 }
 
-GradientReducer::Slice GradientReducer::owned(size_t bucket) const {
-  const State& s = *state_;
-  return s.slice(s.sum.owned(s.range(bucket)));
+View HostGradientReducer::sums(Range elements) const { return state_->view(elements); }
+
+bool HostGradientReducer::sums_are_finite() const { return state_->finite; }
+
+Range HostGradientReducer::looked_at(size_t bucket) const {
+  return state_->bucket(bucket).sums[size_t(state_->comm.rank())];
 }
 
-bool GradientReducer::sums_are_finite() const { return state_->finite; }
-
-void GradientReducer::visit_sums(size_t bucket, int64_t begin, int64_t end, const Visit& visit) const {
+View HostGradientReducer::gathered(size_t bucket, Range elements, const View& scratch, Stream&) const {
   const State& s = *state_;
-  // Several nodes, and MPI, leave the whole sum in one arena; otherwise each rank has its slice in its own.
-  if (s.mode == ReduceMode::mpi || s.comm.place().nodes > 1) return visit(s.sums() + begin, end - begin);
-  for (int rank = 0; rank < s.comm.place().local_size; ++rank) {
-    const Range slice = s.sum.owned(s.range(bucket), rank);
-    const int64_t first = std::max(begin, slice.begin), last = std::min(end, slice.end);
-    if (first < last) visit(s.arenas.at(rank, 0) + first, last - first);
+  const Shape shape{elements.size()};
+  float* next = data<float>(scratch);
+  for (int rank = 0; rank < s.comm.size(); ++rank) {
+    // Several nodes, and MPI, leave the whole sum in one arena; otherwise each rank has its slice in its own.
+    const bool whole = s.mode == ReduceMode::mpi || s.comm.place().nodes > 1;
+    const Range slice = whole ? elements : s.bucket(bucket).sums[size_t(rank)];
+    float* sums = whole ? s.sums() : s.arenas.at(rank, 0);
+    const int64_t first = std::max(elements.begin, slice.begin), last = std::min(elements.end, slice.end);
+    if (first == elements.begin && last == elements.end) return {sums + first, DType::f32, DeviceKind::cpu, shape};
+    if (first < last) next = std::copy_n(sums + first, last - first, next);
   }
-}
-
-GradientReducer::Slice GradientReducer::summed(size_t bucket) const {
-  const State& s = *state_;
-  return s.slice(s.sum.summed(s.range(bucket)));
+  return {scratch.data, DType::f32, DeviceKind::cpu, shape};
 }
 
 }  // namespace lockstep

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The update of a step: every element that this rank owns, by the optimizer of its group, then averages, bounds and
+// narrow copies. Works on ranges that the plan's owners give out, whatever the device and whoever else shares the
+// memory.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/gradients/gradient_reducer.h"
+#include "kernels/device/memory.h"
+#include "optimizers/optimizer_set.h"
+#include "runtime/state/variable_store.h"
+#include "runtime/step/step_decision.h"
+#include "runtime/step/step_tables.h"
+#include "runtime/step/tensor_updates.h"
+
+namespace lockstep {
+
+class ArenaUpdate {
+ public:
+  // `buckets` are those of the reducer, with their owners. All references outlive this.
+  ArenaUpdate(const Communicator& ranks, VariableStore& variables, const OptimizerSet& optimizer, StepTables& tables,
+              const std::vector<GradientBucket>& buckets, bool by_variable_norm, Pool& pool);
+
+  // After StepDecision::decide(). On ranks that share memory other ranks see the result after reducer.meet().
+  void run(const StepDecision& decision, GradientReducer& reducer, Stream& stream);
+  // Parameters become their running averages, where there are any.
+  void take_averages(GradientReducer& reducer, Stream& stream);
+
+ private:
+  void update_range(int32_t group, Range range, const StepDecision& decision, const GradientReducer& reducer,
+                    Stream& stream);
+  void update_tensors(const StepDecision& decision, GradientReducer& reducer, Stream& stream);
+  void average(const StepDecision& decision, Stream& stream);
+  void keep_within_bounds(const StepDecision& decision, Stream& stream);
+
+  VariableStore& variables_;
+  OptimizerSet optimizer_;
+  StepTables& tables_;
+  bool by_variable_norm_;         // gradients of each variable have a factor of their own
+  std::vector<Range> ranges_;     // elements of the arena that this rank updates, of one dtype each
+  std::vector<int32_t> tensors_;  // variables of the plan that it updates as a whole
+  std::vector<int32_t> bounded_;  // variables of the plan that have bounds
+  Buffer gathered_;               // a whole gradient whose parts lie in several slices
+  std::optional<TensorUpdates> tensor_updates_;
+  std::vector<View> slots_;  // of the range at work
+};
+
+}  // namespace lockstep

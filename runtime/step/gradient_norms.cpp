@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/step/gradient_norms.h"
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/chunk_squares.h"
+#include "kernels/device/upload.h"
+#include "kernels/parallel.h"
+
+namespace lockstep {
+
+GradientNorms::GradientNorms(Communicator& ranks, const Plan& plan, Pool& pool, Stream& stream)
+    : place_(ranks.place()), pool_(pool), arena_elements_(plan.arena_elements) {
+  std::vector<int64_t> begins, ends, first_chunk{0};
+  for (const PlannedVariable& variable : plan.variables) {
+    if (!variable.in_gradient_sync) continue;
+    const int64_t n = variable.local_elements;
+    for (int64_t at = 0; at < n; at += kSquareChunk) {
+      begins.push_back(variable.offset + at);
+      ends.push_back(variable.offset + std::min(n, at + kSquareChunk));
+      chunks_.push_back({size_t(variable.bucket), {begins.back(), ends.back()}});
+    }
+    first_chunk.push_back(int64_t(chunks_.size()));
+  }
+  first_chunk_ = upload(first_chunk, pool, stream);
+  if (pool.device().kind == DeviceKind::cpu) {
+    window_ = ranks.allocate_shared(window_bytes());
+    pool_.enter(Purpose::gradients, window_bytes());
+  } else {
+    squares_ = upload(std::vector<double>(chunks_.size()), pool, stream);
+    begins_ = upload(begins, pool, stream);
+    ends_ = upload(ends, pool, stream);
+  }
+  stream.synchronize();  // the vectors go
+}
+
+GradientNorms::~GradientNorms() {
+  if (window_) pool_.enter(Purpose::gradients, -window_bytes());
+}
+
+int64_t GradientNorms::window_bytes() const {
+  return place_.local_rank == 0 ? int64_t(chunks_.size() * sizeof(double)) : 0;
+}
+
+const double* GradientNorms::squares() const {
+  return static_cast<const double*>(window_ ? window_->segment(0) : squares_.data());
+}
+
+void GradientNorms::measure(GradientReducer& reducer, Stream& stream) {
+  if (window_) return measure_on_host(reducer, stream);
+  const Shape chunks{int64_t(chunks_.size())};
+  launch(stream, ChunkSquares{.sums = squares_.view(DType::f64, chunks),
+                              .values = reducer.sums({0, arena_elements_}),
+                              .begins = begins_.view(DType::i64, chunks),
+                              .ends = ends_.view(DType::i64, chunks)});
+}
+
+void GradientNorms::measure_on_host(GradientReducer& reducer, Stream& stream) {
+  reducer.meet();  // chunks reach into slices of other ranks
+  auto* cells = static_cast<double*>(window_->segment(0));
+  const Range mine = part_of(int64_t(chunks_.size()), place_.local_rank, place_.local_size, 1);
+  const int threads = mine.size() * kSquareChunk < cpu::kParallelElements ? 1 : stream.threads();
+  cpu::parallel_parts(threads, mine.size(), [&](int64_t part) {
+    alignas(64) std::array<float, size_t(kSquareChunk)> memory;
+    const auto& [bucket, elements] = chunks_[size_t(mine.begin + part)];
+    const View scratch{memory.data(), DType::f32, DeviceKind::cpu, Shape{elements.size()}};
+    Stream alone = Stream::cpu();
+    const int64_t begin = 0, end = elements.size();
+    const Shape one{1};
+    launch(alone, ChunkSquares{.sums = {cells + mine.begin + part, DType::f64, DeviceKind::cpu, one},
+                               .values = reducer.gathered(bucket, elements, scratch, stream),
+                               .begins = {&begin, DType::i64, DeviceKind::cpu, one},
+                               .ends = {&end, DType::i64, DeviceKind::cpu, one}});
+  });
+  reducer.meet();  // and updates clear what other ranks have read by now
+}
+
+}  // namespace lockstep

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decision of a step, taken once its gradients are summed and alike on every rank and device: whether anything is
+// updated, by what gradients are scaled, at which rate, and that the step counts. The kernels decide where the
+// gradients are (optimizers/step_verdict.h); the host learns of it only when somebody asks for the outcome.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "kernels/device/memory.h"
+#include "kernels/device/transfer.h"
+#include "optimizers/optimizer_set.h"
+#include "optimizers/step_verdict.h"
+#include "runtime/state/variable_store.h"
+#include "runtime/step/gradient_norms.h"
+#include "runtime/step/rate_table.h"
+#include "runtime/step/step_options.h"
+#include "runtime/step/step_tables.h"
+
+namespace lockstep {
+
+class StepDecision {
+ public:
+  // Collective. All references outlive it. `seed` is that of stochastic rounding.
+  StepDecision(Communicator& ranks, VariableStore& variables, const OptimizerSet& optimizer, const StepTables& tables,
+               const StepOptions& options, Pool& pool, Stream& stream, uint64_t seed);
+
+  // Before the passes of a step: takes the learning rate of the schedule.
+  void begin_step() { rates_.cover_next_step(); }
+  // Cells of the leaves and verdicts of the ranks, [verdict_cells()] f64 on the device.
+  View cells() const { return cells_.view(DType::f64, Shape{count_}); }
+  // Collective: adds up what ranks have entered into the cells, and what each has seen of the sums.
+  void exchange(const GradientReducer& reducer, Stream& stream);
+  // Decides, counts the step and computes what updates of every group need. The counter advances here and nowhere else.
+  void decide(GradientReducer& reducer, int64_t global_count, Stream& stream);
+
+  // What update() of one group is given.
+  StepState state(int32_t group) const;
+  const StepScalars* scalars() const { return static_cast<const StepScalars*>(decision_.data()); }
+
+  // Queues a copy of the outcome to the host, where outcome() has it when `stream` is through.
+  void fetch_outcome(Stream& stream);
+  const StepOutcome& outcome() const { return *static_cast<const StepOutcome*>(fetched_.data()); }
+
+  // Changes when a recorded step holds addresses or numbers of before.
+  int generation() const { return rates_.generation(); }
+
+ private:
+  int32_t first_not_finite(const GradientReducer& reducer) const;
+  StepVerdict verdict(int64_t global_count) const;
+
+  Communicator& ranks_;
+  DeviceCommunicator* device_;
+  VariableStore& variables_;
+  OptimizerSet optimizer_;
+  const StepTables& tables_;
+  ClipOptions clip_;
+  uint64_t seed_;
+  int leaves_;  // of the whole batch
+  int64_t count_;
+  RateTable rates_;
+  std::optional<GradientNorms> norms_;  // where clipping needs norms, and on GPUs
+  Buffer cells_, decision_, outcome_;
+  std::vector<Buffer> constants_;  // by group
+  PinnedBuffer fetched_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can be chosen about a training step besides its plan.
+#pragma once
+
+#include "collectives/device/device_communicator.h"
+#include "optimizers/schedules/schedule.h"
+#include "runtime/step/clip.h"
+
+namespace lockstep {
+
+struct StepOptions {
+  ClipOptions clip = {};
+  const Schedule* schedule = nullptr;    // of the learning rate; null: the rate is the variable's
+  DeviceCommunicator* device = nullptr;  // of ranks with GPUs, over the same ranks; null on CPU ranks
+  bool graph = false;                    // GPUs: record the step once and launch it as a whole from then on
+};
+
+}  // namespace lockstep
