@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "optimizers/option_reader.h"
 #include "optimizers/rule_optimizer.h"
 #include "optimizers/rules/adadelta.h"
@@ -240,10 +240,7 @@ std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const std::map<
     return entry.make(entry.name, reader);
   }
   const std::vector<std::string_view> known = optimizer_names();
-  std::string list;
-  for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
-  fail(ErrorCode::usage,
-       str("unknown optimizer '", name, "'; did you mean '", nearest_name(name, known), "'? Known are: ", list));
+  fail_unknown("optimizer", name, known, list_of(known));
 }
 
 }  // namespace lockstep

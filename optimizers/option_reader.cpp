@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 
 namespace lockstep {
 
@@ -60,10 +60,8 @@ std::vector<Hyperparameter> OptionReader::finish() const {
     if (std::ranges::find(read_, name, &Hyperparameter::name) != read_.end()) continue;
     std::vector<std::string_view> known;
     for (const Hyperparameter& parameter : read_) known.push_back(parameter.name);
-    std::string list;
-    for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
-    fail(ErrorCode::usage, str(owner_, " has no hyper-parameter '", name, "'; did you mean '",
-                               nearest_name(name, known), "'? Known are: ", list));
+    fail(ErrorCode::usage,
+         str(owner_, " has no hyper-parameter '", name, "'; ", did_you_mean(name, known), " ", list_of(known)));
   }
   return read_;
 }

@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "optimizers/call_text.h"
 #include "optimizers/option_reader.h"
 
@@ -146,9 +146,8 @@ Schedule make_piecewise(const CallText& call) {
   constexpr std::array<std::string_view, 2> known = {"boundaries", "values"};
   const auto refuse_unknown = [&](const auto& arguments) {
     for (const auto& [key, _] : arguments)
-      check(std::ranges::count(known, key) > 0, ErrorCode::usage, [&] {
-        return str(kPiecewise, " has no parameter '", key, "'; did you mean '", nearest_name(key, known), "'?");
-      });
+      check(std::ranges::count(known, key) > 0, ErrorCode::usage,
+            [&] { return str(kPiecewise, " has no parameter '", key, "'; ", did_you_mean(key, known)); });
   };
   refuse_unknown(call.numbers);
   refuse_unknown(call.lists);
@@ -209,10 +208,7 @@ Schedule make_schedule(std::string_view text, double learning_rate) {
   for (const Entry& entry : kEntries)
     if (entry.name == call.name) return make_of_numbers(entry, call, learning_rate);
   const std::vector<std::string_view> known = schedule_names();
-  std::string list;
-  for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
-  fail(ErrorCode::usage, str("unknown learning-rate schedule '", call.name, "'; did you mean '",
-                             nearest_name(call.name, known), "'? Known are: ", list));
+  fail_unknown("learning-rate schedule", call.name, known, list_of(known));
 }
 
 }  // namespace lockstep

@@ -72,7 +72,7 @@ void ArenaUpdate::update_tensors(const StepDecision& decision, GradientReducer& 
     const View gradient = reducer.gathered(size_t(variable.bucket), elements_of(variable), scratch, stream);
     GranuleMap granules;
     if (by_variable_norm_) granules = tables_.granule_map(*group, variable.offset);
-    granules.groups = nullptr;  // it is the group's
+    granules.groups = nullptr;  // all of it is this group's
     tensor_updates_->run(stream, *optimizer_.group(*group).optimizer, decision.state(*group), v, gradient, granules);
   }
   reducer.meet();
@@ -81,13 +81,15 @@ void ArenaUpdate::update_tensors(const StepDecision& decision, GradientReducer& 
 void ArenaUpdate::average(const StepDecision& decision, Stream& stream) {
   const MovingAverage& average = *optimizer_.average();
   for (const auto& [begin, end] : ranges_) {
+    // What is frozen keeps its value and its average.
+    const GranuleMap granules = tables_.grouped() ? tables_.granule_map(0, begin) : GranuleMap{};
     launch(stream, AverageParameters{.momentum = average.momentum,
                                      .overwrite_every = average.overwrite_every,
                                      .iteration = variables_.iteration_cell(),
                                      .decision = decision.scalars(),
                                      .param = variables_.master_or_parameter(begin, end),
                                      .average = variables_.slot(optimizer_.average_slot(), begin, end),
-                                     .granules = tables_.grouped() ? tables_.granule_map(0, begin) : GranuleMap{}});
+                                     .granules = granules});
     if (average.overwrite_every > 0) variables_.round_masters_into_parameters(stream, begin, end);
   }
 }

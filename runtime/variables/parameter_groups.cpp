@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "optimizers/call_text.h"
 #include "runtime/variables/path_patterns.h"
 
@@ -146,7 +146,7 @@ class SetBuilder {
     std::vector<std::string_view> paths;
     for (const VariableDeclaration& variable : variables_.declarations()) paths.push_back(variable.path);
     fail(ErrorCode::plan, str("group rule '", rule.text, "' matches no parameter of the model; patterns match whole ",
-                              "paths, and the nearest path is ", nearest_name(rule.pattern, paths)));
+                              "paths; ", did_you_mean(rule.pattern, paths)));
   }
 
   VariableTable& variables_;

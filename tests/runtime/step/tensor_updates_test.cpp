@@ -17,7 +17,7 @@ TEST(TensorUpdates, RoundStochasticallyByTheNumbersOfTheirOwnElements) {
   for (const char* path : {"a", "b"}) variables.parameter(path, {40, 3}, Initializer::constant(1));
   variables.narrow_weights(DType::bf16);
   const auto lamb = make_optimizer("lamb", {{"learning_rate", 1e-3}});
-  const Plan plan = make_plan({.variables = variables, .optimizer = *lamb, .stochastic_rounding = true});
+  const Plan plan = make_plan({.variables = variables, .optimizer = *lamb, .settings = {.stochastic_rounding = true}});
   run_thread_ranks(1, [&](Communicator& communicator) {
     Stream stream = Stream::cpu();
     Pool pool(stream.device());

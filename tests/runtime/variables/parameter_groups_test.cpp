@@ -240,9 +240,9 @@ TEST(MovingAverage, RefusesWhatIsNoMomentum) {
 TEST(Bounds, HoldAfterEveryStepOnAnyNumberOfRanks) {
   for (const DType weights : {DType::f32, DType::bf16})
     for (const bool stochastic : {false, true}) {
-      Setting setting{.learning_rate = 0.1,
+      Setting setting{.plan = {.stochastic_rounding = stochastic && weights == DType::bf16},
+                      .learning_rate = 0.1,
                       .weights = weights,
-                      .stochastic_rounding = stochastic && weights == DType::bf16,
                       .groups = {"first/weight => minimum=-0.125, maximum=0.25", "last/weight => lamb(minimum=0)"},
                       .average = MovingAverage{.momentum = 0.5, .overwrite_every = 4}};
       const Outcome one = train(setting);
