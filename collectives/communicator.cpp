@@ -5,18 +5,6 @@
 
 namespace lockstep {
 
-std::string_view to_string(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::sum:
-      return "sum";
-    case ReduceOp::max:
-      return "max";
-    case ReduceOp::min:
-      return "min";
-  }
-  return "?";
-}
-
 namespace {
 Place place_of(int rank, const Roster& roster) {
   Place place{.host = roster.hosts[size_t(rank)], .node = roster.node_of[size_t(rank)], .local_size = 0};
@@ -31,7 +19,11 @@ Place place_of(int rank, const Roster& roster) {
 }  // namespace
 
 Communicator::Communicator(int rank, Roster roster)
-    : rank_(rank), size_(int(roster.node_of.size())), roster_(std::move(roster)), place_(place_of(rank, roster_)) {}
+    : rank_(rank),
+      size_(int(roster.node_of.size())),
+      roster_(std::move(roster)),
+      place_(place_of(rank, roster_)),
+      log_(size_) {}
 
 std::string Communicator::describe(int rank) const {
   return str("rank ", rank, " (", roster_.hosts[size_t(rank)], ")");
@@ -46,17 +38,13 @@ void Communicator::check_host(const ConstView& view, std::string_view kind) cons
         [&] { return str(kind, ": the view of ", view.size(), " elements has no memory"); });
 }
 
-void Communicator::record_collective(std::string_view kind, DType dtype, int64_t bytes) {
-  if (recording_ && size_ > 1) trace_.push_back({std::string(kind), dtype, name_, bytes});
-}
-
-Work Communicator::all_reduce(View inout, ReduceOp op, Stream& after) {
+Work Communicator::all_reduce(View inout, ReduceOp op, Stream& after, std::source_location where) {
   check_host(inout, "all_reduce");
-  record_collective("all_reduce", inout.dtype, inout.bytes());
+  log_.enter({.kind = CollectiveKind::all_reduce, .dtype = inout.dtype, .op = op, .bytes = inout.bytes()}, where);
   return do_all_reduce(inout, op, after);
 }
 
-Work Communicator::reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) {
+Work Communicator::reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after, std::source_location where) {
   check_host(in, "reduce_scatter");
   check_host(out, "reduce_scatter");
   check(in.size() == size_ * out.size(), ErrorCode::collective, [&] {
@@ -65,11 +53,11 @@ Work Communicator::reduce_scatter(ConstView in, View out, ReduceOp op, Stream& a
   });
   check(in.dtype == out.dtype, ErrorCode::collective,
         [&] { return str("reduce_scatter: input is ", to_string(in.dtype), ", output ", to_string(out.dtype)); });
-  record_collective("reduce_scatter", in.dtype, in.bytes());
+  log_.enter({.kind = CollectiveKind::reduce_scatter, .dtype = in.dtype, .op = op, .bytes = in.bytes()}, where);
   return do_reduce_scatter(in, out, op, after);
 }
 
-Work Communicator::all_gather(ConstView in, View out, Stream& after) {
+Work Communicator::all_gather(ConstView in, View out, Stream& after, std::source_location where) {
   check_host(in, "all_gather");
   check_host(out, "all_gather");
   check(out.size() == size_ * in.size(), ErrorCode::collective, [&] {
@@ -78,15 +66,15 @@ Work Communicator::all_gather(ConstView in, View out, Stream& after) {
   });
   check(in.dtype == out.dtype, ErrorCode::collective,
         [&] { return str("all_gather: input is ", to_string(in.dtype), ", output ", to_string(out.dtype)); });
-  record_collective("all_gather", in.dtype, out.bytes());
+  log_.enter({.kind = CollectiveKind::all_gather, .dtype = in.dtype, .bytes = out.bytes()}, where);
   return do_all_gather(in, out, after);
 }
 
-Work Communicator::broadcast(View inout, int root, Stream& after) {
+Work Communicator::broadcast(View inout, int root, Stream& after, std::source_location where) {
   check_host(inout, "broadcast");
   check(root >= 0 && root < size_, ErrorCode::collective,
         [&] { return str("broadcast: root ", root, " is not a rank; expected 0 to ", size_ - 1); });
-  record_collective("broadcast", inout.dtype, inout.bytes());
+  log_.enter({.kind = CollectiveKind::broadcast, .dtype = inout.dtype, .root = root, .bytes = inout.bytes()}, where);
   return do_broadcast(inout, root, after);
 }
 
@@ -104,9 +92,9 @@ void Communicator::exchange(std::span<const Outgoing> sends, std::span<const Inc
   do_exchange(sends, receives);
 }
 
-void Communicator::vendor_all_reduce(View inout, ReduceOp op) {
+void Communicator::vendor_all_reduce(View inout, ReduceOp op, std::source_location where) {
   check_host(inout, "vendor_all_reduce");
-  record_collective("all_reduce", inout.dtype, inout.bytes());
+  log_.enter({.kind = CollectiveKind::all_reduce, .dtype = inout.dtype, .op = op, .bytes = inout.bytes()}, where);
   do_vendor_all_reduce(inout, op);
 }
 

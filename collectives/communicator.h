@@ -14,15 +14,14 @@
 #include <utility>
 #include <vector>
 
+#include "collectives/call_log.h"
+#include "collectives/reduce_op.h"
 #include "kernels/device/device.h"
 #include "kernels/device/view.h"
 
 namespace lockstep {
 
 class NodeGroup;
-
-enum class ReduceOp : uint8_t { sum, max, min };
-std::string_view to_string(ReduceOp op);
 
 // Where this rank runs, relative to the others of its communicator.
 struct Place {
@@ -64,15 +63,6 @@ class [[nodiscard]] Work {
   std::function<void(Stream&)> wait_;
 };
 
-// One collective as it was issued, for comparing a run with its plan.
-struct CollectiveRecord {
-  std::string kind;  // "all_reduce", "reduce_scatter", "broadcast", ...
-  DType dtype;
-  std::string group;  // the communicator's name, such as the axis of a mesh
-  int64_t bytes;
-  friend bool operator==(const CollectiveRecord&, const CollectiveRecord&) = default;
-};
-
 // Memory that all ranks of one node can read and write. Every rank contributes one segment (possibly empty), 128-byte
 // aligned, zero at first. Freed when the last rank of the node lets go; letting go is not collective for the callers.
 class SharedWindow {
@@ -97,11 +87,16 @@ class Communicator {
   virtual std::string_view transport() const = 0;
 
   // Collectives on host memory. Every rank must issue the same sequence with equal kinds, dtypes and counts.
-  // Sums of floats go in a fixed order for a given number of ranks; all ranks receive the same bits.
-  Work all_reduce(View inout, ReduceOp op, Stream& after);
-  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after);  // in.size() == size() * out.size()
-  Work all_gather(ConstView in, View out, Stream& after);                   // out.size() == size() * in.size()
-  Work broadcast(View inout, int root, Stream& after);
+  // Sums of floats go in the order of ranks within a node, ((r0 + r1) + r2) + ..., then over the sums of nodes in their
+  // order; narrow floats are added in f32. So the bits are a function of the placing on nodes, and the same on all
+  // ranks. ordered_sum.h has sums whose bits the placing does not change.
+  Work all_reduce(View inout, ReduceOp op, Stream& after, std::source_location where = std::source_location::current());
+  // in.size() == size() * out.size()
+  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after,
+                      std::source_location where = std::source_location::current());
+  // out.size() == size() * in.size()
+  Work all_gather(ConstView in, View out, Stream& after, std::source_location where = std::source_location::current());
+  Work broadcast(View inout, int root, Stream& after, std::source_location where = std::source_location::current());
   void barrier();
   // The bytes of every rank, in rank order; lengths may differ.
   std::vector<std::string> all_gather_bytes(std::string_view mine);
@@ -109,20 +104,16 @@ class Communicator {
   void exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives);
   // The all-reduce of the transport's own library, for comparison: no deadline, no comparison of the ranks' calls.
   // Error(usage) where there is none.
-  void vendor_all_reduce(View inout, ReduceOp op);
+  void vendor_all_reduce(View inout, ReduceOp op, std::source_location where = std::source_location::current());
 
   // Ranks with equal `color` form a new communicator, ordered by `key`, then rank. Collective.
   std::unique_ptr<Communicator> split(int color, int key);
   // Collective over the ranks of this communicator; segments are visible within a node.
   std::unique_ptr<SharedWindow> allocate_shared(int64_t bytes);
 
-  // Collectives issued so far, oldest first, while recording is on. One rank alone issues none.
-  void record_trace(bool on) { recording_ = on; }
-  // Enters one that was made of shared memory instead of being issued here.
-  void record_collective(std::string_view kind, DType dtype, int64_t bytes);
-  // What records and messages call this group of ranks.
-  void set_name(std::string name) { name_ = std::move(name); }
-  const std::vector<CollectiveRecord>& trace() const { return trace_; }
+  // The collectives of this group, also those that others make of shared memory and messages, or run on devices.
+  CallLog& log() { return log_; }
+  const CallLog& log() const { return log_; }
 
   // How long a rank waits for the others before it throws Error(collective) naming those that have not come.
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
@@ -159,9 +150,7 @@ class Communicator {
   Roster roster_;
   Place place_;
   std::chrono::milliseconds timeout_{60'000};
-  std::string name_ = "ranks";
-  bool recording_ = false;
-  std::vector<CollectiveRecord> trace_;
+  CallLog log_;
 };
 
 }  // namespace lockstep

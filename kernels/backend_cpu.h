@@ -41,8 +41,9 @@ void elements_of_granule(int64_t granule, int64_t n, const F& f, const Operand&.
 
 // As elementwise(), for the elements of those granules g for which where(g).
 template <class Where, class F, class... Operand>
-void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f, const Operand&... operand) {
+void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& formula, const Operand&... operand) {
   const int64_t granules = (n + kGranule - 1) / kGranule;
+  const auto& f = loaded(formula);
   parallel_ranges(n < kParallelElements ? 1 : stream.threads(), granules, 2, [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g)
       if (where(g)) elements_of_granule(g, n, f, operand...);
@@ -51,11 +52,12 @@ void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f
 
 // f(x...) on the registers of element i of every operand, for i in [0, n).
 template <class F, class... Operand>
-void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operand) {
+void elementwise(Stream& stream, int64_t n, const F& formula, const Operand&... operand) {
   if constexpr ((ByGranule<Operand> || ...))
     return elementwise_where(
-        stream, n, [](int64_t) { return true; }, f, operand...);
-  const auto range = [](int64_t begin, int64_t end, const F& f, const Operand&... operand) {
+        stream, n, [](int64_t) { return true; }, formula, operand...);
+  const auto& f = loaded(formula);
+  const auto range = [](int64_t begin, int64_t end, const auto& f, const Operand&... operand) {
     elements(begin, end, f, operand...);
   };
   if (n < kParallelElements || stream.threads() == 1) return range(0, n, f, operand...);

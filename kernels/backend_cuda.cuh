@@ -128,8 +128,9 @@ template <class F, class... Operand>
 __device__ void apply_packed(int64_t i, const F& f, const Operand&... operand) {
   constexpr int kWidth = kPack<Operand...>;
   [&](auto... registers) {
+    const auto& once = loaded(f);
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) apply_at(j, f, registers.operand()...);
+    for (int j = 0; j < kWidth; ++j) apply_at(j, once, registers.operand()...);
     (registers.put_back(operand, i), ...);
   }(Registers<kWidth, Operand>(operand, i)...);
 }
@@ -141,7 +142,8 @@ __global__ void __launch_bounds__(kThreads) elementwise_kernel(int64_t n, bool a
   if constexpr (kWidth > 1) {
     if (aligned && begin + kWidth <= n) return apply_packed(begin, f, operand...);
   }
-  for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, f, operand...);
+  const auto& once = loaded(f);
+  for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, once, operand...);
 }
 
 // f(x...) on the registers of element i of every operand, for i in [0, n).
@@ -165,7 +167,8 @@ __global__ void __launch_bounds__(kThreads)
   if constexpr (kWidth > 1) {
     if (aligned && begin + kWidth <= n) return apply_packed(begin, f, operand...);
   }
-  for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, f, operand...);
+  const auto& once = loaded(f);
+  for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, once, operand...);
 }
 
 // As elementwise(), for the elements of those granules g for which where(g).

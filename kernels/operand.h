@@ -66,6 +66,18 @@ InOut<T> inout(T* data) {
   return {data};
 }
 
+// A formula may hold addresses of numbers that are the same for all elements. Then it has load(), which gives the
+// formula with these numbers in registers: a thread of a GPU calls it once for all its elements, a walk on the CPU
+// once.
+template <class F>
+HOST_DEVICE decltype(auto) loaded(const F& f) {
+  if constexpr (requires { f.load(); }) {
+    return f.load();
+  } else {
+    return (f);
+  }
+}
+
 // Loads element i of every operand, calls f on the registers, stores what changed.
 template <class F, class... Operand>
 HOST_DEVICE inline void apply_at(int64_t i, const F& f, const Operand&... operand) {

@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "optimizers/option_reader.h"
 #include "optimizers/rule_optimizer.h"
 #include "optimizers/rules/adadelta.h"
@@ -27,8 +27,8 @@ namespace lockstep {
 namespace {
 
 // As a float, epsilon must not vanish: an element that never saw a gradient would be 0 / 0.
-constexpr Range kPositive = {.lowest = std::numeric_limits<float>::min()};
-constexpr Range kBelowOne = {.highest = 1, .closed = false};
+constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
+constexpr AllowedRange kBelowOne = {.highest = 1, .closed = false};
 
 // Zero is a rate: schedules begin and end there.
 OptimizerSettings read_settings(std::string_view name, OptionReader& options, double learning_rate,
@@ -167,17 +167,11 @@ std::unique_ptr<Optimizer> make_schedule_free_adamw(std::string_view name, Optio
   return make(rule, std::move(settings), options);
 }
 
-template <class Rule>
-std::unique_ptr<Optimizer> make_of_tensors(const Rule& rule, OptimizerSettings settings, const OptionReader& options) {
-  settings.hyperparameters = options.finish();
-  return std::make_unique<TensorOptimizer<Rule>>(rule, std::move(settings));
-}
-
 std::unique_ptr<Optimizer> make_lamb(std::string_view name, OptionReader& options) {
   OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
   const AdamHyperparameters adam = read_adam(options);
-  return make_of_tensors(Lamb{.beta_1 = adam.beta_1, .beta_2 = adam.beta_2, .epsilon = adam.epsilon},
-                         std::move(settings), options);
+  return make(Lamb{.beta_1 = adam.beta_1, .beta_2 = adam.beta_2, .epsilon = adam.epsilon}, std::move(settings),
+              options);
 }
 
 std::unique_ptr<Optimizer> make_adafactor(std::string_view name, OptionReader& options) {
@@ -189,12 +183,12 @@ std::unique_ptr<Optimizer> make_adafactor(std::string_view name, OptionReader& o
       .clip_threshold = options.number("clip_threshold", 1, kPositive)};
   // In Keras' formula the rate is at most 1 / sqrt(t) with and without it.
   options.flag("relative_step", true);
-  return make_of_tensors(adafactor, std::move(settings), options);
+  return make(adafactor, std::move(settings), options);
 }
 
 std::unique_ptr<Optimizer> make_muon(std::string_view name, OptionReader& options) {
   OptimizerSettings settings = read_settings(name, options, 1e-3, 0.004);
-  const Range any = {.lowest = -double(std::numeric_limits<float>::max())};
+  const AllowedRange any = {.lowest = -double(std::numeric_limits<float>::max())};
   const Muon muon{.momentum = options.number("momentum", 0.95, {.highest = 1}),
                   .nesterov = options.flag("nesterov", true),
                   .ns_steps = options.count("ns_steps", 5, 0),
@@ -203,7 +197,7 @@ std::unique_ptr<Optimizer> make_muon(std::string_view name, OptionReader& option
                   .ns_c = options.number("ns_c", 2.0315, any),
                   .rms_rate = options.number("rms_rate", 0.2, {}),
                   .definition = read_definition(options)};
-  return make_of_tensors(muon, std::move(settings), options);
+  return make(muon, std::move(settings), options);
 }
 
 struct Entry {
@@ -246,10 +240,7 @@ std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const std::map<
     return entry.make(entry.name, reader);
   }
   const std::vector<std::string_view> known = optimizer_names();
-  std::string list;
-  for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
-  fail(ErrorCode::usage,
-       str("unknown optimizer '", name, "'; did you mean '", nearest_name(name, known), "'? Known are: ", list));
+  fail_unknown("optimizer", name, known, list_of(known));
 }
 
 }  // namespace lockstep

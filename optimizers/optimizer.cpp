@@ -14,10 +14,6 @@ int64_t Optimizer::bytes_per_element() const {
   return bytes;
 }
 
-void Optimizer::update_tensor(Stream&, const StepState&, const TensorOperands&, std::byte*) const {
-  fail(ErrorCode::internal, str(name(), " updates ranges and was given a tensor; use update()"));
-}
-
 void Optimizer::check_prepare(const Stream& stream, const StepState& state, const LearningRates& rates) const {
   check(scalars().empty() || state.scalars != nullptr, ErrorCode::internal, [&] {
     std::string names;
@@ -38,19 +34,21 @@ void Optimizer::check_prepare(const Stream& stream, const StepState& state, cons
   });
 }
 
-void Optimizer::check_ranges(const View& param, const View& grad, std::span<const View> slots,
-                             bool may_be_narrow) const {
+void Optimizer::check_update(const UpdateOperands& operands) const {
+  const auto& [param, grad, slots, working_copy, granules, scratch] = operands;
   check(slots.size() == this->slots().size(), ErrorCode::internal,
         [&] { return str(name(), ": expected ", this->slots().size(), " slots, got ", slots.size()); });
-  const auto check_range = [&](const View& view, std::string_view what, std::string_view slot) {
+  const auto check_operand = [&](const View& view, std::string_view what, std::string_view slot) {
     check(view.dtype == DType::f32 && view.size() == param.size(), ErrorCode::internal, [&] {
       return str(name(), ": expected ", what, slot, " to be ", param.size(),
                  " elements of f32 like the parameter, got ", view.size(), " of ", to_string(view.dtype));
     });
   };
-  if (!may_be_narrow || param.dtype != DType::bf16) check_range(param, "the parameter", "");
-  check_range(grad, "the gradient", "");
-  for (size_t i = 0; i < slots.size(); ++i) check_range(slots[i], "slot ", this->slots()[i].name);
+  if (updates_by_tensor() || param.dtype != DType::bf16) check_operand(param, "the parameter", "");
+  check_operand(grad, "the gradient", "");
+  for (size_t i = 0; i < slots.size(); ++i) check_operand(slots[i], "slot ", this->slots()[i].name);
+  check(!updates_by_tensor() || (working_copy.data == nullptr && granules.groups == nullptr), ErrorCode::internal,
+        [&] { return str(name(), " updates one tensor at a time, without a working copy and without groups"); });
 }
 
 }  // namespace lockstep

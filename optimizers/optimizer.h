@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The optimizer interface: a rule, its hyper-parameters, the state it wants. An optimizer owns no memory and knows
-// neither ranks nor devices nor files: the runtime turns each declared slot into a variable and hands in flat ranges.
+// neither ranks nor devices nor files: the runtime turns each declared slot into a variable and hands in flat ranges or
+// whole tensors of parameters, gradients and slots.
 #pragma once
 
 #include <cstddef>
@@ -61,34 +62,32 @@ struct LearningRates {
   bool counted = false;  // another optimizer has advanced the counter and set the rate
 };
 
-// What is known by variable: the elements [32 g, 32 g + 32) belong to variable_of[g].
+// The group of a variable that no optimizer updates: for now, or at all.
+inline constexpr uint32_t kNoGroup = ~0u;
+
+// What is known by variable. Granule g of a range, the elements [32 g, 32 g + 32), belongs to variable_of[g].
 struct GranuleMap {
   const uint32_t* variable_of = nullptr;
-  const float* factors = nullptr;  // of gradients; null: none
-  // Null: all variables are updated; otherwise, and then there are factors, those with groups[variable] == group.
+  const float* factors = nullptr;  // by variable, what its gradient is multiplied with; null: nothing
+  // By variable. Null: all variables are updated; otherwise those with groups[variable] == group, and then there are
+  // factors.
   const uint32_t* groups = nullptr;
   uint32_t group = 0;
-  // Of parameters that are rounded stochastically: granule g is number first + g + numbers[variable_of[g]]
+  // For parameters that are rounded stochastically: granule g is number first + g + numbers[variable_of[g]]
   // (kernels/stochastic_rounding.h).
   const int64_t* numbers = nullptr;
   int64_t first = 0;
 };
 
-// Flat ranges of equal length on the device. A bf16 parameter is rounded stochastically and wants granules with
-// numbers; a working copy wants granules with factors.
+// What one update works on, in memory of the stream's device: flat ranges of equal length, or one whole contiguous
+// tensor, all of it in its shape, where the optimizer updates_by_tensor().
 struct UpdateOperands {
-  View param;  // f32, or bf16
+  View param;  // f32, or bf16, which is rounded stochastically and wants granules with numbers
   View grad;   // f32
   std::span<const View> slots;
-  View working_copy = {};  // bf16 or f16: the new parameter, rounded to nearest; or none
+  View working_copy = {};  // bf16 or f16: the new parameter, rounded to nearest, which wants granules with factors
   GranuleMap granules = {};
-};
-
-// One tensor on the device, contiguous.
-struct TensorOperands {
-  View param, grad;  // f32, of the tensor's shape
-  std::span<const View> slots;
-  const float* factor = nullptr;  // of the gradient; null: 1
+  std::byte* scratch = nullptr;  // Optimizer::scratch_bytes() of the tensor's shape
 };
 
 // A name and its value, as shown to users and entered into the configuration hash.
@@ -106,20 +105,19 @@ class Optimizer {
   virtual double learning_rate() const = 0;
   virtual std::span<const ScalarState> scalars() const = 0;
 
-  // Whether a step is computed tensor by tensor: update_tensor() then, and neither of the update()s.
-  virtual bool updates_by_tensor() const { return false; }
-  // Bytes that update_tensor() wants for a parameter of this shape, aligned to 256: a function of the shape alone.
-  virtual int64_t tensor_scratch_bytes(const Shape&) const { return 0; }
-  // One tensor of a step whose prepare() is done, with all that update() does to a range. The bits depend on values and
-  // shape alone.
-  virtual void update_tensor(Stream& stream, const StepState& state, const TensorOperands& operands,
-                             std::byte* scratch) const;
+  // Whether one element's step depends on its whole tensor. Then update() is given one tensor at a time, in f32,
+  // without working copy and groups, and its bits depend on values and shape alone.
+  virtual bool updates_by_tensor() const = 0;
+  // Bytes, aligned to 256, that update() wants for a tensor of this shape: a function of the shape alone, and 0 for
+  // optimizers that update ranges.
+  virtual int64_t scratch_bytes(const Shape& shape) const = 0;
 
-  // A step takes no number from the host (optimizers/prepared_update.h). prepare(): decides by `verdict`, or leaves the
+  // A step takes no number from the host (optimizers/update_kernels.h). prepare(): decides by `verdict`, or leaves the
   // decision as it is where that is null; unless the step is skipped, it advances counter and scalars and computes
-  // constants. update(): one pass over memory that unscales, clips, decays, updates and clears the gradient; the result
-  // for an element does not depend on where ranges are cut. Two launches for any number of tensors. Weight decay holds
-  // for all of them; variables excluded from it are given to a twin made with weight_decay 0, whose slots are the same.
+  // constants. update(): unscales, clips, decays, updates and clears the gradient. Of ranges that is one pass over
+  // memory, and the result for an element does not depend on where they are cut: a step is two launches for any number
+  // of tensors. Weight decay holds for all of them; variables excluded from it are given to a twin made with
+  // weight_decay 0, whose slots are the same.
   virtual int64_t constants_bytes() const = 0;
   virtual void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
                        const StepVerdict* verdict) const = 0;
@@ -132,7 +130,7 @@ class Optimizer {
   // What prepare() and update() demand of their arguments; they name the culprit. Numbers are looked at on the CPU
   // only.
   void check_prepare(const Stream& stream, const StepState& state, const LearningRates& rates) const;
-  void check_ranges(const View& param, const View& grad, std::span<const View> slots, bool may_be_narrow = false) const;
+  void check_update(const UpdateOperands& operands) const;
 };
 
 // Names known to make_optimizer, in the order they are listed to users.

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 
 namespace lockstep {
 
@@ -18,7 +18,7 @@ std::string default_of(std::optional<T> standard) {
 
 }  // namespace
 
-double OptionReader::number(std::string_view name, std::optional<double> standard, Range range) {
+double OptionReader::number(std::string_view name, std::optional<double> standard, AllowedRange range) {
   const double x = value(name, standard);
   // Written so that a NaN fails.
   const bool inside = x >= range.lowest && (range.closed ? x <= range.highest : x < range.highest);
@@ -27,6 +27,16 @@ double OptionReader::number(std::string_view name, std::optional<double> standar
                ", got ", x, default_of(standard));
   });
   return x;
+}
+
+std::string_view OptionReader::either(std::string_view name, std::string_view other) const {
+  if (!given(other)) return name;
+  check(!given(name), ErrorCode::usage, [&] { return str(owner_, ": expected ", name, " or ", other, ", got both"); });
+  return other;
+}
+
+void OptionReader::refuse(std::string_view name, std::string_view reason) const {
+  check(!given(name), ErrorCode::usage, [&] { return str(owner_, ": ", reason); });
 }
 
 bool OptionReader::flag(std::string_view name, bool standard) {
@@ -50,10 +60,8 @@ std::vector<Hyperparameter> OptionReader::finish() const {
     if (std::ranges::find(read_, name, &Hyperparameter::name) != read_.end()) continue;
     std::vector<std::string_view> known;
     for (const Hyperparameter& parameter : read_) known.push_back(parameter.name);
-    std::string list;
-    for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
-    fail(ErrorCode::usage, str(owner_, " has no hyper-parameter '", name, "'; did you mean '",
-                               nearest_name(name, known), "'? Known are: ", list));
+    fail(ErrorCode::usage,
+         str(owner_, " has no hyper-parameter '", name, "'; ", did_you_mean(name, known), " ", list_of(known)));
   }
   return read_;
 }

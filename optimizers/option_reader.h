@@ -16,7 +16,7 @@
 namespace lockstep {
 
 // Values that may be meant; `highest` itself only if `closed`. NaN and infinities never are.
-struct Range {
+struct AllowedRange {
   double lowest = 0;
   double highest = std::numeric_limits<float>::max();
   bool closed = true;
@@ -29,8 +29,14 @@ class OptionReader {
 
   // The value of `name`, or `standard` where the user gave none; without a standard the user must give one. Throws
   // Error(usage) outside `range`.
-  double number(std::string_view name, std::optional<double> standard, Range range);
+  double number(std::string_view name, std::optional<double> standard, AllowedRange range);
   bool flag(std::string_view name, bool standard);  // 0 or 1
+  // A parameter with two names: the one that the user gave, or the first. Throws Error(usage) where both are given.
+  std::string_view either(std::string_view name, std::string_view other) const;
+  // Throws Error(usage), with the reason, where the user gave `name`.
+  void refuse(std::string_view name, std::string_view reason) const;
+  bool given(std::string_view name) const { return options_.contains(std::string(name)); }
+
   // A whole number.
   int64_t count(std::string_view name, std::optional<int64_t> standard, int64_t lowest);
 

@@ -6,7 +6,6 @@
 
 #include "kernels/backend.h"
 #include "kernels/device/device.h"
-#include "optimizers/prepared_update.h"
 #include "optimizers/rules/adadelta.h"
 #include "optimizers/rules/adafactor.h"
 #include "optimizers/rules/adagrad.h"
@@ -22,6 +21,7 @@
 #include "optimizers/rules/rmsprop.h"
 #include "optimizers/rules/schedule_free_adamw.h"
 #include "optimizers/rules/sgd.h"
+#include "optimizers/update_kernels.h"
 
 namespace lockstep {
 

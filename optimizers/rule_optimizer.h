@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes an Optimizer of a rule: a struct that declares slots and scalars, computes its constants once a step and
-// updates one element (sgd.h, adam.h; nadam.h has a scalar).
+// updates one element (sgd.h, adam.h; nadam.h has a scalar) or one tensor (tensor_rule.h).
 #pragma once
 
 #include <utility>
 
-#include "kernels/device/check.h"
 #include "kernels/launch.h"
 #include "optimizers/optimizer.h"
-#include "optimizers/prepared_update.h"
+#include "optimizers/update_kernels.h"
 
 namespace lockstep {
 
@@ -21,9 +20,10 @@ struct OptimizerSettings {
   std::vector<Hyperparameter> hyperparameters;  // all of them, these included
 };
 
+// A rule whose step for one element depends on the whole tensor.
 template <class Rule>
-concept HasScalars = requires {
-  Rule::scalars;
+concept TensorRule = requires(const Rule& rule, const Shape& shape) {
+  rule.scratch_bytes(shape);
 };
 
 template <class Rule>
@@ -41,6 +41,13 @@ class RuleOptimizer final : public Optimizer {
     return {};
   }
 
+  bool updates_by_tensor() const override { return TensorRule<Rule>; }
+
+  int64_t scratch_bytes([[maybe_unused]] const Shape& shape) const override {
+    if constexpr (TensorRule<Rule>) return rule_.scratch_bytes(shape);
+    return 0;
+  }
+
   int64_t constants_bytes() const override { return sizeof(RuleConstants<Rule>); }
 
   void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
@@ -56,17 +63,22 @@ class RuleOptimizer final : public Optimizer {
   }
 
   void update(Stream& stream, const StepState& state, const UpdateOperands& operands) const override {
-    check_ranges(operands.param, operands.grad, operands.slots, true);
+    check_update(operands);
     if (operands.param.size() == 0) return;
-    PreparedUpdate<Rule> kernel{.constants = static_cast<const RuleConstants<Rule>*>(state.constants),
+    PreparedUpdate<Rule> update{.constants = static_cast<const RuleConstants<Rule>*>(state.constants),
                                 .decision = state.decision,
                                 .param = operands.param,
                                 .grad = operands.grad,
                                 .slots = {},
                                 .working_copy = operands.working_copy,
-                                .granules = operands.granules};
-    for (size_t i = 0; i < kernel.slots.size(); ++i) kernel.slots[i] = operands.slots[i];
-    launch(stream, kernel);
+                                .granules = operands.granules,
+                                .scratch = operands.scratch};
+    for (size_t i = 0; i < update.slots.size(); ++i) update.slots[i] = operands.slots[i];
+    if constexpr (TensorRule<Rule>) {
+      rule_.update(stream, update);
+    } else {
+      launch(stream, update);
+    }
   }
 
  private:

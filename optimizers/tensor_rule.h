@@ -1,49 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules whose step for one element depends on the whole tensor (lamb.h, adafactor.h, muon.h): what their kernels share,
-// and an Optimizer made of such a rule.
+// Rules whose step for one element depends on the whole tensor (lamb.h, adafactor.h, muon.h): what their kernels share.
 //
-// Sums over a tensor are taken in double by chunks from its first element on, and chunks are added in one order, so
-// bits depend on values and shape alone.
+// Such a rule has scratch_bytes(shape), and update(stream, PreparedUpdate<Rule>) queues the launches of a step. Sums
+// over a tensor are taken in double by chunks from its first element on, and chunks are added in one order, so bits
+// depend on values and shape alone.
 #pragma once
 
-#include <array>
-#include <cmath>
-#include <utility>
-
 #include "kernels/chunk_squares.h"
-#include "kernels/device/check.h"
 #include "kernels/host_device.h"
 #include "kernels/launch.h"
-#include "optimizers/prepared_update.h"
-#include "optimizers/rule_optimizer.h"
+#include "optimizers/gradient_transform.h"
+#include "optimizers/update_kernels.h"
 
 namespace lockstep {
 
-// One tensor of a step. Pointers and views are to memory of the device.
+// Where a kernel that works on one tensor finds what makes its gradients ready; all pointers are to memory of the
+// device.
 template <class Rule>
-struct TensorStep {
+struct TensorGradient {
   const RuleConstants<Rule>* constants;
   const StepScalars* decision;
-  const float* factor;  // of the gradient; null: 1
-  View param, grad;
-  std::array<View, kSlots<Rule>> slots;
-  std::byte* scratch;
-};
+  GranuleMap granules;
+  HOST_DEVICE explicit TensorGradient(const PreparedUpdate<Rule>& u)
+      : constants(u.constants), decision(u.decision), granules(u.granules) {}
 
-// What a kernel does to the elements of one tensor before its rule.
-struct TensorGradient {
-  const StepScalars* decision;
-  const float* factor;
-  float decay, l2;
-
-  // The gradient unscaled and clipped, with coupled weight decay; the parameter with decoupled weight decay.
-  HOST_DEVICE float operator()(float& param, float grad) const {
-    const float limit = decision->clip_value > 0 ? decision->clip_value : INFINITY;
-    const float clipped = grad < -limit ? -limit : (grad > limit ? limit : grad);
-    const float scaled = clipped * decision->grad_scale;
-    param -= decay * param;
-    const float g = factor ? scaled * *factor : scaled;
-    return l2 == 0 ? g : g + l2 * param;
+  // The same in registers.
+  struct Loaded {
+    GradientTransform transform;
+    float factor;
+    HOST_DEVICE float operator()(float& param, float grad) const { return transform(param, grad, factor); }
+  };
+  HOST_DEVICE Loaded load() const {
+    return {GradientTransform(*decision, constants->decay, constants->l2),
+            granules.factors ? granules.factors[*granules.variable_of] : 1.0f};
   }
 };
 
@@ -64,58 +53,5 @@ struct TensorSums {
 inline int64_t tensor_sums_bytes(int64_t elements) {
   return scratch_piece(2 * int64_t(sizeof(double)) * ((elements + kSquareChunk - 1) / kSquareChunk));
 }
-
-template <class Rule>
-class TensorOptimizer final : public Optimizer {
- public:
-  TensorOptimizer(Rule rule, OptimizerSettings settings) : rule_(rule), settings_(std::move(settings)) {}
-
-  std::string_view name() const override { return settings_.name; }
-  std::span<const Slot> slots() const override { return rule_.slots; }
-  std::vector<Hyperparameter> hyperparameters() const override { return settings_.hyperparameters; }
-  double learning_rate() const override { return settings_.learning_rate; }
-  std::span<const ScalarState> scalars() const override { return {}; }
-  bool updates_by_tensor() const override { return true; }
-  int64_t constants_bytes() const override { return sizeof(RuleConstants<Rule>); }
-
-  void update(Stream&, const StepState&, const UpdateOperands&) const override { fail_ranges(); }
-
-  void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
-               const StepVerdict* verdict) const override {
-    check_prepare(stream, state, rates);
-    launch(stream, Prepare<Rule>{.rule = rule_,
-                                 .weight_decay = settings_.weight_decay,
-                                 .coupled_weight_decay = settings_.coupled_weight_decay,
-                                 .state = state,
-                                 .rates = rates,
-                                 .decides = verdict != nullptr,
-                                 .verdict = verdict ? *verdict : StepVerdict{}});
-  }
-
-  int64_t tensor_scratch_bytes(const Shape& shape) const override { return rule_.scratch_bytes(shape); }
-
-  void update_tensor(Stream& stream, const StepState& state, const TensorOperands& operands,
-                     std::byte* scratch) const override {
-    check_ranges(operands.param, operands.grad, operands.slots);
-    if (operands.param.size() == 0) return;
-    TensorStep<Rule> step{.constants = static_cast<const RuleConstants<Rule>*>(state.constants),
-                          .decision = state.decision,
-                          .factor = operands.factor,
-                          .param = operands.param,
-                          .grad = operands.grad,
-                          .slots = {},
-                          .scratch = scratch};
-    for (size_t i = 0; i < step.slots.size(); ++i) step.slots[i] = operands.slots[i];
-    rule_.update(stream, step);
-  }
-
- private:
-  [[noreturn]] void fail_ranges() const {
-    fail(ErrorCode::internal, str(name(), " updates whole tensors and was given a range; use update_tensor()"));
-  }
-
-  Rule rule_;
-  OptimizerSettings settings_;
-};
 
 }  // namespace lockstep

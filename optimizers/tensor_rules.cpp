@@ -11,7 +11,7 @@ namespace lockstep {
 
 int64_t Lamb::scratch_bytes(const Shape& shape) const { return tensor_sums_bytes(shape.size()) + kScratchAlignment; }
 
-void Lamb::update(Stream& stream, const TensorStep<Lamb>& step) const {
+void Lamb::update(Stream& stream, const PreparedUpdate<Lamb>& step) const {
   launch(stream, LambMoments{step});
   launch(stream, LambRatio{step});
   launch(stream, LambApply{step});
@@ -29,7 +29,7 @@ int64_t Adafactor::scratch_bytes(const Shape& shape) const {
          scratch_piece(factored_shape(shape).matrices * size_of(DType::f32));
 }
 
-void Adafactor::update(Stream& stream, const TensorStep<Adafactor>& step) const {
+void Adafactor::update(Stream& stream, const PreparedUpdate<Adafactor>& step) const {
   const FactoredShape shape = factored_shape(step.param.shape);
   launch(stream, AdafactorGradient{step});
   if (shape.factored) {
@@ -87,7 +87,7 @@ double Muon::length(int64_t rows, int64_t columns) const {
   return rms_rate == 0 ? 1 : rms_rate * std::sqrt(double(std::max(rows, columns)));
 }
 
-void Muon::update(Stream& stream, const TensorStep<Muon>& step) const {
+void Muon::update(Stream& stream, const PreparedUpdate<Muon>& step) const {
   check_matrix(step.param.shape);
   const MuonScratch scratch(step.param.shape, step.scratch);
   const Device device = stream.device();

@@ -1,52 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "optimizers/update_kernels.h"
+
+#include <span>
 #include <type_traits>
 #include <utility>
 
 #include "kernels/backend.h"
 #include "kernels/stochastic_rounding.h"
-#include "optimizers/fused_step.h"
-#include "optimizers/prepared_update.h"
+#include "optimizers/gradient_transform.h"
 #include "optimizers/rule_list.h"
 
 namespace lockstep {
 namespace {
-
-// Constants and decision where a kernel finds them: on a GPU in its memory; on the CPU by value, so that loops keep
-// them in registers and vectorise.
-template <class Half, class Rule>
-class Prepared;
-template <class Rule>
-class Prepared<Cuda, Rule> {
- public:
-  explicit Prepared(const PreparedUpdate<Rule>& u) : constants_(u.constants), decision_(u.decision) {}
-  HOST_DEVICE const RuleConstants<Rule>& constants() const { return *constants_; }
-  HOST_DEVICE const StepScalars& decision() const { return *decision_; }
-
- private:
-  const RuleConstants<Rule>* constants_;
-  const StepScalars* decision_;
-};
-template <class Rule>
-class Prepared<Cpu, Rule> {
- public:
-  explicit Prepared(const PreparedUpdate<Rule>& u) : constants_(*u.constants), decision_(*u.decision) {}
-  const RuleConstants<Rule>& constants() const { return constants_; }
-  const StepScalars& decision() const { return decision_; }
-
- private:
-  RuleConstants<Rule> constants_;
-  StepScalars decision_;
-};
 
 // How a parameter is kept: as f32 alone; with a narrower copy; in bf16 alone, rounded stochastically.
 struct Wide {};
 struct WithCopy {};
 struct Stochastic {};
 
-// Operands come as parameter, gradient, the factor of its variable if `kFactor`, what `Kept` wants, then slots.
+// The step of one element, with all numbers of the step. Operands come as parameter, gradient, the factor of its
+// variable if `kFactor`, what `Kept` wants, then slots.
 template <class Rule, bool kFactor, class Kept>
-struct PreparedElement {
-  Prepared<Backend, Rule> prepared;
+struct UpdateElement {
+  typename Rule::template Update<float> rule;
+  GradientTransform transform;
+  bool skip;
 
   template <class... Rest>
   HOST_DEVICE void operator()(float& param, float& grad, Rest&... rest) const {
@@ -60,15 +38,13 @@ struct PreparedElement {
  private:
   template <class... State>
   HOST_DEVICE void update(float& param, float& grad, float factor, State&... state) const {
-    const StepScalars& decision = prepared.decision();
-    if constexpr (TakesRawGradients<Rule>) {
-      if (!decision.skip) prepared.constants().rule(param, grad, state...);
-    } else if (!decision.skip) {
-      const float limit = decision.clip_value;
-      const float clipped = limit > 0 ? (grad < -limit ? -limit : (grad > limit ? limit : grad)) : grad;
-      const float scaled = clipped * decision.grad_scale;
-      const RuleConstants<Rule>& constants = prepared.constants();
-      fused_step(constants.rule, constants.decay, constants.l2, kFactor ? scaled * factor : scaled, param, state...);
+    if (!skip) {
+      if constexpr (TakesRawGradients<Rule>) {
+        rule(param, grad, state...);
+      } else {
+        const float ready = transform(param, grad, factor);
+        rule(param, ready, state...);
+      }
     }
     grad = 0;
   }
@@ -93,6 +69,17 @@ struct PreparedElement {
   }
 };
 
+// The same where prepare() left the numbers of the step.
+template <class Rule, bool kFactor, class Kept>
+struct PreparedElement {
+  const RuleConstants<Rule>* constants;
+  const StepScalars* decision;
+
+  HOST_DEVICE UpdateElement<Rule, kFactor, Kept> load() const {
+    return {constants->rule, GradientTransform(*decision, constants->decay, constants->l2), decision->skip};
+  }
+};
+
 // The granules of the variables of one group.
 struct OfGroup {
   const uint32_t* variable_of;
@@ -103,7 +90,7 @@ struct OfGroup {
 
 template <bool kFactor, class Kept, class Rule, class Param, class... Between>
 void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, Param* param, const Between&... between) {
-  const PreparedElement<Rule, kFactor, Kept> element{Prepared<Backend, Rule>(u)};
+  const PreparedElement<Rule, kFactor, Kept> element{u.constants, u.decision};
   [&]<size_t... I>(std::index_sequence<I...>) {
     if constexpr (kFactor) {
       if (u.granules.groups) {
@@ -121,11 +108,11 @@ void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, Param* param
 // Narrow parameters and copies have the one kernel that looks factors up: they are bound by less memory.
 template <class Rule>
 void update_narrow(Stream& stream, const PreparedUpdate<Rule>& u, const PerGranule& factors) {
-  const GranuleMap& s = u.granules;
-  check(s.factors != nullptr, ErrorCode::internal, "update: what is narrow wants factors of variables");
+  const GranuleMap& granules = u.granules;
+  check(granules.factors != nullptr, ErrorCode::internal, "update: what is narrow wants factors of variables");
   if (u.param.dtype == DType::bf16) {
-    check(s.numbers != nullptr, ErrorCode::internal, "update: stochastic rounding wants numbers of granules");
-    const GranuleNoise noise{&u.decision->rounding_key, s.first, s.variable_of, s.numbers};
+    check(granules.numbers != nullptr, ErrorCode::internal, "update: stochastic rounding wants numbers of granules");
+    const GranuleNoise noise{&u.decision->rounding_key, granules.first, granules.variable_of, granules.numbers};
     return update_elements<true, Stochastic>(stream, u, data<bfloat16>(u.param), factors, noise);
   }
   check(u.working_copy.size() == u.param.size(), ErrorCode::internal, [&] {
@@ -161,7 +148,7 @@ struct PrepareRow {
     k.state.decision->rounding_key = rounding_key(k.state.seed, iteration);
     const double rate = k.rates.own >= 0 ? k.rates.own : *k.state.learning_rate * k.rates.factor;
     auto& constants = *static_cast<RuleConstants<Rule>*>(k.state.constants);
-    if constexpr (requires { Rule::scalars; }) {
+    if constexpr (HasScalars<Rule>) {
       const std::span<double> scalars(k.state.scalars, Rule::scalars.size());
       k.rule.advance(iteration, rate, scalars);
       constants.rule = k.rule.at(iteration, rate, scalars);
@@ -185,10 +172,11 @@ void run(Backend, Stream& stream, const Prepare<Rule>& k) {
 template <class Rule>
 void run(Backend, Stream& stream, const PreparedUpdate<Rule>& u) {
   const PerGranule factors{u.granules.variable_of, u.granules.factors};
-  const bool segmented = u.granules.factors != nullptr;
-  check(segmented || !u.granules.groups, ErrorCode::internal, "update: groups of variables want factors of variables");
+  const bool with_factors = u.granules.factors != nullptr;
+  check(with_factors || !u.granules.groups, ErrorCode::internal,
+        "update: groups of variables want factors of variables");
   if (u.param.dtype != DType::f32 || u.working_copy.data != nullptr) return update_narrow(stream, u, factors);
-  if (!segmented) return update_elements<false, Wide>(stream, u, data<float>(u.param));
+  if (!with_factors) return update_elements<false, Wide>(stream, u, data<float>(u.param));
   update_elements<true, Wide>(stream, u, data<float>(u.param), factors);
 }
 

@@ -42,33 +42,40 @@ void check_parts(std::string_view kind, const ConstView& whole, const ConstView&
 
 }  // namespace
 
-Work DeviceCommunicator::all_reduce(View inout, ReduceOp op, Stream& after) {
+Work DeviceCommunicator::all_reduce(View inout, ReduceOp op, Stream& after, std::source_location where) {
   check_call("all_reduce", after);
   check_operand("all_reduce", inout);
+  ranks_.log().enter({.kind = CollectiveKind::all_reduce, .dtype = inout.dtype, .op = op, .bytes = inout.bytes()},
+                     where);
   return do_all_reduce(inout, op, after);
 }
 
-Work DeviceCommunicator::reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) {
+Work DeviceCommunicator::reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after,
+                                        std::source_location where) {
   check_call("reduce_scatter", after);
   check_operand("reduce_scatter", in);
   check_operand("reduce_scatter", out);
   check_parts("reduce_scatter", in, out, size(), "pad the input to a multiple of the ranks");
+  ranks_.log().enter({.kind = CollectiveKind::reduce_scatter, .dtype = in.dtype, .op = op, .bytes = in.bytes()}, where);
   return do_reduce_scatter(in, out, op, after);
 }
 
-Work DeviceCommunicator::all_gather(ConstView in, View out, Stream& after) {
+Work DeviceCommunicator::all_gather(ConstView in, View out, Stream& after, std::source_location where) {
   check_call("all_gather", after);
   check_operand("all_gather", in);
   check_operand("all_gather", out);
   check_parts("all_gather", out, in, size(), "give the output room for one input per rank");
+  ranks_.log().enter({.kind = CollectiveKind::all_gather, .dtype = out.dtype, .bytes = out.bytes()}, where);
   return do_all_gather(in, out, after);
 }
 
-Work DeviceCommunicator::broadcast(View inout, int root, Stream& after) {
+Work DeviceCommunicator::broadcast(View inout, int root, Stream& after, std::source_location where) {
   check_call("broadcast", after);
   check_operand("broadcast", inout);
   check(root >= 0 && root < size(), ErrorCode::collective,
         [&] { return str("broadcast: root ", root, " is not a rank; expected 0 to ", size() - 1); });
+  ranks_.log().enter({.kind = CollectiveKind::broadcast, .dtype = inout.dtype, .root = root, .bytes = inout.bytes()},
+                     where);
   return do_broadcast(inout, root, after);
 }
 
@@ -114,8 +121,8 @@ void DeviceCommunicator::wait_until(const std::function<bool()>& done, const std
   Deadline deadline = ranks_.node().deadline();
   while (!done()) {
     check(deadline.pause(), ErrorCode::collective, [&] {
-      return str(ranks_.describe(rank()), " waited ", double(ranks_.timeout().count()) / 1000, " s for ", what(),
-                 "; see whether another rank failed, is stopped, or left out a call");
+      return str(ranks_.describe(rank()), " waited ", double(ranks_.timeout().count()) / 1000, " s for ", what(), "; ",
+                 ranks_.node().differing_calls(), "see whether another rank failed, is stopped, or left out a call");
     });
   }
 }

@@ -19,8 +19,9 @@ namespace lockstep {
 
 // Operands lie on the device of this rank. A collective is queued on stream() behind what `after` has been given so
 // far, and does not keep the host; Work::wait(s) lets what `s` is given next come behind it, and may keep the host
-// where staging takes the host's hands. Every rank issues the same sequence, and waits in the order it issued. Nothing
-// is entered into the trace of ranks(): who combines these calls into a collective of the plan enters that.
+// where staging takes the host's hands. Every rank issues the same sequence, and waits in the order it issued.
+// Collectives are entered into the log of ranks(); who makes one of several calls enters it as a whole
+// (CallLog::Parts).
 //
 // Used by one thread. Declare it behind the memory and the streams it works with: it goes first then, and after a
 // failure ends what still waits on the device for other ranks, before anybody waits for that device.
@@ -40,12 +41,13 @@ class DeviceCommunicator {
   virtual bool recordable() const = 0;
 
   // Sums of floats: all ranks receive the same bits; the order of additions is the transport's.
-  Work all_reduce(View inout, ReduceOp op, Stream& after);
+  Work all_reduce(View inout, ReduceOp op, Stream& after, std::source_location where = std::source_location::current());
   // in.size() == size() * out.size(). `out` may be this rank's part of `in`; the rest of `in` is undefined then.
-  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after);
+  Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after,
+                      std::source_location where = std::source_location::current());
   // out.size() == size() * in.size(). `in` may be this rank's part of `out`.
-  Work all_gather(ConstView in, View out, Stream& after);
-  Work broadcast(View inout, int root, Stream& after);
+  Work all_gather(ConstView in, View out, Stream& after, std::source_location where = std::source_location::current());
+  Work broadcast(View inout, int root, Stream& after, std::source_location where = std::source_location::current());
   // Messages to and from other ranks, all at once; the two sides agree on lengths. In the order given for each pair.
   Work exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after);
 

@@ -159,7 +159,8 @@ Work DeviceGradientReducer::start(size_t bucket, Stream& compute) {
     add_slice(bucket, compute);
     return Work();
   }
-  comm_.ranks().record_collective("all_reduce", dtype_, whole.size() * size_of(dtype_));
+  comm_.ranks().log().enter(
+      {.kind = CollectiveKind::all_reduce, .dtype = dtype_, .bytes = whole.size() * size_of(dtype_)});
   if (mode_ == ReduceMode::fast && dtype_ == DType::f32) return sum_over_ranks(bucket, compute);
   const auto begin = [this, bucket, &compute] {
     return dtype_ == DType::f32 ? sum_over_ranks(bucket, compute) : start_packed(bucket, compute);
@@ -181,6 +182,7 @@ Work DeviceGradientReducer::start_packed(size_t bucket, Stream& compute) {
 }
 
 Work DeviceGradientReducer::sum_over_ranks(size_t bucket, Stream& after) {
+  const CallLog::Parts parts(comm_.ranks().log());
   const View whole = on_the_wire(0, bucket), mine = part(bucket, whole, comm_.rank());
   if (mode_ == ReduceMode::fast) return comm_.all_reduce(whole, ReduceOp::sum, after);
   std::vector<Outgoing> sends;

@@ -12,20 +12,11 @@
 #include <vector>
 
 #include "collectives/partition.h"
+#include "collectives/reduce_mode.h"
 #include "kernels/device/device.h"
 #include "kernels/device/view.h"
 
 namespace lockstep {
-
-enum class ReduceMode {
-  tree,  // canonical tree over the leaves: the same bits for any number of ranks
-  fast,  // one leaf per rank, whatever V: the bits depend on the number of ranks
-  mpi,   // one leaf per rank, summed by MPI_Allreduce: for comparison
-};
-
-// What gradients are reduced in: f32, or bf16, by which every leaf and every sum of the tree is rounded to the nearest
-// bf16 and travels as one. Arenas are f32 either way. Error(usage) for another dtype, and for bf16 in mode mpi.
-void check_reduce_dtype(ReduceMode mode, DType dtype);
 
 // How many leaves a batch is cut into.
 inline int leaves_of_batch(ReduceMode mode, int virtual_ranks, int ranks) {

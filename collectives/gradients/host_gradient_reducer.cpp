@@ -26,14 +26,6 @@ int64_t arena_stride(int64_t elements) {
 
 }  // namespace
 
-void check_reduce_dtype(ReduceMode mode, DType dtype) {
-  check(dtype == DType::f32 || dtype == DType::bf16, ErrorCode::usage,
-        [&] { return str("gradients are reduced in f32 or bf16, not in ", to_string(dtype)); });
-  check(mode != ReduceMode::mpi || dtype == DType::f32, ErrorCode::usage,
-        "--reduce mpi adds in f32, as MPI_Allreduce knows no bf16; with --reduce-dtype bf16 reduce by 'tree' or "
-        "'fast'");
-}
-
 int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
   // With as many ranks as leaves, each has a leaf at most.
   const int arenas = ranks >= leaves ? 1 : leaf_arenas(leaves, leaves_of(rank, int(ranks), leaves));
@@ -97,7 +89,8 @@ bool HostGradientReducer::State::sum_bucket(size_t b, Stream& compute) {
     const Range mine = bucket(b).sums[size_t(comm.rank())];
     return all_finite(sums() + mine.begin, mine.size());
   }
-  comm.record_collective("reduce_scatter", dtype, whole.size() * size_of(dtype));
+  comm.log().enter(
+      {.kind = CollectiveKind::reduce_scatter, .dtype = dtype, .bytes = whole.size() * size_of(dtype)});
   return sum.run(comm, arenas, bucket(b), compute.threads());
 }
 

@@ -16,7 +16,8 @@ constexpr int64_t kMailBytes = 4096;
 constexpr int64_t kStageBytes = 256 * 1024;
 constexpr int64_t kMailOffset = 128;
 constexpr int64_t kStageOffset = kMailOffset + 2 * kMailBytes;
-constexpr int64_t kOwnBytes = kStageOffset + 2 * kStageBytes;
+constexpr int64_t kRecentOffset = kStageOffset + 2 * kStageBytes;
+constexpr int64_t kOwnBytes = kRecentOffset + int64_t(sizeof(RecentCalls));
 
 // A window that takes itself off the list of its communicator when it goes.
 class ListedWindow final : public SharedWindow {
@@ -49,9 +50,14 @@ HostCommunicator::HostCommunicator(std::unique_ptr<Transport> transport)
   for (int rank = 0; rank < size(); ++rank) ranks_of_node_[size_t(node_of()[size_t(rank)])].push_back(rank);
   lanes_ = int(std::ranges::min(ranks_of_node_, {}, &std::vector<int>::size).size());
   std::vector<MeetingSlot*> slots;
-  // Zeroed memory is a slot at which nobody has arrived yet.
-  for (int i = 0; i < place().local_size; ++i) slots.push_back(static_cast<MeetingSlot*>(memory_->segment(i)));
-  node_ = std::make_unique<NodeGroup>(*this, transport_->job(), std::move(slots));
+  std::vector<const RecentCalls*> recent;
+  // Zeroed memory is a slot at which nobody has arrived yet, and calls of nobody.
+  for (int i = 0; i < place().local_size; ++i) {
+    slots.push_back(static_cast<MeetingSlot*>(memory_->segment(i)));
+    recent.push_back(&recent_calls(i));
+  }
+  node_ = std::make_unique<NodeGroup>(*this, transport_->job(), std::move(slots), std::move(recent));
+  log().publish_in(recent_calls(place().local_rank));
 }
 
 std::unique_ptr<Communicator> make_communicator(std::unique_ptr<Transport> transport) {
@@ -72,6 +78,10 @@ void HostCommunicator::abort(int exit_code) noexcept {
   transport_->abort(exit_code);
 }
 
+RecentCalls& HostCommunicator::recent_calls(int local_rank) const {
+  return *reinterpret_cast<RecentCalls*>(static_cast<std::byte*>(memory_->segment(local_rank)) + kRecentOffset);
+}
+
 std::byte* HostCommunicator::mail(int local_rank) const {
   return static_cast<std::byte*>(memory_->segment(local_rank)) + kMailOffset + int64_t(mail_turn_ % 2) * kMailBytes;
 }
@@ -81,18 +91,36 @@ int64_t HostCommunicator::next_stage() { return kStageOffset + int64_t(++stage_t
 void HostCommunicator::do_barrier() {
   node_->barrier();
   if (place().nodes == 1) return;
-  if (place().local_rank == 0) {
-    std::vector<char> marks(size_t(place().nodes));
+  if (place().local_rank == 0) compare_logs_of_nodes();
+  node_->barrier();
+}
+
+// The first ranks of the nodes meet: those that find each other's log different show each other their latest calls.
+void HostCommunicator::compare_logs_of_nodes() {
+  std::vector<int> others;
+  for (int node = 0; node < place().nodes; ++node)
+    if (node != place().node) others.push_back(ranks_of_node_[size_t(node)][0]);
+  const auto swap_with = [&](const std::vector<int>& peers, const void* mine, void* theirs, size_t bytes) {
     std::vector<Outgoing> sends;
     std::vector<Incoming> receives;
-    for (int node = 0; node < place().nodes; ++node) {
-      if (node == place().node) continue;
-      sends.push_back({ranks_of_node_[size_t(node)][0], &marks[size_t(place().node)], 1});
-      receives.push_back({ranks_of_node_[size_t(node)][0], &marks[size_t(node)], 1});
+    for (size_t i = 0; i < peers.size(); ++i) {
+      sends.push_back({peers[i], mine, int64_t(bytes)});
+      receives.push_back({peers[i], static_cast<std::byte*>(theirs) + i * bytes, int64_t(bytes)});
     }
     do_exchange(sends, receives);
-  }
-  node_->barrier();
+  };
+  const uint64_t hash = log().hash();
+  std::vector<uint64_t> hashes(others.size());
+  swap_with(others, &hash, hashes.data(), sizeof hash);
+  std::vector<int> different;
+  for (size_t i = 0; i < others.size(); ++i)
+    if (hashes[i] != hash) different.push_back(others[i]);
+  if (different.empty()) return;
+  const RecentCalls& mine = recent_calls(0);
+  std::vector<RecentCalls> theirs(different.size());
+  swap_with(different, &mine, theirs.data(), sizeof mine);
+  node_->refuse_logs(different[0],
+                     describe_difference(log().name(), mine, describe(rank()), theirs[0], describe(different[0])));
 }
 
 void HostCommunicator::do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives) {
@@ -105,7 +133,7 @@ void HostCommunicator::do_vendor_all_reduce(View inout, ReduceOp op) {
 }
 
 Work HostCommunicator::do_all_gather(ConstView in, View out, Stream&) {
-  gather(in.data, in.bytes(), out.data, {.kind = CallKind::all_gather, .dtype = in.dtype, .count = in.size()});
+  gather(in.data, in.bytes(), out.data, {.kind = CollectiveKind::all_gather, .dtype = in.dtype, .count = in.size()});
   return Work();
 }
 
@@ -136,12 +164,13 @@ void HostCommunicator::gather(const void* in, int64_t bytes, void* out, const Co
 std::vector<std::string> HostCommunicator::do_all_gather_bytes(std::string_view mine) {
   const auto length = int64_t(mine.size());
   std::vector<int64_t> lengths(static_cast<size_t>(size()));
-  gather(&length, sizeof length, lengths.data(), {.kind = CallKind::all_gather, .dtype = DType::i64, .count = 1});
+  gather(&length, sizeof length, lengths.data(), {.kind = CollectiveKind::all_gather, .dtype = DType::i64, .count = 1});
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   std::string padded(mine);
   padded.resize(size_t(longest));
   std::string all(size_t(longest * size()), '\0');
-  gather(padded.data(), longest, all.data(), {.kind = CallKind::all_gather, .dtype = DType::i32, .count = longest});
+  gather(padded.data(), longest, all.data(),
+         {.kind = CollectiveKind::all_gather, .dtype = DType::i32, .count = longest});
   std::vector<std::string> texts;
   for (int rank = 0; rank < size(); ++rank)
     texts.push_back(all.substr(size_t(rank * longest), size_t(lengths[size_t(rank)])));
@@ -150,7 +179,8 @@ std::vector<std::string> HostCommunicator::do_all_gather_bytes(std::string_view 
 
 Work HostCommunicator::do_broadcast(View inout, int root, Stream&) {
   auto* bytes = static_cast<std::byte*>(inout.data);
-  const CollectiveCall call{.kind = CallKind::broadcast, .dtype = inout.dtype, .root = root, .count = inout.size()};
+  const CollectiveCall call{
+      .kind = CollectiveKind::broadcast, .dtype = inout.dtype, .root = root, .count = inout.size()};
   const int root_node = node_of()[size_t(root)];
   const std::vector<int>& neighbours = ranks_of_node_[size_t(place().node)];
   const int source = place().node == root_node ? root : neighbours[0];
@@ -176,7 +206,7 @@ Work HostCommunicator::do_broadcast(View inout, int root, Stream&) {
 std::unique_ptr<Communicator> HostCommunicator::do_split(int color, int key) {
   const int32_t mine[2] = {color, key};
   std::vector<int32_t> all(2 * size_t(size()));
-  gather(mine, sizeof mine, all.data(), {.kind = CallKind::all_gather, .dtype = DType::i32, .count = 2});
+  gather(mine, sizeof mine, all.data(), {.kind = CollectiveKind::all_gather, .dtype = DType::i32, .count = 2});
   std::vector<int> colors, keys;
   for (size_t i = 0; i < all.size(); i += 2) {
     colors.push_back(all[i]);

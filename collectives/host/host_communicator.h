@@ -50,13 +50,15 @@ class HostCommunicator final : public Communicator {
   void reduce_across_nodes(std::span<std::byte* const> copies, const CollectiveCall& call);
   void scatter_within_node(ConstView in, View out, ReduceOp op);
   void gather(const void* in, int64_t bytes, void* out, const CollectiveCall& call);
+  void compare_logs_of_nodes();
   // The window whose own segment holds all of `view`, or null.
   const OwnSegment* find_window(const View& view) const;
   std::byte* mail(int local_rank) const;
+  RecentCalls& recent_calls(int local_rank) const;
   int64_t next_stage();  // offset of the staging buffer to use next
 
   std::unique_ptr<Transport> transport_;
-  std::unique_ptr<SharedWindow> memory_;  // meeting slot, mail, staging buffers of each rank of the node
+  std::unique_ptr<SharedWindow> memory_;  // of each rank of the node: meeting slot, mail, staging buffers, recent calls
   std::unique_ptr<NodeGroup> node_;
   std::vector<std::vector<int>> ranks_of_node_;
   int lanes_ = 1;  // ranks of the smallest node: so many exchange with other nodes at a time

@@ -23,7 +23,7 @@ Work HostCommunicator::do_all_reduce(View inout, ReduceOp op, Stream& after) {
     reduce_small(inout, op);
   } else if (const OwnSegment* own = find_window(inout)) {
     const int64_t offset = static_cast<std::byte*>(inout.data) - own->begin;
-    const CollectiveCall call{.kind = CallKind::all_reduce,
+    const CollectiveCall call{.kind = CollectiveKind::all_reduce,
                               .dtype = inout.dtype,
                               .op = op,
                               .count = inout.size(),
@@ -39,7 +39,7 @@ Work HostCommunicator::do_all_reduce(View inout, ReduceOp op, Stream& after) {
 void HostCommunicator::reduce_small(View inout, ReduceOp op) {
   ++mail_turn_;
   copy_bytes(mail(place().local_rank), inout.data, inout.bytes());
-  node_->meet({.kind = CallKind::all_reduce, .dtype = inout.dtype, .op = op, .count = inout.size()});
+  node_->meet({.kind = CollectiveKind::all_reduce, .dtype = inout.dtype, .op = op, .count = inout.size()});
   const void* letters[64];
   std::vector<const void*> many;
   std::span<const void*> ins(letters, size_t(std::min(size(), 64)));
@@ -54,7 +54,7 @@ void HostCommunicator::reduce_small(View inout, ReduceOp op) {
 
 void HostCommunicator::reduce_staged(View inout, ReduceOp op, int threads) {
   const int64_t chunk = kStageBytes / size_of(inout.dtype);
-  const CollectiveCall whole{.kind = CallKind::all_reduce, .dtype = inout.dtype, .op = op, .count = inout.size()};
+  const CollectiveCall whole{.kind = CollectiveKind::all_reduce, .dtype = inout.dtype, .op = op, .count = inout.size()};
   CollectiveCall piece = whole;
   for (int64_t begin = 0; begin < inout.size(); begin += chunk) {
     const View part = slice(inout, begin, std::min(inout.size(), begin + chunk));
@@ -140,7 +140,7 @@ Work HostCommunicator::do_reduce_scatter(ConstView in, View out, ReduceOp op, St
 
 void HostCommunicator::scatter_within_node(ConstView in, View out, ReduceOp op) {
   const int64_t width = size_of(in.dtype), chunk = kStageBytes / width / size();
-  const CollectiveCall call{.kind = CallKind::reduce_scatter, .dtype = in.dtype, .op = op, .count = out.size()};
+  const CollectiveCall call{.kind = CollectiveKind::reduce_scatter, .dtype = in.dtype, .op = op, .count = out.size()};
   for (int64_t begin = 0; begin < out.size() || begin == 0; begin += chunk) {
     const int64_t offset = next_stage(), n = std::min(chunk, out.size() - begin);
     const auto piece = [&](int from, int to) {

@@ -3,23 +3,24 @@
 
 namespace lockstep {
 
-namespace {
-constexpr std::string_view kKindNames[] = {"barrier", "all_reduce", "reduce_scatter", "all_gather", "broadcast"};
-}
-
 std::string to_string(const CollectiveCall& call) {
-  const std::string_view name = kKindNames[size_t(call.kind)];
-  if (call.kind == CallKind::barrier) return std::string(name);
+  const std::string_view name = to_string(call.kind);
+  if (call.kind == CollectiveKind::barrier) return std::string(name);
   std::string text = str(name, " of ", call.count, " ", to_string(call.dtype));
-  if (call.kind == CallKind::all_reduce || call.kind == CallKind::reduce_scatter)
+  if (call.kind == CollectiveKind::all_reduce || call.kind == CollectiveKind::reduce_scatter)
     text += str(" (", to_string(call.op), ")");
-  if (call.kind == CallKind::broadcast) text += str(" from rank ", call.root);
+  if (call.kind == CollectiveKind::broadcast) text += str(" from rank ", call.root);
   if (call.place >= 0) text += str(" at place ", call.place, " of shared memory");
   return text;
 }
 
-NodeGroup::NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots)
-    : owner_(owner), job_(job), slots_(std::move(slots)), local_rank_(owner.place().local_rank) {
+NodeGroup::NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots,
+                     std::vector<const RecentCalls*> recent)
+    : owner_(owner),
+      job_(job),
+      slots_(std::move(slots)),
+      recent_(std::move(recent)),
+      local_rank_(owner.place().local_rank) {
   for (int rank = 0; rank < owner.size(); ++rank)
     if (owner.node_of()[size_t(rank)] == owner.place().node) ranks_.push_back(rank);
   // Spinning helps only while the awaited rank runs on another core.
@@ -31,25 +32,56 @@ void NodeGroup::meet(const CollectiveCall& call) {
   const uint64_t turn = ++turn_;
   MeetingSlot& mine = *slots_[size_t(local_rank_)];
   mine.call[turn % 2] = call;
+  mine.log[turn % 2] = uint32_t(owner_.log().hash());
   mine.arrived.store(turn, std::memory_order_release);
-  wait_for_all(kKindNames[size_t(call.kind)],
+  wait_for_all(to_string(call.kind),
                [&](int i) { return slots_[size_t(i)]->arrived.load(std::memory_order_acquire) >= turn; });
+  for (int i = 0; i < size(); ++i) {
+    const MeetingSlot& theirs = *slots_[size_t(i)];
+    if (theirs.call[turn % 2] != call || theirs.log[turn % 2] != mine.log[turn % 2])
+      refuse(call, i, theirs.call[turn % 2]);
+  }
+}
+
+std::string NodeGroup::difference(int local_rank) const {
+  const auto name = [&](int i) { return owner_.describe(ranks_[size_t(i)]); };
+  return describe_difference(owner_.log().name(), *recent_[size_t(local_rank_)], name(local_rank_),
+                             *recent_[size_t(local_rank)], name(local_rank));
+}
+
+std::string NodeGroup::differing_calls() const {
   for (int i = 0; i < size(); ++i)
-    if (!(slots_[size_t(i)]->call[turn % 2] == call)) refuse(call, i, slots_[size_t(i)]->call[turn % 2]);
+    if (const std::string text = difference(i); !text.empty()) return text + "; ";
+  return "";
 }
 
 void NodeGroup::give_up(std::string_view what, const std::vector<int>& missing_ranks) const {
   std::string names;
   for (const int rank : missing_ranks) names += str(names.empty() ? "" : ", ", owner_.describe(rank));
-  fail(ErrorCode::collective,
-       str(owner_.describe(owner_.rank()), " waited ", double(owner_.timeout().count()) / 1000, " s for ", what,
-           ", but these have not come: ", names, "; see whether they failed, are stopped, or left out the call"));
+  fail(ErrorCode::collective, str(owner_.describe(owner_.rank()), " waited ", double(owner_.timeout().count()) / 1000,
+                                  " s for ", what, ", but these have not come: ", names, "; ", differing_calls(),
+                                  "see whether they failed, are stopped, or left out the call"));
+}
+
+namespace {
+[[noreturn]] void fail_different(std::string text, const std::string& difference) {
+  if (!difference.empty()) text += ": " + difference;
+  fail(ErrorCode::collective, text + "; every rank must issue the same collectives in the same order");
+}
+}  // namespace
+
+void NodeGroup::refuse_logs(int other, const std::string& difference) const {
+  fail_different(
+      str(owner_.describe(owner_.rank()), " and ", owner_.describe(other), " have issued different collectives"),
+      difference);
 }
 
 void NodeGroup::refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const {
-  fail(ErrorCode::collective,
-       str(owner_.describe(owner_.rank()), " calls ", to_string(mine), ", but ", owner_.describe(ranks_[size_t(other)]),
-           " calls ", to_string(theirs), "; every rank must issue the same collectives in the same order"));
+  const int other_rank = ranks_[size_t(other)];
+  if (mine == theirs) refuse_logs(other_rank, difference(other));
+  fail_different(str(owner_.describe(owner_.rank()), " calls ", to_string(mine), ", but ", owner_.describe(other_rank),
+                     " calls ", to_string(theirs)),
+                 difference(other));
 }
 
 }  // namespace lockstep

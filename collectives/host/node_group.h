@@ -14,11 +14,9 @@
 
 namespace lockstep {
 
-enum class CallKind : uint8_t { barrier, all_reduce, reduce_scatter, all_gather, broadcast };
-
 // What a rank is about to do; equal on all ranks that meet.
 struct CollectiveCall {
-  CallKind kind = CallKind::barrier;
+  CollectiveKind kind = CollectiveKind::barrier;
   DType dtype = DType::f32;
   ReduceOp op = ReduceOp::sum;
   int32_t root = 0;
@@ -33,19 +31,22 @@ std::string to_string(const CollectiveCall& call);
 struct alignas(64) MeetingSlot {
   std::atomic<uint64_t> arrived{0};
   CollectiveCall call[2];
+  uint32_t log[2];  // half of the hash of its log so far
 };
 static_assert(sizeof(MeetingSlot) == 64);
 
 class NodeGroup {
  public:
-  // `slots`: one per rank of the node, by local rank. `owner` outlives this and knows names and timeout.
-  NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots);
+  // `slots` and `recent`: one per rank of the node, by local rank. `owner` outlives this and knows names, timeout and
+  // the log of this rank.
+  NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots,
+            std::vector<const RecentCalls*> recent);
 
   int local_rank() const { return local_rank_; }
   int size() const { return int(slots_.size()); }
 
-  // Returns when all ranks of the node have come for the same call. What each wrote before is then visible to all.
-  // Error(collective) names the ranks that have not come, or came for something else.
+  // Returns when all ranks of the node have come for the same call, with the same log behind them. What each wrote
+  // before is then visible to all. Error(collective) names the ranks that have not come, or the two calls that differ.
   void meet(const CollectiveCall& call);
   void barrier() { meet({}); }
 
@@ -66,8 +67,14 @@ class NodeGroup {
     }
   }
 
+  // For messages: "call 7 of 'data' is ... on rank 0 (host) and ... on rank 2 (host); " where the latest calls of this
+  // rank and of another one on the node differ, otherwise empty.
+  std::string differing_calls() const;
+
   // For waiting on ranks of other nodes.
   Deadline deadline() const { return Deadline(job_, owner_.timeout(), spins_); }
+  // `other`: a rank of the group; `difference`: what describe_difference() says.
+  [[noreturn]] void refuse_logs(int other, const std::string& difference) const;
   [[noreturn]] void give_up(std::string_view what, const std::vector<int>& missing_ranks) const;
 
  private:
@@ -78,10 +85,12 @@ class NodeGroup {
     return owner_.place().nodes == 1 ? timeout : timeout + std::max(timeout / 4, kAtLeast);
   }
   [[noreturn]] void refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const;
+  std::string difference(int local_rank) const;
 
   const Communicator& owner_;
   const JobControl& job_;
   std::vector<MeetingSlot*> slots_;
+  std::vector<const RecentCalls*> recent_;
   std::vector<int> ranks_;  // by local rank
   int local_rank_;
   int spins_;

@@ -13,27 +13,25 @@ using Constants = RuleConstants<Adafactor>;
 constexpr float kSmallest = std::numeric_limits<float>::min();
 
 // Scratch: the sums of chunks, the length of the step, the mean of r of every matrix.
-TensorSums sums_of(const TensorStep<Adafactor>& step) {
+TensorSums sums_of(const PreparedUpdate<Adafactor>& step) {
   return {reinterpret_cast<double*>(step.scratch), step.param.size()};
 }
-double* length_of(const TensorStep<Adafactor>& step) {
+double* length_of(const PreparedUpdate<Adafactor>& step) {
   return reinterpret_cast<double*>(step.scratch + tensor_sums_bytes(step.param.size()));
 }
-float* means_of(const TensorStep<Adafactor>& step) {
+float* means_of(const PreparedUpdate<Adafactor>& step) {
   return reinterpret_cast<float*>(step.scratch + tensor_sums_bytes(step.param.size()) + kScratchAlignment);
 }
 
 struct GradientElement {
-  const Constants* constants;
-  const StepScalars* decision;
-  const float* factor;
+  TensorGradient<Adafactor> ready;
 
-  HOST_DEVICE void operator()(float& param, float& grad) const {
-    if (decision->skip)
-      grad = 0;
-    else
-      grad = TensorGradient{decision, factor, constants->decay, constants->l2}(param, grad);
-  }
+  struct Loaded {
+    TensorGradient<Adafactor>::Loaded gradient;
+    bool skip;
+    HOST_DEVICE void operator()(float& param, float& grad) const { grad = skip ? 0 : gradient(param, grad); }
+  };
+  HOST_DEVICE Loaded load() const { return {ready.load(), ready.decision->skip}; }
 };
 
 // r of one row: the mean over its columns.
@@ -169,7 +167,7 @@ struct ApplyElement {
 }  // namespace
 
 void run(Backend, Stream& stream, const AdafactorGradient& k) {
-  backend::elementwise(stream, k.step.param.size(), GradientElement{k.step.constants, k.step.decision, k.step.factor},
+  backend::elementwise(stream, k.step.param.size(), GradientElement{TensorGradient(k.step)},
                        inout(data<float>(k.step.param)), inout(data<float>(k.step.grad)));
 }
 
@@ -202,14 +200,14 @@ void run(Backend, Stream& stream, const AdafactorMeans& k) {
 }
 
 void run(Backend, Stream& stream, const AdafactorDirection& k) {
-  const TensorStep<Adafactor>& s = k.step;
+  const PreparedUpdate<Adafactor>& s = k.step;
   backend::gather(stream, s.param.size(),
                   DirectionElement{s.constants, s.decision, factored_shape(s.param.shape), means_of(s),
                                    data<float>(s.grad), data<float>(s.slots[0])});
 }
 
 void run(Backend, Stream& stream, const AdafactorSquares& k) {
-  const TensorStep<Adafactor>& s = k.step;
+  const PreparedUpdate<Adafactor>& s = k.step;
   const TensorSums sums = sums_of(s);
   backend::rowwise(stream, 2 * sums.chunks(), kSquareChunk,
                    SquaresRow{s.decision, data<float>(ConstView(s.param)), data<float>(ConstView(s.grad)), sums});

@@ -36,7 +36,7 @@ struct Adafactor {
   }
 
   int64_t scratch_bytes(const Shape& shape) const;
-  void update(Stream& stream, const TensorStep<Adafactor>& step) const;
+  void update(Stream& stream, const PreparedUpdate<Adafactor>& step) const;
 };
 
 // A tensor as matrices side by side; without factors, as one long row.
@@ -49,29 +49,29 @@ FactoredShape factored_shape(const Shape& shape);
 // The launches of a step: gradients made ready; r, c and the mean of r, of matrices; directions in place of gradients;
 // squares of parameter and direction by chunk; the length of the step; the parameter.
 struct AdafactorGradient {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
 };
 struct AdafactorRows {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
 };
 struct AdafactorColumns {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
   int64_t matrix;
 };
 struct AdafactorMeans {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
 };
 struct AdafactorDirection {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
 };
 struct AdafactorSquares {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
 };
 struct AdafactorLength {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
 };
 struct AdafactorApply {
-  TensorStep<Adafactor> step;
+  PreparedUpdate<Adafactor> step;
 };
 void run(Cpu, Stream&, const AdafactorGradient&);
 void run(Cuda, Stream&, const AdafactorGradient&);

@@ -7,26 +7,24 @@ namespace lockstep {
 namespace {
 
 // Scratch: the sums of chunks, then the ratio.
-TensorSums sums_of(const TensorStep<Lamb>& step) {
+TensorSums sums_of(const PreparedUpdate<Lamb>& step) {
   return {reinterpret_cast<double*>(step.scratch), step.param.size()};
 }
-float* ratio_of(const TensorStep<Lamb>& step) {
+float* ratio_of(const PreparedUpdate<Lamb>& step) {
   return reinterpret_cast<float*>(step.scratch + tensor_sums_bytes(step.param.size()));
 }
 
 struct MomentsRow {
-  const RuleConstants<Lamb>* constants;
-  const StepScalars* decision;
-  const float* factor;
+  TensorGradient<Lamb> ready;
   float *param, *grad, *momentum, *velocity;
   TensorSums sums;
 
   template <class Team>
   HOST_DEVICE void operator()(const Team& team, int64_t chunk) const {
     const int64_t begin = sums.begin(chunk), n = sums.size(chunk);
-    const auto& rule = constants->rule;
-    if (decision->skip) return team.each(n, [this, begin](int64_t i) { grad[begin + i] = 0; });
-    const TensorGradient gradient{decision, factor, constants->decay, constants->l2};
+    const auto rule = ready.constants->rule;
+    if (ready.decision->skip) return team.each(n, [this, begin](int64_t i) { grad[begin + i] = 0; });
+    const auto gradient = ready.load();
     team.each(n, [this, begin, gradient, rule](int64_t i) {
       float& w = param[begin + i];
       rule.moments(gradient(w, grad[begin + i]), momentum[begin + i], velocity[begin + i]);
@@ -73,11 +71,11 @@ struct ApplyElement {
 }  // namespace
 
 void run(Backend, Stream& stream, const LambMoments& k) {
-  const TensorStep<Lamb>& s = k.step;
+  const PreparedUpdate<Lamb>& s = k.step;
   const TensorSums sums = sums_of(s);
   backend::rowwise(stream, sums.chunks(), kSquareChunk,
-                   MomentsRow{s.constants, s.decision, s.factor, data<float>(s.param), data<float>(s.grad),
-                              data<float>(s.slots[0]), data<float>(s.slots[1]), sums});
+                   MomentsRow{TensorGradient(s), data<float>(s.param), data<float>(s.grad), data<float>(s.slots[0]),
+                              data<float>(s.slots[1]), sums});
 }
 
 void run(Backend, Stream& stream, const LambRatio& k) {
@@ -85,7 +83,7 @@ void run(Backend, Stream& stream, const LambRatio& k) {
 }
 
 void run(Backend, Stream& stream, const LambApply& k) {
-  const TensorStep<Lamb>& s = k.step;
+  const PreparedUpdate<Lamb>& s = k.step;
   backend::elementwise(stream, s.param.size(), ApplyElement{s.constants, s.decision, ratio_of(s)},
                        inout(data<float>(s.param)), in(data<float>(ConstView(s.slots[0]))),
                        in(data<float>(ConstView(s.slots[1]))));

@@ -38,18 +38,18 @@ struct Lamb {
   }
 
   int64_t scratch_bytes(const Shape& shape) const;
-  void update(Stream& stream, const TensorStep<Lamb>& step) const;
+  void update(Stream& stream, const PreparedUpdate<Lamb>& step) const;
 };
 
 // The launches of a step: moments, and squares of parameter and direction by chunk; their ratio; the parameter.
 struct LambMoments {
-  TensorStep<Lamb> step;
+  PreparedUpdate<Lamb> step;
 };
 struct LambRatio {
-  TensorStep<Lamb> step;
+  PreparedUpdate<Lamb> step;
 };
 struct LambApply {
-  TensorStep<Lamb> step;
+  PreparedUpdate<Lamb> step;
 };
 void run(Cpu, Stream&, const LambMoments&);
 void run(Cuda, Stream&, const LambMoments&);

@@ -20,9 +20,8 @@ struct MomentumRow {
   template <class Team>
   HOST_DEVICE void operator()(const Team& team, int64_t chunk) const {
     const int64_t begin = k.sums.begin(chunk), n = k.sums.size(chunk);
-    const TensorStep<Muon>& s = k.step;
-    if (s.decision->skip) return team.each(n, [this, begin](int64_t i) { grad[begin + i] = x[begin + i] = 0; });
-    const TensorGradient gradient{s.decision, s.factor, s.constants->decay, s.constants->l2};
+    if (k.step.decision->skip) return team.each(n, [this, begin](int64_t i) { grad[begin + i] = x[begin + i] = 0; });
+    const auto gradient = TensorGradient(k.step).load();
     team.each(n, [this, begin, gradient](int64_t i) {
       const float g = gradient(param[begin + i], grad[begin + i]);
       float& m = momentum[begin + i];

@@ -38,13 +38,13 @@ struct Muon {
 
   double length(int64_t rows, int64_t columns) const;
   int64_t scratch_bytes(const Shape& shape) const;
-  void update(Stream& stream, const TensorStep<Muon>& step) const;
+  void update(Stream& stream, const PreparedUpdate<Muon>& step) const;
 };
 
 // The launches of a step besides products: momentum and what becomes orthogonal, with its squares by chunk; one over
 // its norm; out = a x or a x + b y; the parameter.
 struct MuonMomentum {
-  TensorStep<Muon> step;
+  PreparedUpdate<Muon> step;
   float mu, fresh;  // fresh: 1 - mu
   bool nesterov, torch;
   View x;
@@ -65,7 +65,7 @@ struct MuonCombine {  // out = a x + b y
   float a, b;
 };
 struct MuonApply {
-  TensorStep<Muon> step;
+  PreparedUpdate<Muon> step;
   ConstView x;
   float length;
 };

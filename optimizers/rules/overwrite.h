@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A rule for variables that are no weights but come out of the backward pass anew each time, such as scales of narrow
-// formats (Keras' overwrite_with_gradient): the gradient becomes the value, as it is.
+// formats (Keras' overwrite_with_gradient): the gradient becomes the value, as it is. Like every gradient it is the
+// mean over the batch, whatever the number of micro-batches; Keras takes the maximum over micro-batches.
 #pragma once
 
 #include <array>

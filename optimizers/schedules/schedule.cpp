@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "optimizers/call_text.h"
 #include "optimizers/option_reader.h"
 
@@ -18,8 +18,8 @@ namespace lockstep {
 namespace {
 
 constexpr std::nullopt_t kRequired = std::nullopt;
-constexpr Range kShare = {.highest = 1};
-constexpr Range kPositive = {.lowest = std::numeric_limits<float>::min()};
+constexpr AllowedRange kShare = {.highest = 1};
+constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 
 // The shortest digits that read back as the same double.
 std::string digits(double x) {
@@ -36,39 +36,66 @@ std::string digits(const std::vector<double>& list) {
 
 ScheduleFormula make_constant(OptionReader&, double learning_rate) { return ConstantRate{learning_rate}; }
 
+// The name that Keras has for the number of steps. With it a schedule is Keras' own.
+constexpr std::string_view kKerasSteps = "decay_steps";
+
+int64_t read_steps(OptionReader& options) { return options.count(options.either("steps", kKerasSteps), kRequired, 1); }
+
 ScheduleFormula make_exponential(OptionReader& options, double learning_rate) {
   return ExponentialDecay{.learning_rate = learning_rate,
-                          .steps = options.count("steps", kRequired, 1),
+                          .steps = read_steps(options),
                           .decay_rate = options.number("decay_rate", kRequired, {}),
                           .staircase = options.flag("staircase", false)};
 }
 
 ScheduleFormula make_polynomial(OptionReader& options, double learning_rate) {
+  const bool keras = options.given(kKerasSteps);
+  if (!keras)
+    options.refuse("end_learning_rate", "end_learning_rate goes with Keras' decay_steps; with steps give end");
   return PolynomialDecay{.learning_rate = learning_rate,
-                         .steps = options.count("steps", kRequired, 1),
-                         .end = options.number("end", 1e-4, {}),
+                         .steps = read_steps(options),
+                         .end = keras ? options.number("end_learning_rate", 1e-4, {}) : options.number("end", 0, {}),
                          .power = options.number("power", 1, {}),
                          .cycle = options.flag("cycle", false)};
 }
 
 ScheduleFormula make_inverse_time(OptionReader& options, double learning_rate) {
   return InverseTimeDecay{.learning_rate = learning_rate,
-                          .steps = options.count("steps", kRequired, 1),
+                          .steps = read_steps(options),
                           .decay_rate = options.number("decay_rate", kRequired, {}),
                           .staircase = options.flag("staircase", false)};
 }
 
 ScheduleFormula make_cosine(OptionReader& options, double learning_rate) {
-  return CosineDecay{.learning_rate = learning_rate,
-                     .steps = options.count("steps", kRequired, 1),
-                     .alpha = options.number("alpha", 0, kShare),
-                     .warmup_steps = options.count("warmup_steps", 0, 0),
-                     .warmup_target = options.number("warmup_target", learning_rate, {})};
+  const bool keras = options.given(kKerasSteps);
+  const int64_t steps = read_steps(options);
+  const double alpha = options.number("alpha", 0, kShare);
+  const int64_t warmup = options.count("warmup_steps", 0, 0);
+  if (keras) {
+    if (warmup > 0 && !options.given("warmup_target"))
+      options.refuse("warmup_steps",
+                     "warmup_steps want a warmup_target with Keras' decay_steps, or steps in their place");
+    return CosineDecay{.start = learning_rate,
+                       .peak = options.number("warmup_target", learning_rate, {}),
+                       .warmup_steps = warmup,
+                       .decay_steps = steps,
+                       .alpha = alpha};
+  }
+  options.refuse("warmup_target",
+                 "warmup_target goes with Keras' decay_steps; with steps the warm-up ends at the rate");
+  check(warmup < steps, ErrorCode::usage, [&] {
+    return str("cosine: expected warmup_steps below steps, which include the warm-up, got ", warmup, " and ", steps);
+  });
+  return CosineDecay{.start = options.number("start", 0, {}),
+                     .peak = learning_rate,
+                     .warmup_steps = warmup,
+                     .decay_steps = steps - warmup,
+                     .alpha = alpha};
 }
 
 ScheduleFormula make_cosine_restarts(OptionReader& options, double learning_rate) {
   return CosineRestarts{.learning_rate = learning_rate,
-                        .first_steps = options.count("first_steps", kRequired, 1),
+                        .first_steps = options.count(options.either("first_steps", "first_decay_steps"), kRequired, 1),
                         .t_mul = options.number("t_mul", 2, {.lowest = 1}),
                         .m_mul = options.number("m_mul", 1, {}),
                         .alpha = options.number("alpha", 0, kShare)};
@@ -119,9 +146,8 @@ Schedule make_piecewise(const CallText& call) {
   constexpr std::array<std::string_view, 2> known = {"boundaries", "values"};
   const auto refuse_unknown = [&](const auto& arguments) {
     for (const auto& [key, _] : arguments)
-      check(std::ranges::count(known, key) > 0, ErrorCode::usage, [&] {
-        return str(kPiecewise, " has no parameter '", key, "'; did you mean '", nearest_name(key, known), "'?");
-      });
+      check(std::ranges::count(known, key) > 0, ErrorCode::usage,
+            [&] { return str(kPiecewise, " has no parameter '", key, "'; ", did_you_mean(key, known)); });
   };
   refuse_unknown(call.numbers);
   refuse_unknown(call.lists);
@@ -150,7 +176,8 @@ Schedule make_of_numbers(const Entry& entry, const CallText& call, double learni
   for (const auto& [key, _] : call.lists)
     fail(ErrorCode::usage, str(entry.name, ": expected a number for ", key, ", got a list"));
   OptionReader options(entry.name, call.numbers);
-  const double rate = options.number("learning_rate", learning_rate, {});
+  const std::string_view name_of_rate = options.either("learning_rate", "initial_learning_rate");
+  const double rate = options.number(name_of_rate, learning_rate, {});
   ScheduleFormula formula = entry.make(options, rate);
   std::string text;
   for (const Hyperparameter& parameter : options.finish())
@@ -162,6 +189,10 @@ Schedule make_of_numbers(const Entry& entry, const CallText& call, double learni
 
 double Schedule::at(int64_t counter) const {
   return std::visit([&](const auto& formula) { return formula.at(counter); }, formula_);
+}
+
+int64_t Schedule::length() const {
+  return std::visit([](const auto& formula) { return formula.length(); }, formula_);
 }
 
 std::vector<std::string_view> schedule_names() {
@@ -177,10 +208,7 @@ Schedule make_schedule(std::string_view text, double learning_rate) {
   for (const Entry& entry : kEntries)
     if (entry.name == call.name) return make_of_numbers(entry, call, learning_rate);
   const std::vector<std::string_view> known = schedule_names();
-  std::string list;
-  for (const std::string_view each : known) list += str(list.empty() ? "" : ", ", each);
-  fail(ErrorCode::usage, str("unknown learning-rate schedule '", call.name, "'; did you mean '",
-                             nearest_name(call.name, known), "'? Known are: ", list));
+  fail_unknown("learning-rate schedule", call.name, known, list_of(known));
 }
 
 }  // namespace lockstep

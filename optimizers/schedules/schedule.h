@@ -24,6 +24,9 @@ class Schedule {
   // The rate of the step that begins when the counter of committed steps is `counter`: 0 for the first.
   double at(int64_t counter) const;
 
+  // Steps until the schedule is through, or through its first period; 0 where it has neither.
+  int64_t length() const;
+
   // With every parameter, given or default, so that it says the whole schedule and parses to an equal one.
   const std::string& text() const { return text_; }
 
@@ -36,7 +39,8 @@ class Schedule {
 std::vector<std::string_view> schedule_names();
 
 // `text`: "cosine(steps=1000, alpha=0.1)"; docs/optimizers.md lists names and parameters. `learning_rate` is the
-// optimizer's; a parameter learning_rate in the text takes its place. Throws Error(usage) for what is not understood,
+// optimizer's; a parameter learning_rate in the text takes its place. A parameter with one of Keras' names
+// (decay_steps, ...) selects Keras' definition and default values. Throws Error(usage) for what is not understood,
 // unknown names (with the nearest known one), and values that are missing, out of range, NaN or infinite.
 Schedule make_schedule(std::string_view text, double learning_rate);
 

@@ -43,9 +43,9 @@ double InverseTimeDecay::at(int64_t counter) const {
 }
 
 double CosineDecay::at(int64_t counter) const {
-  if (counter < warmup_steps) return linear(learning_rate, warmup_target, double(counter) / double(warmup_steps));
-  const double progress = double(std::min(counter - warmup_steps, steps)) / double(steps);
-  return warmup_target * ((1 - alpha) * half_cosine(progress) + alpha);
+  if (counter < warmup_steps) return linear(start, peak, double(counter) / double(warmup_steps));
+  const double progress = double(std::min(counter - warmup_steps, decay_steps)) / double(decay_steps);
+  return peak * ((1 - alpha) * half_cosine(progress) + alpha);
 }
 
 double CosineRestarts::at(int64_t counter) const {

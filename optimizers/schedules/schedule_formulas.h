@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Learning-rate formulas. All are evaluated in double from the whole counter; what can be counted (restarts, stairs,
-// borders) is counted in integers, so that nothing moves at large counters.
+// borders) is counted in integers, so that nothing moves at large counters. length(): the steps until a schedule is
+// through, or through its first period; 0 where it has neither.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@ namespace lockstep {
 struct ConstantRate {
   double learning_rate;
   double at(int64_t counter) const;
+  int64_t length() const { return 0; }
 };
 
 // a r^(s / steps); in stairs: the exponent rounded down
@@ -20,12 +22,14 @@ struct ExponentialDecay {
   double decay_rate;
   bool staircase;
   double at(int64_t counter) const;
+  int64_t length() const { return steps; }
 };
 
 // values[i] for the first boundaries[i] that is not below the counter, else the last value
 struct PiecewiseConstant {
   std::vector<double> boundaries, values;
   double at(int64_t counter) const;
+  int64_t length() const { return boundaries.empty() ? 0 : int64_t(boundaries.back()); }
 };
 
 // (a - end) (1 - s / steps)^power + end; cycling: steps times the number of cycles begun
@@ -35,6 +39,7 @@ struct PolynomialDecay {
   double end, power;
   bool cycle;
   double at(int64_t counter) const;
+  int64_t length() const { return steps; }
 };
 
 // a / (1 + r s / steps); in stairs: the quotient rounded down
@@ -44,16 +49,16 @@ struct InverseTimeDecay {
   double decay_rate;
   bool staircase;
   double at(int64_t counter) const;
+  int64_t length() const { return steps; }
 };
 
-// From a linearly to the target in warmup_steps, then along half a cosine to alpha times the target
+// Linearly from start to peak in warmup_steps, then in decay_steps along half a cosine to alpha times the peak
 struct CosineDecay {
-  double learning_rate;
-  int64_t steps;
+  double start, peak;
+  int64_t warmup_steps, decay_steps;
   double alpha;
-  int64_t warmup_steps;
-  double warmup_target;
   double at(int64_t counter) const;
+  int64_t length() const { return warmup_steps + decay_steps; }
 };
 
 // Half cosines from a m_mul^i to alpha a; period i is t_mul^i as long as the first
@@ -62,6 +67,7 @@ struct CosineRestarts {
   int64_t first_steps;
   double t_mul, m_mul, alpha;
   double at(int64_t counter) const;
+  int64_t length() const { return first_steps; }
 };
 
 // Linearly from start to a, then constant
@@ -70,6 +76,7 @@ struct LinearWarmup {
   int64_t steps;
   double start;
   double at(int64_t counter) const;
+  int64_t length() const { return steps; }
 };
 
 // Linearly from start to a, constant, then (a - end) (1 - s / decay_steps)^power + end
@@ -78,6 +85,7 @@ struct WarmupStableDecay {
   int64_t warmup_steps, stable_steps, decay_steps;
   double start, end, power;
   double at(int64_t counter) const;
+  int64_t length() const { return warmup_steps + stable_steps + decay_steps; }
 };
 
 // PyTorch's: half cosines up from a / div_factor to a at counter pct_start * steps - 1, and down to
@@ -87,6 +95,7 @@ struct OneCycle {
   int64_t steps;
   double pct_start, div_factor, final_div_factor;
   double at(int64_t counter) const;
+  int64_t length() const { return steps; }
 };
 
 }  // namespace lockstep

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The context of a computation: stream, memory, tape or none, random position, values of variables. First argument of
-// every op; nothing is global.
+// The context of a computation: stream, memory, tape or none, random position, values of variables, other ranks. First
+// argument of every op; nothing is global.
 #pragma once
 
 #include <cstdint>
 #include <source_location>
 #include <span>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "kernels/device/memory.h"
 #include "kernels/launch.h"
@@ -15,6 +17,8 @@
 #include "runtime/variables/variables.h"
 
 namespace lockstep {
+
+class MeshGroup;
 
 // Where random numbers come from: a function of seed, step, sample and op, never of rank or order of execution.
 struct RandomPosition {
@@ -42,6 +46,13 @@ class Context {
   void set_values(std::span<const Tensor> values) { values_ = values; }
   const Tensor& value(Variable variable) const { return values_[size_t(variable.index)]; }
 
+  // The groups of the mesh, as DeviceMesh::groups() has them; they outlive the context and its tape. Without them there
+  // is one rank.
+  void set_groups(const std::vector<MeshGroup>& groups) { groups_ = &groups; }
+  // The ranks along an axis; null where this rank is the only one, so that an op has nobody to ask. Error(plan) names
+  // the axes there are.
+  const MeshGroup* group(std::string_view axis) const;
+
   RandomPosition& random() { return random_; }
   bool training() const { return tape_ != nullptr; }
 
@@ -50,6 +61,7 @@ class Context {
   Pool& pool_;
   Tape* tape_;
   std::span<const Tensor> values_;
+  const std::vector<MeshGroup>* groups_ = nullptr;
   RandomPosition random_;
 };
 

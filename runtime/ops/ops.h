@@ -44,4 +44,21 @@ Tensor conv2d(Call call, const Tensor& x, const Tensor& weight, const Tensor& bi
               const Conv2dGeometry& geometry = {});
 Tensor max_pool2d(Call call, const Tensor& x, int window, int stride);
 
+// Over the ranks along one axis of the mesh (Context::set_groups()). Every rank calls them in the same order, in both
+// directions. Sums go along the canonical tree over the ranks of the axis (ordered_sum.h): the same bits on CPUs and
+// GPUs, however ranks lie on nodes. An axis of one rank gives x itself. Error(plan) for an unknown axis, names those
+// there are.
+//
+// Gradients of these three are those of the sum of all ranks' losses: what a rank did to the others counts.
+Tensor all_reduce(Call call, const Tensor& x, std::string_view axis);  // the sum over ranks, on all
+// [.., n, ..] -> [.., ranks n, ..]: the parts of all ranks along `dimension`, in rank order
+Tensor all_gather(Call call, const Tensor& x, int dimension, std::string_view axis);
+// [.., ranks n, ..] -> [.., n, ..]: this rank's part along `dimension` of the sum over ranks
+Tensor reduce_scatter(Call call, const Tensor& x, int dimension, std::string_view axis);
+// The pair around a product that is split over the axis, f and g of Megatron-LM (Shoeybi et al. 2019): before and
+// behind it all ranks hold the same, and compute one loss between them, which counts once. copy_to_axis is x, and its
+// gradient the sum over ranks; sum_over_axis is the sum over ranks, and its gradient passes through.
+Tensor copy_to_axis(Call call, const Tensor& x, std::string_view axis);
+Tensor sum_over_axis(Call call, const Tensor& x, std::string_view axis);
+
 }  // namespace lockstep

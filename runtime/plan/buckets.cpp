@@ -190,18 +190,6 @@ int64_t activation_bytes(const PlanSettings& settings) {
 
 int64_t verdict_cells(int64_t leaves, int64_t ranks) { return 2 * leaves + ranks; }
 
-std::string_view to_string(CollectiveKind kind) {
-  switch (kind) {
-    case CollectiveKind::all_reduce:
-      return "all_reduce";
-    case CollectiveKind::reduce_scatter:
-      return "reduce_scatter";
-    case CollectiveKind::all_gather:
-      return "all_gather";
-  }
-  return "?";
-}
-
 namespace {
 
 // Gathers parameters that are split, runs the micro-batch, and scatters the gradients that are not kept whole.
@@ -260,7 +248,7 @@ void derive_costs(Plan& plan) {
   plan.classes = rank_classes(plan.settings, plan.buckets, {plan.frozen_bytes, plan.local_bytes, plan.slots});
   plan.activation_bytes = activation_bytes(plan.settings);
   for_each_collective(plan.settings, plan.buckets, [&](const CollectiveSize& c) {
-    plan.collectives.push_back({std::string(to_string(c.kind)), c.dtype, c.axis->name, c.bytes, c.phase,
+    plan.collectives.push_back({c.kind, c.dtype, c.axis->name, c.bytes, c.phase,
                                 c.bucket < 0 ? std::string(c.what) : str(c.what, " of bucket ", c.bucket)});
   });
 }

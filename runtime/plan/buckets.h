@@ -64,9 +64,6 @@ int64_t activation_bytes(const PlanSettings& settings);
 // finite.
 int64_t verdict_cells(int64_t leaves, int64_t ranks);
 
-enum class CollectiveKind : uint8_t { all_reduce, reduce_scatter, all_gather };
-std::string_view to_string(CollectiveKind kind);
-
 struct CollectiveSize {
   CollectiveKind kind;
   DType dtype;

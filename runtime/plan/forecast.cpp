@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 
 namespace lockstep {
 namespace {
@@ -40,7 +40,7 @@ MachineProfile machine_profile(const std::string& name) {
     if (profile.name == name) return profile;
     known.push_back(profile.name);
   }
-  fail(ErrorCode::usage, str("unknown machine profile '", name, "'; did you mean '", nearest_name(name, known), "'?"));
+  fail_unknown("machine profile", name, known, list_of(known));
 }
 
 GroupShape group_shape(const PlanSettings& settings, const MeshAxis& axis) {

@@ -6,29 +6,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <type_traits>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 
 namespace lockstep {
-
-std::string_view to_string(Copies copies) { return copies == Copies::per_node ? "per_node" : "per_rank"; }
-
-std::string_view to_string(ReduceMode mode) {
-  return mode == ReduceMode::tree ? "tree" : mode == ReduceMode::fast ? "fast" : "mpi";
-}
-
-ReduceMode parse_reduce(std::string_view name) {
-  for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi})
-    if (name == to_string(mode)) return mode;
-  fail(ErrorCode::usage, str("--reduce: expected tree, fast or mpi, got '", name, "'"));
-}
-
-DType parse_reduce_dtype(std::string_view name) {
-  for (const DType dtype : {DType::f32, DType::bf16})
-    if (name == to_string(dtype)) return dtype;
-  fail(ErrorCode::usage, str("--reduce-dtype: expected f32 or bf16, got '", name, "'"));
-}
 
 std::string_view to_string(Section section) {
   constexpr std::string_view names[] = {"trainable", "frozen", "slot", "local"};
@@ -46,18 +29,6 @@ std::string_view to_string(Residence residence) {
 }
 
 std::string_view to_string(Phase phase) { return phase == Phase::micro_batch ? "micro_batch" : "step"; }
-
-int64_t PlanSettings::ranks() const {
-  int64_t product = 1;
-  for (const MeshAxis& axis : mesh) product *= axis.size;
-  return product;
-}
-
-int64_t PlanSettings::size(std::string_view name) const {
-  for (const MeshAxis& axis : mesh)
-    if (axis.name == name) return axis.size;
-  fail(ErrorCode::plan, str("the mesh ", to_string(mesh), " has no axis '", name, "'"));
-}
 
 int64_t bytes_per_rank(const PlanSettings& settings, const PlannedVariable& variable) {
   if (variable.residence != Residence::split) return variable.local_bytes();
@@ -79,8 +50,8 @@ const PlannedVariable& Plan::at(std::string_view path) const {
   check(found != variables.end(), ErrorCode::plan, [&] {
     std::vector<std::string_view> known;
     for (const PlannedVariable& v : variables) known.push_back(v.path);
-    return str("no variable is called ", path, "; did you mean ", nearest_name(path, known), "? The plan has ",
-               known.size(), " variables");
+    return str("no variable is called ", path, "; ", did_you_mean(path, known), " The plan has ", known.size(),
+               " variables");
   });
   return *found;
 }
@@ -110,27 +81,28 @@ class ContentHash {
     number(int64_t(layout.axes.size()));
     for (const std::string& axis : layout.axes) text(axis);
   }
+  template <class Number>
+  requires std::is_integral_v<Number> || std::is_enum_v<Number>
+  void add(Number value) { number(int64_t(value)); }
+  void add(double value) { number(std::bit_cast<int64_t>(value)); }
+  void add(const std::string& value) { text(value); }
+  void add(const std::vector<MeshAxis>& mesh) {
+    number(int64_t(mesh.size()));
+    for (const MeshAxis& axis : mesh) text(axis.name), number(axis.size);
+  }
+  void add(const std::vector<LayoutRule>& rules) {
+    number(int64_t(rules.size()));
+    for (const LayoutRule& rule : rules) text(rule.pattern), layout(rule.layout);
+  }
   uint64_t digest() const { return XXH3_64bits_digest(&state_); }
 
  private:
   XXH3_state_t state_;
 };
 
+// Where a rule stands is left out: files have other places on other machines.
 void add(ContentHash& hash, const PlanSettings& settings) {
-  hash.number(int64_t(settings.mesh.size()));
-  for (const MeshAxis& axis : settings.mesh) hash.text(axis.name), hash.number(axis.size);
-  hash.text(settings.batch_axis);
-  hash.number(int64_t(settings.layout_rules.size()));
-  for (const LayoutRule& rule : settings.layout_rules) hash.text(rule.pattern), hash.layout(rule.layout);
-  hash.text(settings.optimizer);
-  for (const int64_t value :
-       {int64_t(settings.reduce), int64_t(settings.reduce_dtype), int64_t(settings.virtual_ranks),
-        int64_t(settings.zero), settings.accumulation, settings.bucket_bytes, int64_t(settings.copies),
-        settings.ranks_per_node, int64_t(settings.replicate_indivisible), int64_t(settings.stochastic_rounding),
-        settings.workload.batch, settings.workload.activation_bytes_per_sample,
-        settings.workload.model_parallel_bytes_per_sample})
-    hash.number(value);
-  hash.number(std::bit_cast<int64_t>(settings.workload.flops_per_sample));
+  for_each_field(settings, [&](const SettingField&, const auto& value) { hash.add(value); });
 }
 
 void add(ContentHash& hash, const PlannedVariable& v) {
@@ -172,7 +144,7 @@ uint64_t Plan::hash() const {
                               activation_bytes, int64_t(collectives.size()), int64_t(classes.size())})
     hash.number(value);
   for (const PlannedCollective& c : collectives) {
-    hash.text(c.kind), hash.text(c.group), hash.text(c.what);
+    hash.text(to_string(c.kind)), hash.text(c.group), hash.text(c.what);
     for (const int64_t value : {int64_t(c.dtype), c.bytes, int64_t(c.phase)}) hash.number(value);
   }
   for (const RankClass& members : classes) {

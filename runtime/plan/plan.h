@@ -10,62 +10,11 @@
 #include <string_view>
 #include <vector>
 
-#include "collectives/gradients/gradient_reducer.h"
-#include "runtime/variables/distribution.h"
+#include "collectives/collective_record.h"
+#include "runtime/plan/plan_settings.h"
 #include "runtime/variables/variables.h"
 
 namespace lockstep {
-
-// How many copies of what is replicated there are.
-enum class Copies : uint8_t {
-  per_node,  // ranks of a node share memory: one copy for all of them (CPU ranks)
-  per_rank,  // every rank has memory of its own (GPUs)
-};
-std::string_view to_string(Copies copies);
-
-std::string_view to_string(ReduceMode mode);
-// Throws Error(usage).
-ReduceMode parse_reduce(std::string_view name);
-
-// What gradients can be summed in, by name. Throws Error(usage).
-DType parse_reduce_dtype(std::string_view name);
-
-// What a step computes, as far as it is known; zeros: not known. Of the whole model, all ranks together.
-struct Workload {
-  int64_t batch = 0;                            // samples of a step
-  int64_t activation_bytes_per_sample = 0;      // kept from forward to backward
-  int64_t model_parallel_bytes_per_sample = 0;  // activations that are summed over the axes that split parameters
-  double flops_per_sample = 0;
-  friend bool operator==(const Workload&, const Workload&) = default;
-};
-
-// Leaves that a batch can be cut into: what the canonical tree adds up for few ranks, or a leaf for each rank.
-constexpr int64_t most_leaves(int64_t batch_ranks) { return batch_ranks > 16'384 ? batch_ranks : 16'384; }
-
-// What was asked for. Part of the plan, so that every decision can be explained from the plan alone.
-struct PlanSettings {
-  std::vector<MeshAxis> mesh;
-  std::string batch_axis;
-  std::vector<LayoutRule> layout_rules;
-  std::string optimizer;
-  ReduceMode reduce = ReduceMode::tree;
-  DType reduce_dtype = DType::f32;  // of sums of gradients, and of the messages with them
-  int virtual_ranks = 1;            // leaves of a batch in mode tree
-  int zero = 0;                     // ZeRO stage: 1 splits slots over the batch axis, 2 gradients too, 3 parameters too
-  int64_t accumulation = 1;         // micro-batches of a step
-  int64_t bucket_bytes = 0;         // of gradients
-  Copies copies = Copies::per_node;
-  int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
-  bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
-  bool stochastic_rounding = false;    // bf16 parameters are updated in place and rounded so, without f32 masters
-  Workload workload;
-
-  int64_t ranks() const;
-  int64_t size(std::string_view axis) const;
-  int64_t batch_ranks() const { return size(batch_axis); }
-  // How many parts a batch is cut into.
-  int leaves() const { return reduce == ReduceMode::tree ? virtual_ranks : int(batch_ranks()); }
-};
 
 // Which stretch of memory a variable lives in.
 enum class Section : uint8_t {
@@ -141,11 +90,8 @@ enum class Phase : uint8_t {
 };
 std::string_view to_string(Phase phase);
 
-struct PlannedCollective {
-  std::string kind;  // all_reduce, reduce_scatter, all_gather
-  DType dtype = DType::f32;
-  std::string group;  // mesh axis
-  int64_t bytes = 0;  // of the whole operand
+// What the log of a run enters, for comparing the two as they are; the group is an axis of the mesh.
+struct PlannedCollective : CollectiveRecord {
   Phase phase = Phase::step;
   std::string what;
 };

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <type_traits>
 
 #include "runtime/files/json_reader.h"
 #include "runtime/plan/buckets.h"
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_warnings.h"
 
 namespace lockstep {
@@ -16,14 +17,10 @@ constexpr int kFormat = 1;
 constexpr size_t kLongestText = size_t(256) << 20;  // bytes
 // What adds up to more is no plan, and products with element sizes, slots and leaves fit 63 bits.
 constexpr int64_t kMostElements = int64_t(1) << 48;
-constexpr int64_t kMostBytes = int64_t(1) << 61;
 constexpr int64_t kMostSlots = 64;
 constexpr int32_t kMostIndex = std::numeric_limits<int32_t>::max();
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
 constexpr Section kSections[] = {Section::trainable, Section::frozen, Section::slot, Section::local};
-constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
-constexpr DType kReduceDTypes[] = {DType::f32, DType::bf16};
-constexpr ReduceMode kModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
 
 Json layout_json(const Layout& layout) {
   Json axes = Json::array();
@@ -31,27 +28,22 @@ Json layout_json(const Layout& layout) {
   return axes;
 }
 
-Json settings_json(const PlanSettings& s) {
-  Json rules = Json::array();
-  for (const LayoutRule& rule : s.layout_rules)
-    rules.push_back({{"pattern", rule.pattern}, {"layout", layout_json(rule.layout)}, {"where", rule.where}});
-  return {{"batch_axis", s.batch_axis},
-          {"layout_rules", rules},
-          {"optimizer", s.optimizer},
-          {"reduce", to_string(s.reduce)},
-          {"reduce_dtype", to_string(s.reduce_dtype)},
-          {"virtual_ranks", s.virtual_ranks},
-          {"zero", s.zero},
-          {"accumulation", s.accumulation},
-          {"bucket_bytes", s.bucket_bytes},
-          {"copies", to_string(s.copies)},
-          {"ranks_per_node", s.ranks_per_node},
-          {"replicate_indivisible", s.replicate_indivisible},
-          {"stochastic_rounding", s.stochastic_rounding},
-          {"batch", s.workload.batch},
-          {"activation_bytes_per_sample", s.workload.activation_bytes_per_sample},
-          {"model_parallel_bytes_per_sample", s.workload.model_parallel_bytes_per_sample},
-          {"flops_per_sample", s.workload.flops_per_sample}};
+// Settings have an object of their own in the file, apart from the mesh, which stands before it.
+template <class Value>
+void write(Json& root, const char* key, const Value& value) {
+  if constexpr (std::is_enum_v<Value>)
+    root["settings"][key] = to_string(value);
+  else
+    root["settings"][key] = value;
+}
+void write(Json& root, const char* key, const std::vector<MeshAxis>& mesh) {
+  root[key] = Json::array();
+  for (const MeshAxis& axis : mesh) root[key].push_back({{"axis", axis.name}, {"size", axis.size}});
+}
+void write(Json& root, const char* key, const std::vector<LayoutRule>& rules) {
+  Json& list = root["settings"][key] = Json::array();
+  for (const LayoutRule& rule : rules)
+    list.push_back({{"pattern", rule.pattern}, {"layout", layout_json(rule.layout)}, {"where", rule.where}});
 }
 
 Json variable_json(const Plan& plan, const PlannedVariable& v) {
@@ -106,9 +98,7 @@ Json json_of(const Plan& plan) {
   Json json;
   json["format"] = kFormat;
   json["hash"] = hash_text(plan);
-  json["mesh"] = Json::array();
-  for (const MeshAxis& axis : plan.settings.mesh) json["mesh"].push_back({{"axis", axis.name}, {"size", axis.size}});
-  json["settings"] = settings_json(plan.settings);
+  for_each_field(plan.settings, [&](const SettingField& field, const auto& value) { write(json, field.name, value); });
   json["variables"] = Json::array();
   for (const PlannedVariable& v : plan.variables) json["variables"].push_back(variable_json(plan, v));
   json["pending"] = plan.pending;
@@ -121,7 +111,7 @@ Json json_of(const Plan& plan) {
                                {"variables", b.variables}});
   json["collectives"] = Json::array();
   for (const PlannedCollective& c : plan.collectives)
-    json["collectives"].push_back({{"kind", c.kind},
+    json["collectives"].push_back({{"kind", to_string(c.kind)},
                                    {"dtype", to_string(c.dtype)},
                                    {"group", c.group},
                                    {"bytes", c.bytes},
@@ -165,46 +155,42 @@ Shape read_shape(const JsonReader& reader) {
   return Shape(std::span<const int64_t>(sizes));
 }
 
-Workload read_workload(const JsonReader& settings) {
-  Workload work;
-  work.batch = settings.number("batch", 0, kMostElements);
-  const int64_t most = kMostBytes / std::max<int64_t>(1, work.batch);  // so that the product is one, too
-  work.activation_bytes_per_sample = settings.number("activation_bytes_per_sample", 0, most);
-  work.model_parallel_bytes_per_sample = settings.number("model_parallel_bytes_per_sample", 0, most);
-  work.flops_per_sample = settings.real("flops_per_sample");
-  return work;
-}
+// The object that settings are read from, and the one around it, which has the mesh.
+struct SettingsReader {
+  const JsonReader& root;
+  const JsonReader& settings;
 
-Distribution read_distribution(const JsonReader& root, const JsonReader& settings) {
-  std::vector<MeshAxis> mesh;
-  root.each("mesh", [&](const JsonReader& axis) {
-    mesh.push_back({axis.text("axis"), int(axis.number("size", 1, std::numeric_limits<int>::max()))});
-  });
-  LayoutMap rules;
-  settings.each("layout_rules", [&](const JsonReader& rule) {
-    rules.add(rule.text("pattern"), read_layout(rule), rule.text("where"));
-  });
-  // The same checks as for a mesh and rules that a user gives.
-  return model_parallel(std::move(mesh), std::move(rules), settings.text("batch_axis"));
-}
+  void read(const SettingField& field, std::vector<MeshAxis>& mesh) const {
+    root.each(field.name, [&](const JsonReader& axis) {
+      mesh.push_back({axis.text("axis"), int(axis.number("size", 1, std::numeric_limits<int>::max()))});
+    });
+  }
+  void read(const SettingField& field, std::vector<LayoutRule>& rules) const {
+    settings.each(field.name, [&](const JsonReader& rule) {
+      rules.push_back({rule.text("pattern"), read_layout(rule), rule.text("where")});
+    });
+  }
+  void read(const SettingField& field, std::string& text) const { text = settings.text(field.name); }
+  void read(const SettingField& field, bool& flag) const { flag = settings.flag(field.name); }
+  void read(const SettingField& field, double& value) const { value = settings.real(field.name); }
+  void read(const SettingField& field, int64_t& value) const {
+    value = settings.number(field.name, field.least, field.most);
+  }
+  void read(const SettingField& field, int& value) const {
+    const int64_t most = std::min<int64_t>(field.most, std::numeric_limits<int>::max());
+    value = int(settings.number(field.name, field.least, most));
+  }
+  void read(const SettingField& field, ReduceMode& mode) const { mode = settings.name(field.name, kReduceModes); }
+  void read(const SettingField& field, DType& dtype) const { dtype = settings.name(field.name, kReduceDTypes); }
+  void read(const SettingField& field, Copies& copies) const { copies = settings.name(field.name, kCopies); }
+};
 
-PlanSettings read_settings(const JsonReader& settings, const Distribution& distribution) {
-  return {.mesh = distribution.mesh,
-          .batch_axis = distribution.batch_axis,
-          .layout_rules = distribution.layouts.rules(),
-          .optimizer = settings.text("optimizer"),
-          .reduce = settings.name("reduce", kModes),
-          .reduce_dtype = settings.name("reduce_dtype", kReduceDTypes),
-          .virtual_ranks =
-              int(settings.number("virtual_ranks", 1, most_leaves(distribution.size(distribution.batch_axis)))),
-          .zero = int(settings.number("zero", 0, 3)),
-          .accumulation = settings.number("accumulation", 1, 1'000'000),
-          .bucket_bytes = settings.number("bucket_bytes", 0, std::numeric_limits<int64_t>::max()),
-          .copies = settings.name("copies", kCopies),
-          .ranks_per_node = settings.number("ranks_per_node", 0, std::numeric_limits<int64_t>::max()),
-          .replicate_indivisible = settings.flag("replicate_indivisible"),
-          .stochastic_rounding = settings.flag("stochastic_rounding"),
-          .workload = read_workload(settings)};
+PlanSettings read_settings(const JsonReader& root) {
+  const JsonReader object(root.at("settings"), root.where() + ".settings");
+  const SettingsReader reader{root, object};
+  PlanSettings settings;
+  for_each_field(settings, [&](const SettingField& field, auto& value) { reader.read(field, value); });
+  return settings;
 }
 
 // What was declared, and where it lies; decisions follow from that.
@@ -263,9 +249,10 @@ PlannedBucket read_bucket(const JsonReader& r, const PlanSettings& settings) {
 Plan read_plan(const JsonReader& root) {
   Plan plan;
   root.number("format", kFormat, kFormat);
-  const JsonReader settings(root.at("settings"), root.where() + ".settings");
-  const Distribution distribution = read_distribution(root, settings);
-  plan.settings = read_settings(settings, distribution);
+  const PlanSettings settings = read_settings(root);
+  // The same checks as for what a user asks.
+  const Distribution distribution = distribution_of(settings);
+  plan.settings = complete(settings, distribution);
   root.each("variables", [&](const JsonReader& r) {
     PlannedVariable variable = read_variable(r, plan, distribution);
     decide(plan, variable, r.where());

@@ -77,9 +77,7 @@ class Search {
       : space_(space), limit_(memory_limit), profile_(profile), smallest_(plan_on_one_rank(input)) {
     variables_ = sized_variables(smallest_);
     settings_ = smallest_.settings;
-    virtual_ranks_ = input.virtual_ranks;
-    settings_.copies = input.copies;
-    settings_.workload = input.workload;
+    virtual_ranks_ = input.settings.virtual_ranks;
   }
 
   SearchResult run() {
@@ -120,9 +118,9 @@ class Search {
   // Layouts by rule are the same on every mesh that has the axes; on axes of size 1 everything divides.
   static Plan plan_on_one_rank(const PlannerInput& input) {
     PlannerInput one = input;
-    for (MeshAxis& axis : one.distribution->mesh) axis.size = 1;
-    one.zero = 0;
-    one.accumulation = 1;
+    for (MeshAxis& axis : one.settings.mesh) axis.size = 1;
+    one.settings.zero = 0;
+    one.settings.accumulation = 1;
     return make_plan(one);
   }
 
@@ -185,8 +183,8 @@ std::string why_lost(const Candidate& c, const Candidate& best) {
 // Doubles the ranks until something fits.
 std::string more_ranks(const PlannerInput& input, SearchSpace space, int64_t limit, const MachineProfile& profile) {
   std::vector<std::string> axes;
-  for (const MeshAxis& axis : input.distribution->mesh) axes.push_back(axis.name);
-  int64_t ranks = input.distribution->ranks();
+  for (const MeshAxis& axis : input.settings.mesh) axes.push_back(axis.name);
+  int64_t ranks = input.settings.ranks();
   for (int doubling = 0; doubling < 10 && ranks <= 1'000'000; ++doubling) {
     ranks *= 2;
     space.meshes = mesh_factorisations(ranks, axes);
@@ -241,24 +239,24 @@ std::vector<std::vector<MeshAxis>> mesh_factorisations(int64_t ranks, const std:
 
 SearchResult search_plans(const PlannerInput& input, const SearchSpace& space, int64_t memory_limit,
                           const MachineProfile& profile) {
-  check(input.distribution.has_value(), ErrorCode::plan, "a search needs a distribution that names the axes");
+  check(!input.settings.mesh.empty(), ErrorCode::plan, "a search needs a mesh that names the axes");
   return Search(input, space, memory_limit, profile).run();
 }
 
 PlannerInput planner_input(const PlannerInput& input, const Candidate& candidate) {
   PlannerInput chosen = input;
-  chosen.distribution->mesh = candidate.mesh;
-  chosen.zero = candidate.zero;
-  chosen.accumulation = candidate.accumulation;
-  chosen.bucket_bytes = candidate.bucket_bytes;
+  chosen.settings.mesh = candidate.mesh;
+  chosen.settings.zero = candidate.zero;
+  chosen.settings.accumulation = candidate.accumulation;
+  chosen.settings.bucket_bytes = candidate.bucket_bytes;
   return chosen;
 }
 
 std::string search_report(const PlannerInput& input, const SearchSpace& space, const SearchResult& result,
                           int64_t memory_limit, const MachineProfile& profile) {
-  std::string text = str("searched ", result.evaluated, " plans for ", input.distribution->ranks(),
-                         " ranks and at most ", readable_bytes(memory_limit), " a rank, times by profile ",
-                         profile.name, ": ", result.fitting.size(), " fit\n");
+  std::string text = str("searched ", result.evaluated, " plans for ", input.settings.ranks(), " ranks and at most ",
+                         readable_bytes(memory_limit), " a rank, times by profile ", profile.name, ": ",
+                         result.fitting.size(), " fit\n");
   if (result.fitting.empty()) {
     if (result.too_large.empty()) {
       text += "  no plan is possible:\n";

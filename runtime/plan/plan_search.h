@@ -40,8 +40,8 @@ struct SearchResult {
   int64_t evaluated = 0;
 };
 
-// Evaluates all points of `space` for the variables, optimizer and other settings of `input`, whose distribution names
-// the axes, batch axis and layout rules. Order: the fewest seconds; of equals the lower ZeRO stage, the fewer
+// Evaluates all points of `space` for the variables, optimizer and other settings of `input`, whose mesh names the
+// axes. Order: the fewest seconds; of equals the lower ZeRO stage, the fewer
 // micro-batches, the longer batch axis, the fewer bytes, the smaller bucket.
 SearchResult search_plans(const PlannerInput& input, const SearchSpace& space, int64_t memory_limit,
                           const MachineProfile& profile);

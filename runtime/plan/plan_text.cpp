@@ -147,8 +147,8 @@ std::string described(const PlannedVariable& v) {
 }
 
 std::string described(const PlannedCollective& c) {
-  return str(c.kind, " ", to_string(c.dtype), " over ", c.group, ", ", c.bytes, " B, each ", to_string(c.phase), ": ",
-             c.what);
+  return str(to_string(c.kind), " ", to_string(c.dtype), " over ", c.group, ", ", c.bytes, " B, each ",
+             to_string(c.phase), ": ", c.what);
 }
 
 std::string described(const PlannedBucket& b) {
@@ -162,25 +162,12 @@ void compare_lists(std::string& text, std::string_view what, const std::vector<T
 }
 
 void compare_settings(std::string& text, const PlanSettings& a, const PlanSettings& b) {
-  line(text, "mesh", to_string(a.mesh), to_string(b.mesh));
-  line(text, "batch axis", a.batch_axis, b.batch_axis);
-  line(text, "optimizer", a.optimizer, b.optimizer);
-  line(text, "reduce", std::string(to_string(a.reduce)), std::string(to_string(b.reduce)));
-  line(text, "reduce dtype", std::string(to_string(a.reduce_dtype)), std::string(to_string(b.reduce_dtype)));
-  line(text, "stochastic rounding", a.stochastic_rounding ? "yes" : "no", b.stochastic_rounding ? "yes" : "no");
-  line(text, "virtual ranks", str(a.virtual_ranks), str(b.virtual_ranks));
-  line(text, "zero", str(a.zero), str(b.zero));
-  line(text, "accumulation", str(a.accumulation), str(b.accumulation));
-  line(text, "bucket bytes", str(a.bucket_bytes), str(b.bucket_bytes));
-  line(text, "copies", std::string(to_string(a.copies)), std::string(to_string(b.copies)));
-  line(text, "ranks per node", str(a.ranks_per_node), str(b.ranks_per_node));
-  const auto rules = [](const PlanSettings& s) {
-    std::string all;
-    for (const LayoutRule& rule : s.layout_rules) all += str("'", rule.pattern, "' ", to_string(rule.layout), " ");
-    return all.empty() ? std::string("none ") : all;
-  };
-  line(text, "layout rules", rules(a), rules(b));
-  line(text, "batch", str(a.workload.batch), str(b.workload.batch));
+  const std::vector<SettingText> before = setting_texts(a), after = setting_texts(b);
+  for (size_t i = 0; i < before.size(); ++i) {
+    std::string name = before[i].field.name;
+    std::ranges::replace(name, '_', ' ');
+    line(text, name, before[i].value, after[i].value);
+  }
 }
 
 void compare_memory(std::string& text, const Plan& a, const Plan& b) {

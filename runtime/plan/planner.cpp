@@ -5,69 +5,15 @@
 #include <unordered_set>
 #include <utility>
 
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "runtime/plan/buckets.h"
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_warnings.h"
 
 namespace lockstep {
 namespace {
 
-constexpr int64_t kMostBytes = int64_t(1) << 60;  // of all samples of a step
-
 const RuleSet& rules_of(const PlannerInput& input) { return input.rules ? *input.rules : standard_rules(); }
-
-Distribution distribution_of(const PlannerInput& input) {
-  if (input.distribution) return *input.distribution;
-  check(input.ranks >= 1 && input.ranks <= 10'000'000, ErrorCode::plan,
-        [&] { return str("expected 1 to 10000000 ranks, got ", input.ranks); });
-  return data_parallel({{"data", int(input.ranks)}});
-}
-
-PlanSettings read_settings(const PlannerInput& input, const Distribution& distribution) {
-  check(input.virtual_ranks >= 0, ErrorCode::plan,
-        [&] { return str("expected at least 1 virtual rank, or 0 for one per rank, got ", input.virtual_ranks); });
-  const int64_t most = most_leaves(distribution.size(distribution.batch_axis));
-  check(input.virtual_ranks <= most, ErrorCode::plan, [&] {
-    return str("expected at most ", most, " virtual ranks on the mesh ", to_string(distribution.mesh), ", got ",
-               input.virtual_ranks);
-  });
-  const Workload& work = input.workload;
-  for (const int64_t bytes : {work.activation_bytes_per_sample, work.model_parallel_bytes_per_sample})
-    check(work.batch >= 0 && bytes >= 0 && (work.batch == 0 || bytes <= kMostBytes / work.batch), ErrorCode::plan, [&] {
-      return str("a batch of ", work.batch, " samples of ", bytes, " B is no workload; expected at most ", kMostBytes,
-                 " B together");
-    });
-  check(input.zero >= 0 && input.zero <= 3, ErrorCode::plan,
-        [&] { return str("ZeRO has the stages 0 to 3, got ", input.zero); });
-  check(input.accumulation >= 1, ErrorCode::plan,
-        [&] { return str("expected at least 1 micro-batch of a step, got ", input.accumulation); });
-  check_reduce_dtype(input.reduce, input.reduce_dtype);
-  check(input.ranks_per_node >= 0, ErrorCode::plan,
-        [&] { return str("expected at least 1 rank on a node, got ", input.ranks_per_node); });
-  check(input.zero == 0 || input.copies == Copies::per_rank, ErrorCode::plan, [&] {
-    return str(
-        "ZeRO stage ", input.zero,
-        " splits what every rank would hold, but the ranks of a node share one copy already; plan for ranks with "
-        "memory of their own, or use stage 0");
-  });
-  return {
-      .mesh = distribution.mesh,
-      .batch_axis = distribution.batch_axis,
-      .layout_rules = distribution.layouts.rules(),
-      .optimizer = std::string(input.optimizer.name()),
-      .reduce = input.reduce,
-      .reduce_dtype = input.reduce_dtype,
-      .virtual_ranks = input.virtual_ranks > 0 ? input.virtual_ranks : int(distribution.size(distribution.batch_axis)),
-      .zero = input.zero,
-      .accumulation = input.accumulation,
-      .bucket_bytes = input.bucket_bytes,
-      .copies = input.copies,
-      .ranks_per_node = input.ranks_per_node,
-      .replicate_indivisible = input.replicate_indivisible,
-      .stochastic_rounding = input.stochastic_rounding,
-      .workload = input.workload};
-}
 
 Section section_of(Role role) {
   switch (role) {
@@ -108,7 +54,8 @@ class PlanBuilder {
  public:
   PlanBuilder(const PlannerInput& input, const Distribution& distribution)
       : input_(input), distribution_(distribution) {
-    plan_.settings = read_settings(input, distribution);
+    plan_.settings = complete(input.settings, distribution);
+    plan_.settings.optimizer = input.optimizer.name();
   }
 
   Plan build() {
@@ -171,7 +118,7 @@ void PlanBuilder::add_model_variable(const VariableDeclaration& declaration) {
   variable.shape = declaration.shape;
   variable.dtype = declaration.dtype;
   variable.role = declaration.role;
-  check(variable.role != Role::parameter || variable.dtype != DType::f16 || !input_.stochastic_rounding,
+  check(variable.role != Role::parameter || variable.dtype != DType::f16 || !plan_.settings.stochastic_rounding,
         ErrorCode::plan, [&] {
           return str("variable ", variable.path, " is f16, and only bf16 is rounded stochastically; keep f32 masters");
         });
@@ -201,8 +148,8 @@ void PlanBuilder::check_optimized() const {
     if (std::find(trainable.begin(), trainable.end(), path) != trainable.end()) continue;
     const auto known = std::find_if(declared.begin(), declared.end(), [&](const auto& d) { return d.path == path; });
     if (known == declared.end())
-      fail(ErrorCode::plan, str("optimizer ", input_.optimizer.name(), " was given the unknown variable ", path,
-                                "; did you mean ", nearest_name(path, trainable), "?"));
+      fail(ErrorCode::plan, str("optimizer ", input_.optimizer.name(), " was given the unknown variable ", path, "; ",
+                                did_you_mean(path, trainable)));
     fail(ErrorCode::plan, str("optimizer ", input_.optimizer.name(), " was given ", path, " of role ",
                               to_string(known->role), ", which is not trained; unfreeze it or leave it out"));
   }
@@ -313,7 +260,7 @@ void PlanBuilder::place_others() {
 }  // namespace
 
 Plan make_plan(const PlannerInput& input) {
-  const Distribution distribution = distribution_of(input);
+  const Distribution distribution = distribution_of(input.settings);
   Plan plan = PlanBuilder(input, distribution).build();
   check_plan(plan);
   return plan;

@@ -2,7 +2,6 @@
 // The planner: declarations, distribution and optimizer in, plan out. Pure: equal inputs, equal plans.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,22 +13,11 @@
 
 namespace lockstep {
 
+// What a plan is made of.
 struct PlannerInput {
   const VariableTable& variables;
   OptimizerSet optimizer;
-  int64_t ranks = 1;  // of the axis "data", where no distribution is given
-  ReduceMode reduce = ReduceMode::tree;
-  DType reduce_dtype = DType::f32;
-  int virtual_ranks = 1;           // leaves of the batch in mode tree; 0: one for each rank of the batch axis
-  int64_t bucket_bytes = 4 << 20;  // a bucket closes when it holds this much
-  std::optional<Distribution> distribution = std::nullopt;
-  int zero = 0;
-  int64_t accumulation = 1;
-  Copies copies = Copies::per_node;
-  int64_t ranks_per_node = 0;
-  bool replicate_indivisible = false;
-  bool stochastic_rounding = false;  // of bf16 parameters, instead of f32 masters
-  Workload workload = {};
+  PlanSettings settings = {};
   // What the optimizer was given to update; absent: every trainable variable.
   std::optional<std::vector<std::string>> optimized = std::nullopt;
   const RuleSet* rules = nullptr;  // absent: standard_rules()

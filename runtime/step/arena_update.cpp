@@ -70,8 +70,10 @@ void ArenaUpdate::update_tensors(const StepDecision& decision, GradientReducer& 
     const PlannedVariable& variable = variables_.plan().variables[size_t(v)];
     const View scratch{gathered_.data(), DType::f32, stream.device().kind, Shape{variable.local_elements}};
     const View gradient = reducer.gathered(size_t(variable.bucket), elements_of(variable), scratch, stream);
-    const float* factor = by_variable_norm_ ? tables_.factors() + tables_.number_of(v) : nullptr;
-    tensor_updates_->run(stream, *optimizer_.group(*group).optimizer, decision.state(*group), v, gradient, factor);
+    GranuleMap granules;
+    if (by_variable_norm_) granules = tables_.granule_map(*group, variable.offset);
+    granules.groups = nullptr;  // all of it is this group's
+    tensor_updates_->run(stream, *optimizer_.group(*group).optimizer, decision.state(*group), v, gradient, granules);
   }
   reducer.meet();
 }
@@ -79,12 +81,15 @@ void ArenaUpdate::update_tensors(const StepDecision& decision, GradientReducer& 
 void ArenaUpdate::average(const StepDecision& decision, Stream& stream) {
   const MovingAverage& average = *optimizer_.average();
   for (const auto& [begin, end] : ranges_) {
+    // What is frozen keeps its value and its average.
+    const GranuleMap granules = tables_.grouped() ? tables_.granule_map(0, begin) : GranuleMap{};
     launch(stream, AverageParameters{.momentum = average.momentum,
                                      .overwrite_every = average.overwrite_every,
                                      .iteration = variables_.iteration_cell(),
                                      .decision = decision.scalars(),
                                      .param = variables_.master_or_parameter(begin, end),
-                                     .average = variables_.slot(optimizer_.average_slot(), begin, end)});
+                                     .average = variables_.slot(optimizer_.average_slot(), begin, end),
+                                     .granules = granules});
     if (average.overwrite_every > 0) variables_.round_masters_into_parameters(stream, begin, end);
   }
 }

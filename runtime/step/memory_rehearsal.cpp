@@ -58,7 +58,7 @@ struct RehearsedLeaf {
 }  // namespace
 
 TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& forward, const LeafShape& shape,
-                              int threads) {
+                              int threads, const std::vector<MeshGroup>* groups) {
   if (shape.samples == 0) return {};
   Stream stream = Stream::rehearsal(threads);
   Pool persistent = Pool::counted(stream.device()), transient = Pool::counted(stream.device());
@@ -71,6 +71,7 @@ TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& for
     values.watch(tape, variables, p == 0 ? Tape::Destination::fresh : Tape::Destination::adds_up);
     Context context(stream, transient, &tape);
     context.set_values(values.values);
+    if (groups) context.set_groups(*groups);
     context.random() = {.key = leaf.dropout_key, .sample_ids = parts[p].sample_ids};
     forward_backward(context, forward, parts[p], leaf.cells, 1.0f, nullptr);
   }

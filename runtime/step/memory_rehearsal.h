@@ -29,7 +29,8 @@ struct TransientMemory {
 // On CPU ranks with `threads` threads. `forward` must leave numbers to kernels: one that reads an element of a tensor
 // on the host ends the program with a segmentation fault, because there is no memory. Throws what `forward` throws, and
 // Error(tape) when the loss reaches no trainable variable.
+// `groups`: the axes that ops reach over, for which MeshGroup::rehearsal() is enough; null: one rank.
 TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& forward, const LeafShape& shape,
-                              int threads);
+                              int threads, const std::vector<MeshGroup>* groups = nullptr);
 
 }  // namespace lockstep

@@ -57,7 +57,6 @@ void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
     data<double>(cells())[2 * leaves_ + ranks_.rank()] = double(1 + first_not_finite(reducer));
     ranks_.all_reduce(cells(), ReduceOp::sum, stream).wait(stream);
   } else if (device_->size() > 1) {
-    device_->ranks().record_collective("all_reduce", DType::f64, cells().bytes());
     device_->all_reduce(cells(), ReduceOp::sum, stream).wait(stream);
   }
 }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectives/call_log.h"
 #include "kernels/device/graph.h"
 #include "runtime/data/step_input.h"
 
@@ -34,25 +35,29 @@ class StepGraphs {
   using Generation = std::vector<int64_t>;
 
   // Runs `work` as it is the first time a shape comes, so that memory and plans of products are there, and records it
-  // the second time. Returns whether the work was done by a recording of before.
+  // the second time. `log` is that of the ranks whose collectives the work issues: it has them with every launch.
   template <class Work>
-  bool run(Stream& stream, const StepShape& shape, Generation generation, const Work& work) {
-    if (warm_.insert(shape).second) {
-      work();
-      return false;
-    }
+  void run(Stream& stream, CallLog& log, const StepShape& shape, Generation generation, const Work& work) {
+    if (warm_.insert(shape).second) return work();
     if (generation != recorded_with_) graphs_.clear();
     recorded_with_ = std::move(generation);
     auto recorded = graphs_.find(shape);
-    const bool known = recorded != graphs_.end();
-    if (!known) recorded = graphs_.emplace(shape, Graph::record(stream, work)).first;
-    recorded->second.launch(stream);
-    return known;
+    if (recorded == graphs_.end()) {
+      CallLog::Calls collectives;
+      Graph graph = Graph::record(stream, [&] { collectives = log.capture(work); });
+      recorded = graphs_.emplace(shape, RecordedStep{std::move(graph), std::move(collectives)}).first;
+    }
+    log.enter(recorded->second.collectives);
+    recorded->second.graph.launch(stream);
   }
 
  private:
+  struct RecordedStep {
+    Graph graph;
+    CallLog::Calls collectives;  // entered with every launch
+  };
   std::set<StepShape> warm_;
-  std::map<StepShape, Graph> graphs_;
+  std::map<StepShape, RecordedStep> graphs_;
   Generation recorded_with_;
 };
 

@@ -38,8 +38,6 @@ class StepTables {
   float* factors() const { return static_cast<float*>(factors_.data()); }
 
  private:
-  static constexpr uint32_t kNoGroup = ~0u;
-
   int32_t groups_of_optimizer_;
   std::vector<int32_t> variables_;  // of the plan
   std::vector<int32_t> numbers_by_variable_;

@@ -38,7 +38,7 @@ int64_t rehearse_updates(const Plan& plan, const OptimizerSet& optimizer, const 
     const View nothing{nullptr, DType::f32, DeviceKind::cpu, plan.variables[size_t(v)].shape};
     const Optimizer& each = optimizer_of(plan, optimizer, v);
     const std::vector<View> slots(each.slots().size(), nothing);
-    each.update_tensor(stream, StepState{}, {.param = nothing, .grad = nothing, .slots = slots}, nullptr);
+    each.update(stream, StepState{}, {.param = nothing, .grad = nothing, .slots = slots});
   }
   return stream.scratch_bytes();
 }

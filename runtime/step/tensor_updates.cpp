@@ -30,7 +30,7 @@ TensorUpdates::TensorUpdates(VariableStore& variables, const OptimizerSet& optim
     const PlannedVariable& variable = variables.plan().variables[size_t(v)];
     const Optimizer& updates = *optimizer.group(optimizer.group_of(variable.path)).optimizer;
     if (!updates.updates_by_tensor()) continue;
-    scratch = std::max(scratch, updates.tensor_scratch_bytes(variable.shape));
+    scratch = std::max(scratch, updates.scratch_bytes(variable.shape));
     if (is_narrow(updated_tensor(variables, variable).dtype))
       wide = std::max(wide, variable.shape.size() * size_of(DType::f32));
   }
@@ -39,7 +39,7 @@ TensorUpdates::TensorUpdates(VariableStore& variables, const OptimizerSet& optim
 }
 
 void TensorUpdates::run(Stream& stream, const Optimizer& optimizer, const StepState& state, int32_t v, View gradient,
-                        const float* factor) {
+                        const GranuleMap& granules) {
   const PlannedVariable& variable = variables_.plan().variables[size_t(v)];
   const int64_t begin = variable.offset, end = begin + variable.shape.size();
   slots_.clear();
@@ -49,9 +49,12 @@ void TensorUpdates::run(Stream& stream, const Optimizer& optimizer, const StepSt
   const bool narrow = is_narrow(kept.dtype);
   const View param = narrow ? wide_.view(DType::f32, variable.shape) : kept;
   if (narrow) launch(stream, Copy{param, kept});
-  optimizer.update_tensor(
-      stream, state, {.param = param, .grad = with_shape(gradient, variable.shape), .slots = slots_, .factor = factor},
-      static_cast<std::byte*>(scratch_.data()));
+  optimizer.update(stream, state,
+                   {.param = param,
+                    .grad = with_shape(gradient, variable.shape),
+                    .slots = slots_,
+                    .granules = granules,
+                    .scratch = static_cast<std::byte*>(scratch_.data())});
   if (narrow)
     launch(stream,
            RoundStochastically{

@@ -19,9 +19,9 @@ class TensorUpdates {
   TensorUpdates(VariableStore& variables, const OptimizerSet& optimizer, std::span<const int32_t> tensors, Pool& pool);
 
   // One of them, by `optimizer`, which works tensor by tensor; prepare() of the step is queued. `gradient`: f32, as
-  // many elements. `factor` of it: on the device, null for 1.
+  // many elements. `granules`: from the first one of the variable on, with its factor, or none.
   void run(Stream& stream, const Optimizer& optimizer, const StepState& state, int32_t variable, View gradient,
-           const float* factor);
+           const GranuleMap& granules);
 
  private:
   VariableStore& variables_;

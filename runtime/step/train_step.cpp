@@ -67,13 +67,11 @@ void TrainStep::queue(const StepInput& input) {
   const BatchUpload::OnDevice& batch = upload_.bring(input.leaves, dropout_key(seed_, input.step));
   const StepInput on_device{input.step, input.global_count, batch.leaves};
   const auto work = [&] { take(on_device, batch.dropout_key); };
-  if (!options_.graph) {
+  if (options_.graph)
+    graphs_.run(stream_, ranks_.log(), shape_of(on_device),
+                {upload_.generation(), decision_.generation(), tables_.generation(), stream_.scratch_bytes()}, work);
+  else
     work();
-  } else if (graphs_.run(stream_, shape_of(on_device),
-                         {upload_.generation(), decision_.generation(), tables_.generation(), stream_.scratch_bytes()},
-                         work)) {
-    record_collectives_of_a_graph();
-  }
   // On the CPU the outcome is there already: nothing may go on after a loss that is none.
   if (options_.device == nullptr) check_loss();
 }
@@ -131,15 +129,6 @@ void TrainStep::watch_variables(const View& arena, Tape::Destination kind) {
     destination.shape = variable.shape;
     tape_.watch(variables_.values()[size_t(v)], v, destination, variable.path, kind);
   }
-}
-
-// Those of a step that is launched as a whole, for the trace.
-void TrainStep::record_collectives_of_a_graph() {
-  if (ranks_.size() == 1) return;
-  const DType dtype = variables_.plan().settings.reduce_dtype;
-  for (const GradientBucket& bucket : buckets_)
-    options_.device->ranks().record_collective("all_reduce", dtype, bucket.range().size() * size_of(dtype));
-  options_.device->ranks().record_collective("all_reduce", DType::f64, decision_.cells().bytes());
 }
 
 void TrainStep::set_frozen(std::string_view path, bool frozen) {

@@ -60,7 +60,6 @@ class TrainStep {
   void mark(StepMark mark) {
     if (!options_.graph) clock_.mark(mark, stream_);
   }
-  void record_collectives_of_a_graph();
   void check_loss();
 
   Communicator& ranks_;

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "collectives/device_mesh.h"
+#include "collectives/mesh_axis.h"
 #include "runtime/variables/layout_map.h"
 
 namespace lockstep {

@@ -2,11 +2,12 @@
 #include "runtime/variables/parameter_groups.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <utility>
 
 #include "kernels/device/check.h"
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "optimizers/call_text.h"
 #include "runtime/variables/path_patterns.h"
 
@@ -33,6 +34,13 @@ std::map<std::string, double> split_off_adam(std::map<std::string, double>& opti
     }
   }
   return adam;
+}
+
+// Whether Muon leaves a variable to its Adam, as Keras decides by the path in lower case.
+bool is_for_adam(const VariableDeclaration& variable) {
+  std::string path = variable.path;
+  std::ranges::transform(path, path.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return variable.shape.rank() != 2 || path.find("embedding") != path.npos;
 }
 
 double take(std::map<std::string, double>& options, const std::string& name, double otherwise) {
@@ -66,6 +74,7 @@ class SetBuilder {
                  const std::string& text, bool own_rate = false, const std::optional<Bounds>& bounds = std::nullopt) {
     std::map<std::string, double> adam;
     if (name == "muon") adam = split_off_adam(options);
+    adam_only_.push_back(take_adam_only(adam, text));
     OptimizerGroup group{.optimizer = make_optimizer(name, options), .bounds = bounds, .text = text};
     if (rate_factor) group.rate_factor = *rate_factor;
     if (own_rate) group.own_rate = group.optimizer->learning_rate();
@@ -78,6 +87,17 @@ class SetBuilder {
     if (group.own_rate) *group.own_rate *= ratio;
     group.text += group.text.empty() ? "muon's adam" : ", muon's adam";
     groups_.push_back(std::move(group));
+    adam_only_.push_back(false);
+  }
+
+  // Keras' exclude_layers: what a group rule with adam_only=1 matches is Adam's, whatever its shape and path.
+  bool take_adam_only(std::map<std::string, double>& adam, const std::string& text) const {
+    const double only = take(adam, "only", 0);
+    check(only == 0 || (only == 1 && !text.empty()), ErrorCode::usage, [&] {
+      return str("muon: expected adam_only to be 0 or 1, and in a group rule, got ", only,
+                 "; write --group 'PATTERN => adam_only=1', or --optimizer adam for all variables");
+    });
+    return only == 1;
   }
 
   void add_rule(const GroupRule& rule) {
@@ -86,6 +106,7 @@ class SetBuilder {
         return str("group rule '", rule.text, "': overwrite takes the gradient as it is, without settings");
       });
       groups_.push_back({.optimizer = make_overwrite(), .text = "'" + rule.text + "'"});
+      adam_only_.push_back(false);
       return;
     }
     std::map<std::string, double> options = rule.options;
@@ -117,7 +138,7 @@ class SetBuilder {
 
   void assign(const VariableDeclaration& variable, int32_t group) {
     const bool muon = groups_[size_t(group)].optimizer->name() == "muon";
-    if (muon && (variable.shape.rank() != 2 || variable.path.find("embedding") != std::string::npos)) ++group;
+    if (muon && (adam_only_[size_t(group)] || is_for_adam(variable))) ++group;
     if (group > 0) group_of_.emplace(variable.path, group);
   }
 
@@ -125,13 +146,14 @@ class SetBuilder {
     std::vector<std::string_view> paths;
     for (const VariableDeclaration& variable : variables_.declarations()) paths.push_back(variable.path);
     fail(ErrorCode::plan, str("group rule '", rule.text, "' matches no parameter of the model; patterns match whole ",
-                              "paths, and the nearest path is ", nearest_name(rule.pattern, paths)));
+                              "paths; ", did_you_mean(rule.pattern, paths)));
   }
 
   VariableTable& variables_;
   const OptimizerChoice& choice_;
   PathPatterns patterns_{"group rule"};
   std::vector<OptimizerGroup> groups_;
+  std::vector<bool> adam_only_;  // by group, of those that are Muon's
   std::vector<int32_t> first_of_rule_;
   std::vector<bool> matched_;
   std::map<std::string, int32_t, std::less<>> group_of_;

@@ -40,7 +40,8 @@ struct OptimizerChoice {
 };
 
 // Freezes what rules say, and shares the other parameters of `variables` out. Muon takes matrices; what has another
-// rank or "embedding" in its path goes to its Adam, whose hyper-parameters are Muon's with the names adam_... (Keras).
+// rank or "embedding" in its path, in whatever case, goes to its Adam, whose hyper-parameters are Muon's with the names
+// adam_... (Keras); and so does all that a rule with adam_only=1 matches.
 // Error(plan) for a rule that matches no parameter and for a parameter that several match; Error(usage) for options.
 OptimizerSet make_optimizer_set(VariableTable& variables, const OptimizerChoice& choice);
 

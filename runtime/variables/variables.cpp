@@ -5,7 +5,7 @@
 #include <array>
 #include <cmath>
 
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 
 namespace lockstep {
 namespace {
@@ -19,11 +19,7 @@ constexpr std::array<std::string_view, kAggregations> kAggregationNames = {"none
 template <class Enum, size_t N>
 Enum parse_name(std::string_view what, std::string_view name, const std::array<std::string_view, N>& names) {
   const auto found = std::find(names.begin(), names.end(), name);
-  check(found != names.end(), ErrorCode::plan, [&] {
-    std::string list;
-    for (const std::string_view known : names) list += str(list.empty() ? "" : ", ", known);
-    return str("unknown ", what, " '", name, "'; did you mean '", nearest_name(name, names), "'? Known are: ", list);
-  });
+  if (found == names.end()) fail_unknown(what, name, names, list_of(names), ErrorCode::plan);
   return Enum(found - names.begin());
 }
 

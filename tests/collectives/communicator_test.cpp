@@ -259,20 +259,20 @@ TEST(Communicator, RecordsTheCollectivesItIsAskedTo) {
   on_every_group([](Communicator& comm) {
     Stream stream = Stream::cpu();
     std::vector<float> values(6);
-    comm.record_trace(true);
+    comm.log().keep_records(true);
     comm.all_reduce(view(values), ReduceOp::sum, stream).wait(stream);
     comm.broadcast(view(values), 0, stream).wait(stream);
-    comm.record_trace(false);
+    comm.log().keep_records(false);
     comm.broadcast(view(values), 0, stream).wait(stream);
-    const auto trace = comm.trace();
+    const auto trace = comm.log().records();
     if (comm.size() == 1) {
       EXPECT_TRUE(trace.empty());
       return;
     }
     const size_t n = trace.size();
     ASSERT_GE(n, 2u);
-    EXPECT_EQ(trace[n - 2], (CollectiveRecord{"all_reduce", DType::f32, "ranks", 24}));
-    EXPECT_EQ(trace[n - 1], (CollectiveRecord{"broadcast", DType::f32, "ranks", 24}));
+    EXPECT_EQ(trace[n - 2], (CollectiveRecord{CollectiveKind::all_reduce, DType::f32, "ranks", 24}));
+    EXPECT_EQ(trace[n - 1], (CollectiveRecord{CollectiveKind::broadcast, DType::f32, "ranks", 24}));
   });
 }
 

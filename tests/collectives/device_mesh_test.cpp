@@ -27,15 +27,15 @@ TEST(DeviceMesh, GivesEachAxisItsRanks) {
     EXPECT_EQ(mesh.coordinate("data"), comm.rank() / 3);
     EXPECT_EQ(mesh.coordinate("model"), comm.rank() % 3);
     for (const char* name : {"data", "model"}) {
-      Communicator& axis = mesh.axis(name);
+      Communicator& axis = mesh.group(name).host();
       EXPECT_EQ(axis.size(), mesh.size(name));
       EXPECT_EQ(axis.rank(), mesh.coordinate(name));
     }
     std::string members;
-    for (const std::string& rank : mesh.axis("model").all_gather_bytes(str(comm.rank()))) members += rank;
+    for (const std::string& rank : mesh.group("model").host().all_gather_bytes(str(comm.rank()))) members += rank;
     EXPECT_EQ(members, comm.rank() < 3 ? "012" : "345");
     members.clear();
-    for (const std::string& rank : mesh.axis("data").all_gather_bytes(str(comm.rank()))) members += rank;
+    for (const std::string& rank : mesh.group("data").host().all_gather_bytes(str(comm.rank()))) members += rank;
     EXPECT_EQ(members, str(comm.rank() % 3, comm.rank() % 3 + 3));
   });
 }
@@ -43,8 +43,8 @@ TEST(DeviceMesh, GivesEachAxisItsRanks) {
 TEST(DeviceMesh, OneAxisHoldsAllRanksInOrder) {
   on_every_group([](Communicator& comm) {
     const DeviceMesh mesh(comm, {{"data", comm.size()}});
-    EXPECT_EQ(mesh.axis("data").size(), comm.size());
-    EXPECT_EQ(mesh.axis("data").rank(), comm.rank());
+    EXPECT_EQ(mesh.group("data").size(), comm.size());
+    EXPECT_EQ(mesh.group("data").rank(), comm.rank());
   });
 }
 
@@ -68,11 +68,21 @@ TEST(DeviceMesh, RefusesAxesThatMakeNoMesh) {
   EXPECT_THAT(refusal({{"a", 1 << 30}, {"b", 1 << 30}, {"c", 1 << 30}}, 8), HasSubstr("more ranks than the 8"));
 }
 
+TEST(CollectiveKind, IsReadFromItsName) {
+  for (const CollectiveKind kind : kCollectiveKinds) EXPECT_EQ(parse_collective_kind(to_string(kind)), kind);
+  try {
+    (void)parse_collective_kind("allreduce");
+    FAIL() << "expected an error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("one of all_gather, all_reduce, barrier, broadcast, reduce_scatter; got 'all"));
+  }
+}
+
 TEST(DeviceMesh, NamesAnUnknownAxis) {
   run_ranks(1, [](Communicator& comm) {
     const DeviceMesh mesh(comm, {{"data", 1}});
     try {
-      mesh.axis("model");
+      (void)mesh.group("model");
       FAIL() << "expected an error";
     } catch (const Error& error) {
       EXPECT_THAT(error.what(), HasSubstr("'data=1' has no axis 'model'"));

@@ -16,10 +16,11 @@ void plan(const DescribedModel& model) {
   for (const bool per_rank : {false, true})
     make_plan({.variables = model.variables,
                .optimizer = *adam,
-               .distribution = model_parallel({{"data", 2}, {"model", 4}}, model.layouts),
-               .zero = per_rank ? 3 : 0,
-               .copies = per_rank ? Copies::per_rank : Copies::per_node,
-               .workload = model.workload});
+               .settings = {.mesh = {{"data", 2}, {"model", 4}},
+                            .layout_rules = model.layouts.rules(),
+                            .zero = per_rank ? 3 : 0,
+                            .copies = per_rank ? Copies::per_rank : Copies::per_node,
+                            .workload = model.workload}});
 }
 
 }  // namespace

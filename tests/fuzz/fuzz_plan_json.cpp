@@ -24,13 +24,14 @@ std::string seed(const char* optimizer, const char* mesh, int zero) {
   const auto made = make_optimizer(optimizer);
   return plan_to_json(make_plan({.variables = variables,
                                  .optimizer = *made,
-                                 .virtual_ranks = 4,
-                                 .bucket_bytes = 64,
-                                 .distribution = model_parallel(parse_mesh(mesh), layouts),
-                                 .zero = zero,
-                                 .accumulation = 1 + zero,
-                                 .copies = zero ? Copies::per_rank : Copies::per_node,
-                                 .workload = {16, 128, 64, 1.5e6}}));
+                                 .settings = {.mesh = parse_mesh(mesh),
+                                              .layout_rules = layouts.rules(),
+                                              .virtual_ranks = 4,
+                                              .zero = zero,
+                                              .accumulation = 1 + zero,
+                                              .bucket_bytes = 64,
+                                              .copies = zero ? Copies::per_rank : Copies::per_node,
+                                              .workload = {16, 128, 64, 1.5e6}}}));
 }
 
 // Empty when the plan was read; otherwise why not.

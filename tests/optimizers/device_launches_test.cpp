@@ -27,7 +27,7 @@ void expect_two_launches(const Variant& variant, size_t tensors) {
   DecisionTables tables(gpu.memory(), std::vector<int64_t>(tensors, 64), gpu.state().decision);
   tables.verdict.clip = ClipKind::each_variable;
   tables.verdict.limit = 1;
-  gpu.set_segments(tables.granule_map());
+  gpu.set_granules(tables.granule_map());
   gpu.add_working_copy();
   gpu.set_gradient(std::vector<float>(64 * tensors, 2));
   tables.set_squares(std::vector<double>(tensors, 64 * 2 * 2));  // to measure takes a block a tensor, and time

@@ -54,7 +54,7 @@ TEST(OptimizerOnAGpu, AppliesFactorsOfVariables) {
         const auto rule = variant.make({{"weight_decay", 0.01}});
         FlatVariables expected(*rule, eighths(n, 1));
         DeviceVariables gpu(*rule, expected, offset);
-        if (with_factors) gpu.set_segments({gpu.memory().put(variable_of), gpu.memory().put(factors)});
+        if (with_factors) gpu.set_granules({gpu.memory().put(variable_of), gpu.memory().put(factors)});
         for (int64_t step = 1; step <= 3; ++step) {
           const std::vector<float> gradient = eighths(n, uint32_t(1 + step));
           gpu.step(gradient);
@@ -77,7 +77,7 @@ TEST(OptimizerOnAGpu, UpdatesTheVariablesOfItsGroupOnly) {
     FlatVariables updated = begun;
     DeviceVariables gpu(*rule, begun);
     DeviceMemory& memory = gpu.memory();
-    gpu.set_segments({memory.put(variable_of), memory.put(factors), memory.put(groups), 7});
+    gpu.set_granules({memory.put(variable_of), memory.put(factors), memory.put(groups), 7});
     const std::vector<float> gradient = eighths(n, 2);
     gpu.step(gradient);
     updated.grad = scaled(gradient, variable_of, factors);
@@ -104,7 +104,7 @@ struct DecidedVariables {
       : gpu(optimizer, begun), tables(gpu.memory(), kSizes, gpu.state().decision) {
     tables.verdict.clip = clip;
     tables.verdict.limit = limit;
-    if (clip == ClipKind::each_variable) gpu.set_segments(tables.granule_map());
+    if (clip == ClipKind::each_variable) gpu.set_granules(tables.granule_map());
   }
   static int64_t elements() { return 64 + 5024 + 32 + 64; }
 

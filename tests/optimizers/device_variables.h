@@ -141,7 +141,7 @@ class DeviceVariables {
   }
 
   // What later updates are given as well.
-  void set_segments(const GranuleMap& granules) { segments_ = granules; }
+  void set_granules(const GranuleMap& granules) { granules_ = granules; }
   void add_working_copy(DType dtype = DType::bf16, int64_t offset = 0) {
     working_copy_.emplace(memory_, dtype, std::vector<float>(size_t(param_.view().size())), offset);
   }
@@ -161,7 +161,7 @@ class DeviceVariables {
     const auto range = [&](const View& view) { return slice(view, begin, end); };
     std::vector<View> slots;
     for (const GuardedArray<float>& slot : slots_) slots.push_back(range(slot.view()));
-    GranuleMap granules = segments_;
+    GranuleMap granules = granules_;
     if (granules.variable_of) granules.variable_of += begin / kGranule;
     granules.first += begin / kGranule;
     optimizer_.update(memory_.stream(), state_,
@@ -197,7 +197,7 @@ class DeviceVariables {
   GuardedArray<float> param_, grad_;
   std::vector<GuardedArray<float>> slots_;
   StepState state_;
-  GranuleMap segments_;
+  GranuleMap granules_;
   std::optional<NarrowArray> working_copy_, narrow_param_;
 };
 
@@ -233,11 +233,11 @@ class DecisionTables {
                .factors = memory.put(std::vector<float>(sizes.size(), 1.0f)),
                .decision = decision,
                .outcome = memory.put<StepOutcome>({StepOutcome{}})};
-    segments_ = {.variable_of = memory.put(variable_of), .factors = verdict.factors};
+    granules_ = {.variable_of = memory.put(variable_of), .factors = verdict.factors};
   }
 
   int64_t elements() const { return int64_t(32 * variable_of.size()); }
-  GranuleMap granule_map() const { return segments_; }
+  GranuleMap granule_map() const { return granules_; }
   StepOutcome outcome() { return memory_.value(verdict.outcome); }
 
   // What comes before a decision: losses of two leaves of four samples, three right answers, and sums of squares.
@@ -259,7 +259,7 @@ class DecisionTables {
 
  private:
   DeviceMemory& memory_;
-  GranuleMap segments_;
+  GranuleMap granules_;
   Shape chunks_;
   int64_t *begins_ = nullptr, *ends_ = nullptr;
   double *squares_ = nullptr, *cells_ = nullptr;

@@ -47,15 +47,19 @@ struct FlatVariables {
   }
 
   // The same for a whole tensor.
-  void update_tensor(const Optimizer& optimizer, Stream& stream) {
+  void update_tensor(const Optimizer& optimizer, Stream& stream, const GranuleMap& granules = {}) {
     const auto tensor = [&](std::vector<float>& x) { return View{x.data(), DType::f32, DeviceKind::cpu, shape}; };
     std::vector<View> views;
     for (std::vector<float>& slot : slots) views.push_back(tensor(slot));
     // With numbers that a rule must not rely on.
-    const auto bytes = size_t(optimizer.tensor_scratch_bytes(shape));
+    const auto bytes = size_t(optimizer.scratch_bytes(shape));
     std::vector<double> scratch(bytes / sizeof(double) + 32, std::numeric_limits<double>::quiet_NaN());
-    optimizer.update_tensor(stream, state(), {.param = tensor(param), .grad = tensor(grad), .slots = views},
-                            reinterpret_cast<std::byte*>(scratch.data()));
+    optimizer.update(stream, state(),
+                     {.param = tensor(param),
+                      .grad = tensor(grad),
+                      .slots = views,
+                      .granules = granules,
+                      .scratch = reinterpret_cast<std::byte*>(scratch.data())});
   }
 
   // One whole step at the optimizer's own rate.

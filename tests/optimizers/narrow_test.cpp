@@ -30,7 +30,7 @@ const std::vector<float> kFactors = {1, 0.5f, 2};
 const std::vector<int64_t> kNumbers = {0 - 2, 1 - 0, 3 - 3};  // granule 2 is number 0, granules 0 and 1 are 1 and 2
 constexpr int64_t number_of(int64_t granule) { return granule < 2 ? granule + 1 : granule == 2 ? 0 : granule; }
 
-GranuleMap segments_in(DeviceMemory& memory) {
+GranuleMap granules_in(DeviceMemory& memory) {
   return {.variable_of = memory.put(kVariableOf), .factors = memory.put(kFactors), .numbers = memory.put(kNumbers)};
 }
 
@@ -66,7 +66,7 @@ void expect_masters_and_copies(const Variant& variant, DeviceKind kind, DType dt
   FlatVariables expected(*rule, eighths(kElements, 1));
   DeviceVariables kept(*rule, expected, offset, kind);
   kept.add_working_copy(dtype, offset);
-  kept.set_segments(segments_in(kept.memory()));
+  kept.set_granules(granules_in(kept.memory()));
   for (int64_t step = 1; step <= 20; ++step) {
     const std::vector<float> gradient = eighths(kElements, uint32_t(1 + step));
     kept.step(gradient);
@@ -95,7 +95,7 @@ TEST(NarrowParametersOnAGpu, AreRoundedStochasticallyByTheirNumbersWhereverRange
         FlatVariables expected(*rule, in_bf16(eighths(kElements, 1)));
         DeviceVariables kept(*rule, expected, cut == 96 ? 1 : 0, kind);
         kept.round_stochastically(11, cut == 96 ? 1 : 0);
-        kept.set_segments(segments_in(kept.memory()));
+        kept.set_granules(granules_in(kept.memory()));
         for (int64_t step = 1; step <= 20; ++step) {
           const std::vector<float> gradient = eighths(kElements, uint32_t(1 + step));
           kept.set_gradient(gradient);
@@ -123,7 +123,7 @@ TEST(NarrowParametersOnAGpu, AHundredStepsOfAdamTakeTheBitsOfTheCpu) {
     DeviceVariables cpu(*adam, begun, 0, DeviceKind::cpu), gpu(*adam, begun);
     for (DeviceVariables* each : {&cpu, &gpu}) {
       keep(*each);
-      each->set_segments(segments_in(each->memory()));
+      each->set_granules(granules_in(each->memory()));
       for (int64_t step = 1; step <= 100; ++step) each->step(eighths(kElements, uint32_t(1 + step)));
     }
     expect_same_bits(gpu.get(), cpu.get(), "adam");
@@ -138,10 +138,10 @@ TEST(NarrowParametersOnAGpu, StayAsTheyAreInASkippedStepAndOutsideOfTheirGroup) 
       const FlatVariables begun(*adam, in_bf16(eighths(kElements, 1)));
       DeviceVariables kept(*adam, begun, 0, kind);
       stochastic ? kept.round_stochastically(5) : kept.add_working_copy();
-      GranuleMap granules = segments_in(kept.memory());
+      GranuleMap granules = granules_in(kept.memory());
       granules.groups = kept.memory().put<uint32_t>({0, 1, 0});
       granules.group = 1;
-      kept.set_segments(granules);
+      kept.set_granules(granules);
       kept.step(eighths(kElements, 2));
       const FlatVariables after = kept.get();
       int changed = 0;  // of variable 1; few of its gradients are zero
@@ -173,7 +173,7 @@ TEST(NarrowParameters, KeepUpdatesBelowTheirLastPlace) {
   DeviceVariables stochastic(*sgd, FlatVariables(*sgd, ones), 0, DeviceKind::cpu);
   stochastic.round_stochastically(1);
   for (DeviceVariables* each : {&master, &stochastic}) {
-    each->set_segments({.variable_of = each->memory().put(kVariableOf),
+    each->set_granules({.variable_of = each->memory().put(kVariableOf),
                         .factors = each->memory().put(std::vector<float>(3, 1.0f)),
                         .numbers = each->memory().put(kNumbers)});
     for (int step = 0; step < 1024; ++step) each->step(gradient);

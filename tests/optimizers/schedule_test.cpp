@@ -42,30 +42,25 @@ const std::vector<std::string> kExamples = {
     "exponential(steps=100, decay_rate=0.5)",
     "polynomial(steps=100, end=0.01, power=2, cycle=true)",
     "inverse_time(steps=100, decay_rate=0.5, staircase=true)",
-    "cosine(steps=1000, alpha=0.1, warmup_steps=100, warmup_target=0.01)",
+    "cosine(steps=1000, alpha=0.1, warmup_steps=100, start=0.01)",
+    "cosine(decay_steps=1000, alpha=0.1, warmup_steps=100, warmup_target=0.01)",
+    "polynomial(decay_steps=100, end_learning_rate=0.01, power=2)",
     "cosine_restarts(first_steps=100, t_mul=1.5, m_mul=0.9, alpha=0.1)",
     "linear_warmup(steps=100, start=0.001)",
     "warmup_stable_decay(warmup_steps=10, stable_steps=50, decay_steps=40, end=0.001, power=2)",
     "one_cycle(steps=1000)",
     "piecewise_constant(boundaries=[100, 110], values=[1, 0.1, 0.01])"};
 
-// Keras' names, where ours are others.
+// A schedule of Keras: the name is ours, its parameters are Keras' own.
 std::string text_of(const json& vector) {
-  static const std::map<std::string, std::string> names = {{"ExponentialDecay", "exponential"},
-                                                           {"PiecewiseConstantDecay", "piecewise_constant"},
-                                                           {"PolynomialDecay", "polynomial"},
-                                                           {"InverseTimeDecay", "inverse_time"},
-                                                           {"CosineDecay", "cosine"},
-                                                           {"CosineDecayRestarts", "cosine_restarts"},
-                                                           {"initial_learning_rate", "learning_rate"},
-                                                           {"decay_steps", "steps"},
-                                                           {"end_learning_rate", "end"},
-                                                           {"first_decay_steps", "first_steps"}};
-  const auto ours = [&](const std::string& name) { return names.contains(name) ? names.at(name) : name; };
+  static const std::map<std::string, std::string> names = {
+      {"ExponentialDecay", "exponential"}, {"PiecewiseConstantDecay", "piecewise_constant"},
+      {"PolynomialDecay", "polynomial"},   {"InverseTimeDecay", "inverse_time"},
+      {"CosineDecay", "cosine"},           {"CosineDecayRestarts", "cosine_restarts"}};
   std::string text;
   for (const auto& [key, value] : vector.at("settings").items())
-    text += str(text.empty() ? "" : ", ", ours(key), "=", value.dump());
-  return str(ours(vector.at("schedule")), "(", text, ")");
+    text += str(text.empty() ? "" : ", ", key, "=", value.dump());
+  return str(names.at(vector.at("schedule")), "(", text, ")");
 }
 
 TEST(ScheduleVectors, AgreeWithKerasInDouble) {
@@ -106,7 +101,9 @@ TEST(Schedule, ItsTextSaysEveryParameterAndReadsBackAsTheSameSchedule) {
     names.insert(example.substr(0, example.find('(')));
   }
   EXPECT_EQ(make_schedule("cosine( steps = 10,alpha=0.5 )", 0.3).text(),
-            "cosine(learning_rate=0.3, steps=10, alpha=0.5, warmup_steps=0, warmup_target=0.3)");
+            "cosine(learning_rate=0.3, steps=10, alpha=0.5, warmup_steps=0, start=0)");
+  EXPECT_EQ(make_schedule("cosine(decay_steps=10, initial_learning_rate=0.5)", 0.3).text(),
+            "cosine(initial_learning_rate=0.5, decay_steps=10, alpha=0, warmup_steps=0, warmup_target=0.5)");
   for (const std::string_view name : schedule_names()) EXPECT_TRUE(names.contains(std::string(name))) << name;
 }
 
@@ -185,6 +182,67 @@ TEST(Schedule, PolynomialsCycleFromTheFirstStepAfterAnEnd) {
   EXPECT_EQ(rate("polynomial(steps=10, end=0, cycle=true)", 0), 0.1);
 }
 
+// What a number of steps means where people give one: the table has each schedule's rate in the first step, at the end
+// of its warm-up, when it is through, and after that.
+TEST(Schedule, BeginsWarmsUpAndEndsWhereItsTextSays) {
+  struct Point {
+    int64_t counter;
+    double rate;
+  };
+  struct Case {
+    std::string text;
+    int64_t length;
+    std::vector<Point> points;
+  };
+  const std::vector<Case> cases = {
+      {"constant", 0, {{0, 0.1}, {1000, 0.1}}},
+      // A period: nothing ends.
+      {"exponential(steps=100, decay_rate=0.5)", 100, {{0, 0.1}, {100, 0.05}, {200, 0.025}}},
+      {"inverse_time(steps=100, decay_rate=1)", 100, {{0, 0.1}, {100, 0.05}, {300, 0.025}}},
+      {"cosine_restarts(first_steps=100)", 100, {{0, 0.1}, {50, 0.05}, {100, 0.1}, {200, 0.05}, {300, 0.1}}},
+      {"polynomial(steps=100)", 100, {{0, 0.1}, {50, 0.05}, {100, 0}, {1000, 0}}},
+      {"polynomial(steps=100, end=0.02)", 100, {{0, 0.1}, {50, 0.06}, {100, 0.02}, {1000, 0.02}}},
+      {"polynomial(decay_steps=100)", 100, {{0, 0.1}, {100, 1e-4}, {1000, 1e-4}}},
+      {"cosine(steps=100)", 100, {{0, 0.1}, {50, 0.05}, {100, 0}, {1000, 0}}},
+      {"cosine(steps=100, warmup_steps=20, alpha=0.1)",
+       100,
+       {{0, 0}, {1, 0.005}, {10, 0.05}, {20, 0.1}, {60, 0.055}, {100, 0.01}, {101, 0.01}, {1000, 0.01}}},
+      {"cosine(steps=100, warmup_steps=20, start=0.02)", 100, {{0, 0.02}, {10, 0.06}, {20, 0.1}, {60, 0.05}, {100, 0}}},
+      // Keras: from the rate to the target, and decay_steps begin after that.
+      {"cosine(decay_steps=80, warmup_steps=20, warmup_target=0.3)",
+       100,
+       {{0, 0.1}, {10, 0.2}, {20, 0.3}, {60, 0.15}, {100, 0}, {1000, 0}}},
+      {"linear_warmup(steps=100)", 100, {{0, 0}, {50, 0.05}, {100, 0.1}, {1000, 0.1}}},
+      {"warmup_stable_decay(warmup_steps=20, stable_steps=30, decay_steps=50)",
+       100,
+       {{0, 0}, {10, 0.05}, {20, 0.1}, {50, 0.1}, {75, 0.05}, {100, 0}, {1000, 0}}},
+      // PyTorch's reaches its end in the last of the steps.
+      {"one_cycle(steps=100)", 100, {{0, 0.1 / 25}, {29, 0.1}, {99, 0.1 / 25e4}, {100, 0.1 / 25e4}}},
+      {"piecewise_constant(boundaries=[100], values=[0.1, 0.05])", 100, {{0, 0.1}, {100, 0.1}, {101, 0.05}}}};
+  std::set<std::string> names;
+  for (const Case& each : cases) {
+    const Schedule schedule = make_schedule(each.text, 0.1);
+    EXPECT_EQ(schedule.length(), each.length) << each.text;
+    for (const Point& point : each.points)
+      EXPECT_NEAR(schedule.at(point.counter), point.rate, 1e-16) << each.text << " at " << point.counter;
+    names.insert(each.text.substr(0, each.text.find('(')));
+  }
+  for (const std::string_view name : schedule_names()) EXPECT_TRUE(names.contains(std::string(name))) << name;
+}
+
+TEST(Schedule, OneDefinitionIsMeantAtATime) {
+  EXPECT_THAT(usage_error("cosine(steps=10, decay_steps=10)"),
+              HasSubstr("cosine: expected steps or decay_steps, got both"));
+  EXPECT_THAT(usage_error("cosine(steps=10, warmup_target=1)"),
+              HasSubstr("cosine: warmup_target goes with Keras' decay_steps"));
+  EXPECT_THAT(usage_error("cosine(decay_steps=10, warmup_steps=5)"), HasSubstr("want a warmup_target"));
+  EXPECT_THAT(usage_error("cosine(decay_steps=10, start=1)"), HasSubstr("cosine has no hyper-parameter 'start'"));
+  EXPECT_THAT(usage_error("cosine(steps=10, warmup_steps=10)"), HasSubstr("warmup_steps below steps"));
+  EXPECT_THAT(usage_error("polynomial(steps=10, end_learning_rate=1)"),
+              HasSubstr("polynomial: end_learning_rate goes with Keras' decay_steps; with steps give end"));
+  EXPECT_THAT(usage_error("constant(learning_rate=1, initial_learning_rate=1)"), HasSubstr("got both"));
+}
+
 TEST(Schedule, WarmupRunsLinearlyToTheRateAndStays) {
   EXPECT_EQ(rate("linear_warmup(steps=4, start=0.02)", 0), 0.02);
   EXPECT_DOUBLE_EQ(rate("linear_warmup(steps=4, start=0.02)", 1), 0.04);
@@ -238,7 +296,7 @@ TEST(Schedule, ValuesOutOfRangeAreErrorsThatNameParameterRangeAndValue) {
   EXPECT_THAT(usage_error("cosine(steps=nan)"), HasSubstr("got nan"));
   EXPECT_THAT(usage_error("cosine(steps=1e17)"), HasSubstr("got 1e+17"));
   EXPECT_THAT(usage_error("cosine(steps=10, alpha=1.5)"), HasSubstr("expected alpha in [0, 1], got 1.5"));
-  EXPECT_THAT(usage_error("cosine(steps=10, warmup_target=inf)"), HasSubstr("warmup_target"));
+  EXPECT_THAT(usage_error("cosine(decay_steps=10, warmup_target=inf)"), HasSubstr("warmup_target"));
   EXPECT_THAT(usage_error("cosine_restarts(first_steps=10, t_mul=0.5)"), HasSubstr("expected t_mul in [1, "));
   EXPECT_THAT(usage_error("exponential(steps=10, decay_rate=-1)"), HasSubstr("decay_rate in [0, "));
   EXPECT_THAT(usage_error("polynomial(steps=10, cycle=2)"), HasSubstr("cycle to be 0 or 1, got 2"));

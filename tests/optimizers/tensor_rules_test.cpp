@@ -243,7 +243,8 @@ std::vector<std::vector<float>> run_on_gpu(const Optimizer& optimizer, const Sha
     int64_t iteration = 0;
     double rate = 0.01;
     StepScalars decision;
-    float factor = 0.25f;
+    uint32_t variable = 1;
+    float factors[2] = {77, 0.25f};
   } cells;
   const Buffer memory(pool, sizeof(Cells), Purpose::scratch),
       constants(pool, optimizer.constants_bytes(), Purpose::scratch);
@@ -254,17 +255,18 @@ std::vector<std::vector<float>> run_on_gpu(const Optimizer& optimizer, const Sha
                         .scalars = nullptr,
                         .decision = reinterpret_cast<StepScalars*>(at + offsetof(Cells, decision)),
                         .constants = constants.data()};
-  const Buffer scratch(pool, std::max<int64_t>(1, optimizer.tensor_scratch_bytes(shape)), Purpose::scratch);
+  const Buffer scratch(pool, std::max<int64_t>(1, optimizer.scratch_bytes(shape)), Purpose::scratch);
   for (int step = 1; step <= 3; ++step) {
     const std::vector<float> g = random_values(n, uint32_t(step));
     copy(stream, grad.view(DType::f32, shape), ConstView{g.data(), DType::f32, DeviceKind::cpu, shape});
     optimizer.prepare(stream, state, {}, nullptr);
-    optimizer.update_tensor(stream, state,
-                            {.param = param.view(DType::f32, shape),
-                             .grad = grad.view(DType::f32, shape),
-                             .slots = views,
-                             .factor = reinterpret_cast<float*>(at + offsetof(Cells, factor))},
-                            static_cast<std::byte*>(scratch.data()));
+    optimizer.update(stream, state,
+                     {.param = param.view(DType::f32, shape),
+                      .grad = grad.view(DType::f32, shape),
+                      .slots = views,
+                      .granules = {.variable_of = reinterpret_cast<uint32_t*>(at + offsetof(Cells, variable)),
+                                   .factors = reinterpret_cast<float*>(at + offsetof(Cells, factors))},
+                      .scratch = static_cast<std::byte*>(scratch.data())});
     stream.synchronize();
   }
   std::vector<std::vector<float>> results;
@@ -299,16 +301,41 @@ TEST(TensorRules, HaveTheBitsOfTheCpuOnAGpu) {
   }
 }
 
-TEST(TensorRules, AreNotGivenRangesNorOthersTensors) {
+TEST(TensorRules, RefuseWhatOnlyRangesHave) {
   Stream stream = Stream::cpu();
-  for (const std::string_view name : optimizer_names()) {
-    const auto optimizer = make_optimizer(name);
-    if (optimizer->updates_by_tensor())
-      EXPECT_THROW(optimizer->update(stream, StepState{}, UpdateOperands{}), Error) << name;
-    else
-      EXPECT_THROW(optimizer->update_tensor(stream, StepState{}, TensorOperands{}, nullptr), Error) << name;
+  float numbers[4] = {};
+  const uint32_t group = 0;
+  const auto view = [&](DType dtype) { return View{numbers, dtype, DeviceKind::cpu, Shape{2, 2}}; };
+  const View f32 = view(DType::f32), bf16 = view(DType::bf16);
+  for (const Rule& rule : rules()) {
+    const auto optimizer = make_optimizer(rule.name);
+    EXPECT_TRUE(optimizer->updates_by_tensor()) << rule.name;
+    const std::vector<View> slots(optimizer->slots().size(), f32);
+    const UpdateOperands refused[] = {{.param = bf16, .grad = f32, .slots = slots},
+                                      {.param = f32, .grad = f32, .slots = slots, .working_copy = bf16},
+                                      {.param = f32, .grad = f32, .slots = slots, .granules = {.groups = &group}}};
+    for (const UpdateOperands& operands : refused)
+      EXPECT_THROW(optimizer->update(stream, StepState{}, operands), Error) << rule.name;
   }
-  EXPECT_THROW((void)make_optimizer("muon")->tensor_scratch_bytes(Shape{3}), Error);
+  EXPECT_THROW((void)make_optimizer("muon")->scratch_bytes(Shape{3}), Error);
+  EXPECT_EQ(make_optimizer("adam")->scratch_bytes(Shape{3}), 0);
+}
+
+// Lamb and Adam keep the same momentum, so equal bits show that both were given the same gradient.
+TEST(TensorRules, TakeFactorsOfGradientsAsRangesDo) {
+  constexpr int64_t kElements = 300;
+  const uint32_t variable_of[kElements / 32 + 1] = {};
+  const float factor = 0.37f;
+  Stream stream = Stream::cpu();
+  const auto momentum_of = [&](const Optimizer& optimizer) {
+    FlatVariables flat(optimizer, random_values(kElements, 1), {kElements});
+    flat.grad = random_values(kElements, 2);
+    flat.prepare(optimizer, stream, 1, 0.01, {.grad_scale = 0.7f, .clip_value = 0.9f});
+    flat.update_tensor(optimizer, stream, {.variable_of = variable_of, .factors = &factor});
+    return flat.slots[0];
+  };
+  const std::map<std::string, double> decay = {{"weight_decay", 0.3}, {"coupled_weight_decay", 1}};
+  EXPECT_EQ(momentum_of(*make_optimizer("lamb", decay)), momentum_of(*make_optimizer("adam", decay)));
 }
 
 // Inside of Muon, with Keras' numbers.

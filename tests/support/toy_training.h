@@ -48,18 +48,15 @@ struct Samples {
 struct Setting {
   int ranks = 1;
   int virtual_ranks = 8;
-  ReduceMode mode = ReduceMode::tree;
-  DType reduce_dtype = DType::f32;
+  PlanSettings plan = {};  // apart from mesh, virtual ranks, size of buckets and copies, which are said beside it
   int64_t steps = 20;
   int64_t batch = 16;
-  int64_t accumulation = 1;
   int threads = 1;
   int64_t bucket_bytes = 256;
   std::vector<int> node_of = {};
   std::string optimizer = "adam";
   double learning_rate = 0.01;
   DType weights = DType::f32;
-  bool stochastic_rounding = false;
   std::vector<std::string> groups = {};
   std::optional<MovingAverage> average = {};
   std::optional<LossScaling> scaling = {};
@@ -80,6 +77,15 @@ struct Setting {
   uint64_t seed = 1;
   std::string restore = {}, save = {};  // files of state
 };
+
+inline PlanSettings plan_settings(const Setting& setting) {
+  PlanSettings plan = setting.plan;
+  plan.mesh = {{"data", setting.ranks}};
+  plan.virtual_ranks = setting.virtual_ranks;
+  plan.bucket_bytes = setting.bucket_bytes;
+  plan.copies = setting.on_gpu ? Copies::per_rank : Copies::per_node;
+  return plan;
+}
 
 struct Outcome {
   std::vector<std::string> ledger;
@@ -125,16 +131,7 @@ inline Outcome train(const Setting& setting) {
                          .scaling = setting.scaling};
   for (const std::string& rule : setting.groups) choice.rules.push_back(parse_group_rule(rule));
   const OptimizerSet optimizer = make_optimizer_set(variables, choice);
-  const Plan plan = make_plan({.variables = variables,
-                               .optimizer = optimizer,
-                               .ranks = setting.ranks,
-                               .reduce = setting.mode,
-                               .reduce_dtype = setting.reduce_dtype,
-                               .virtual_ranks = setting.virtual_ranks,
-                               .bucket_bytes = setting.bucket_bytes,
-                               .accumulation = setting.accumulation,
-                               .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node,
-                               .stochastic_rounding = setting.stochastic_rounding});
+  const Plan plan = make_plan({.variables = variables, .optimizer = optimizer, .settings = plan_settings(setting)});
   Outcome outcome;
   outcome.counters.resize(size_t(setting.ranks));
   outcome.learning_rates.resize(size_t(setting.ranks));
@@ -150,8 +147,7 @@ inline Outcome train(const Setting& setting) {
                         setting.seed + uint64_t(communicator.rank() * 1000), setting.on_gpu ? &stream : nullptr);
     TrainStep step(communicator, store, optimizer, forward, stream, pool, /*seed=*/5,
                    {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
-    communicator.record_trace(true);
-    const int64_t leaves = setting.mode == ReduceMode::tree ? setting.virtual_ranks : setting.ranks;
+    communicator.log().keep_records(true);
     if (!setting.restore.empty()) restore_state(setting.restore, store, communicator);
     for (int64_t s = setting.first_step; s < setting.steps; ++s) {
       for (const std::string& path : setting.freeze)
@@ -161,7 +157,8 @@ inline Outcome train(const Setting& setting) {
       const int64_t count = std::min(setting.batch, kSamples - begin);  // the last of a round may be partial
       std::vector<LeafInput> own;
       for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
-        own.push_back(mine.leaf(leaf, begin + leaf * count / leaves, begin + (leaf + 1) * count / leaves));
+        own.push_back(mine.leaf(leaf, begin + leaf * count / plan.settings.leaves(),
+                                begin + (leaf + 1) * count / plan.settings.leaves()));
       step.queue({s, count, own});
       if (!setting.report_every_step && s + 1 < setting.steps) continue;
       const StepReport report = step.report();
@@ -179,7 +176,7 @@ inline Outcome train(const Setting& setting) {
     outcome.learning_rates[size_t(communicator.rank())] = store.learning_rate();
     if (communicator.rank() == 0) {
       for (const PlannedVariable& variable : plan.variables) outcome.values[variable.path] = doubles(store, variable);
-      outcome.trace = communicator.trace();
+      outcome.trace = communicator.log().records();
       outcome.gradient_bytes = pool.live(Purpose::gradients).now;
       outcome.parameter_bytes = pool.live(Purpose::parameters).now;
       outcome.slot_bytes = pool.live(Purpose::slots).now;

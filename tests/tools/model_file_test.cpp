@@ -332,10 +332,11 @@ TEST(ShippedModels, PlanWithoutWarnings) {
   const auto adam = make_optimizer("adamw");
   const Plan plan = make_plan({.variables = model.variables,
                                .optimizer = *adam,
-                               .distribution = model_parallel({{"data", 8}, {"model", 4}}, model.layouts),
-                               .zero = 1,
-                               .copies = Copies::per_rank,
-                               .workload = model.workload});
+                               .settings = {.mesh = {{"data", 8}, {"model", 4}},
+                                            .layout_rules = model.layouts.rules(),
+                                            .zero = 1,
+                                            .copies = Copies::per_rank,
+                                            .workload = model.workload}});
   EXPECT_THAT(plan.warnings, IsEmpty());
   EXPECT_EQ(plan.at("decoder/23/mlp/down/weight").layout, (Layout{{"model", ""}}));
   EXPECT_EQ(plan.at("decoder/0/mlp/down/bias").layout, Layout::replicated(1));
@@ -355,10 +356,11 @@ TEST(ShippedModels, AreReadAsTheDocumentationShowsThem) {
 TEST(ShippedModels, ShowWhatTheFormatCan) {
   const DescribedModel model = read_model_file(LOCKSTEP_SOURCE_DIR "/tools/models/small-classifier.toml");
   const auto adam = make_optimizer("adam");
-  const Plan plan = make_plan({.variables = model.variables,
-                               .optimizer = *adam,
-                               .distribution = model_parallel({{"data", 2}, {"model", 2}}, model.layouts),
-                               .workload = model.workload});
+  const Plan plan = make_plan(
+      {.variables = model.variables,
+       .optimizer = *adam,
+       .settings = {
+           .mesh = {{"data", 2}, {"model", 2}}, .layout_rules = model.layouts.rules(), .workload = model.workload}});
   EXPECT_THAT(plan.pending, ElementsAre("vocabulary/weight"));
   EXPECT_EQ(plan.at("hidden/1/weight").layout, (Layout{{"model", ""}}));
   EXPECT_EQ(plan.at("input/weight").layout, (Layout{{"", "model"}}));

@@ -11,7 +11,7 @@
 #include "kernels/operand.h"
 #include "kernels/pointwise.h"
 #include "optimizers/optimizer.h"
-#include "runtime/plan/precision.h"
+#include "runtime/variables/precision.h"
 #include "tools/bench/memory_roof.h"
 
 namespace lockstep {

@@ -8,7 +8,7 @@
 
 #include "kernels/device/memory.h"
 #include "optimizers/optimizer.h"
-#include "runtime/plan/precision.h"
+#include "runtime/variables/precision.h"
 #include "tools/bench/device/device_timing.h"
 
 namespace lockstep {

@@ -27,11 +27,9 @@ VariableTable many_variables() {
   return variables;
 }
 
-LayoutMap rules() {
-  LayoutMap layouts;
-  layouts.add(".*/(query_key_value|up)/weight", Layout{{"", "model"}});
-  layouts.add(".*/(output|down)/weight", Layout{{"model", ""}});
-  return layouts;
+std::vector<LayoutRule> rules() {
+  return {{".*/(query_key_value|up)/weight", Layout{{"", "model"}}, ""},
+          {".*/(output|down)/weight", Layout{{"model", ""}}, ""}};
 }
 
 int64_t heap_bytes() {
@@ -47,12 +45,12 @@ std::vector<BenchmarkRow> bench_planning() {
   const auto plan_on = [&](int ranks, Copies copies) {
     return make_plan({.variables = variables,
                       .optimizer = *adam,
-                      .virtual_ranks = ranks / 4,
-                      .bucket_bytes = 64 << 20,
-                      .distribution = model_parallel({{"data", ranks / 4}, {"model", 4}}, rules()),
-                      .zero = copies == Copies::per_rank ? 1 : 0,
-                      .copies = copies,
-                      .ranks_per_node = 8});
+                      .settings = {.mesh = {{"data", ranks / 4}, {"model", 4}},
+                                   .layout_rules = rules(),
+                                   .zero = copies == Copies::per_rank ? 1 : 0,
+                                   .bucket_bytes = 64 << 20,
+                                   .copies = copies,
+                                   .ranks_per_node = 8}});
   };
   std::vector<BenchmarkRow> rows;
   for (const Copies copies : {Copies::per_rank, Copies::per_node}) {

@@ -79,12 +79,8 @@ class TrainBench {
              const std::string& model, const Dataset& dataset)
       : communicator_(communicator),
         dataset_(dataset),
-        run_(plan_run({.model = model,
-                       .reduce = options.reduce,
-                       .reduce_dtype = options.reduce_dtype,
-                       .virtual_ranks = options.virtual_ranks},
-                      {.height = dataset.train.height, .width = dataset.train.width}, communicator.size(),
-                      ranks_per_node(communicator), device.device.kind),
+        run_(plan_run({.name = model}, {.height = dataset.train.height, .width = dataset.train.width}, options.plan,
+                      communicator.size(), ranks_per_node(communicator), device.device.kind),
              communicator, device, 1),
         products_(run_.model(), options.batch, run_.stream(), run_.pool()),
         loader_(dataset.train, {.batch = options.batch * communicator.size(),
@@ -143,9 +139,11 @@ std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBen
   const int64_t flops = bench.model().flops_per_sample() * options.batch;
   const bool on_cpu = device.device.kind == DeviceKind::cpu;
   const std::string gpu = on_cpu ? "" : "; " + describe_gpu(device.device.index);
-  const std::string note = str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ",
-                               on_cpu ? str(options.threads, " threads") : "1 GPU", ", reduce ", options.reduce,
-                               options.reduce_dtype == "f32" ? "" : " in " + options.reduce_dtype, gpu);
+  const DType reduced = options.plan.reduce_dtype;
+  const std::string note =
+      str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ",
+          on_cpu ? str(options.threads, " threads") : "1 GPU", ", reduce ", to_string(options.plan.reduce),
+          reduced == DType::f32 ? "" : str(" in ", to_string(reduced)), gpu);
   return {{.name = "train/" + name,
            .value = double(flops) / median(step) * 1e-9,
            .unit = "GFLOP/s",
@@ -164,8 +162,7 @@ std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBen
 
 std::vector<BenchmarkRow> bench_training(Communicator& communicator, const TrainBenchOptions& options) {
   const Dataset dataset = load_dataset(options.data);
-  const RunDevice device =
-      choose_run_device(communicator, options.device, parse_device_transport(options.transport), options.threads);
+  const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
   std::vector<BenchmarkRow> rows;
   for (const std::string& model : options.models)
     for (BenchmarkRow& row : bench_model(communicator, options, device, model, dataset)) rows.push_back(std::move(row));

@@ -6,8 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "collectives/communicator.h"
+#include "collectives/device/device_communicator.h"
 #include "runtime/data/dataset.h"
+#include "runtime/plan/plan_settings.h"
 #include "tools/bench/benchmark.h"
 
 namespace lockstep {
@@ -15,13 +16,11 @@ namespace lockstep {
 struct TrainBenchOptions {
   std::vector<std::string> models = {"mlp", "cnn"};
   std::string data = kDefaultDataFolder;
-  std::string reduce = "tree";
-  std::string reduce_dtype = "f32";
-  int64_t batch = 128;        // samples of each rank
-  int64_t virtual_ranks = 0;  // 0: as many as ranks
+  PlanSettings plan;
+  int64_t batch = 128;  // samples of each rank
   std::string device = "cpu";
-  std::string transport = "auto";  // between GPUs
-  int threads = 1;                 // of each rank, on the CPU
+  DeviceTransport transport = DeviceTransport::automatic;  // between GPUs
+  int threads = 1;                                         // of each rank, on the CPU
   int rounds = 9;
   double seconds_per_round = 0.5;
 };

@@ -21,7 +21,7 @@ namespace {
 struct BenchOptions {
   std::string what;
   std::string device = "cpu";
-  std::string transport = "auto";
+  DeviceTransport transport = DeviceTransport::automatic;
   CollectiveBenchOptions collectives;
   bool json = false;
   int64_t threads = 1;
@@ -68,9 +68,9 @@ void check_sizes(const CollectiveBenchOptions& sizes) {
 }
 
 void bench_gpus(const BenchOptions& options, Communicator& communicator) {
-  const DeviceTransport transport = parse_device_transport(options.transport);
-  const Device device = choose_device(communicator, transport);
-  const DeviceCollectiveBench bench = bench_device_collectives(communicator, device, transport, options.collectives);
+  const Device device = choose_device(communicator, options.transport);
+  const DeviceCollectiveBench bench =
+      bench_device_collectives(communicator, device, options.transport, options.collectives);
   if (communicator.rank() != 0) return;
   if (options.json)
     print_json(std::cout, device_collective_rows(bench));
@@ -104,9 +104,9 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
   check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
         "--batch and --rounds: expected at least 1");
   std::string meant = str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
-                          " reduce=", options.train.reduce, " reduce_dtype=", options.train.reduce_dtype,
-                          " virtual_ranks=", options.train.virtual_ranks, " device=", options.device,
-                          " transport=", options.transport, " bytes=", options.collectives.smallest_bytes, "..",
+                          run_text(options.train.plan, InRun::always),
+                          run_text(options.train.plan, InRun::unless_default), " device=", options.device,
+                          " transport=", int(options.transport), " bytes=", options.collectives.smallest_bytes, "..",
                           options.collectives.largest_bytes, " factor=", options.collectives.factor, " models=");
   for (const std::string& model : options.train.models) meant += model + " ";
   check_agreement(communicator, {{"options", meant}});
@@ -143,7 +143,7 @@ void add_collectives(CLI::App& bench, const std::shared_ptr<BenchOptions>& optio
   CLI::App& command = add_kind(
       bench, "collectives", "All-reduce beside MPI_Allreduce; with --device cuda collectives of GPUs as nccl-tests do",
       options, chosen);
-  command.add_option("--transport", options->transport, "between GPUs: auto | nccl | staged")->capture_default_str();
+  add_transport_option(command, options->transport, "between GPUs: auto | nccl | staged");
   command.add_option("-b,--smallest-bytes", options->collectives.smallest_bytes)->capture_default_str();
   command.add_option("-e,--largest-bytes", options->collectives.largest_bytes)->capture_default_str();
   command.add_option("-f,--factor", options->collectives.factor, "from one size to the next")->capture_default_str();
@@ -165,13 +165,14 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   kernels.add_flag("--warm", options->warm, "of a GPU: leave operands in its cache between samples");
   add_collectives(bench, options, chosen);
   CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
-  train.add_option("--model", options->train.models, "mlp | cnn (repeatable)")->allow_extra_args(false);
+  train.add_option("--model", options->train.models, model_choices() + " (repeatable)")->allow_extra_args(false);
   train.add_option("--data", options->train.data, "folder of the four IDX files")->capture_default_str();
   train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
-  train.add_option("--transport", options->transport, "between GPUs: auto | nccl | staged")->capture_default_str();
-  train.add_option("--reduce", options->train.reduce, "tree | fast | mpi")->capture_default_str();
-  train.add_option("--reduce-dtype", options->train.reduce_dtype, "f32 | bf16")->capture_default_str();
-  train.add_option("--virtual-ranks", options->train.virtual_ranks, "0: as many as ranks")->capture_default_str();
+  add_transport_option(train, options->transport, "between GPUs: auto | nccl | staged");
+  PlanSettings& plan = options->train.plan;
+  add_choice(train, "--reduce", plan.reduce, kReduceModes, "tree | fast | mpi");
+  add_choice(train, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes, "f32 | bf16");
+  train.add_option("--virtual-ranks", plan.virtual_ranks, "0: as many as ranks")->capture_default_str();
   train.add_option("--rounds", options->train.rounds, "of which medians are taken")->capture_default_str();
 }
 

@@ -59,7 +59,7 @@ void run_eval(const EvalOptions& options, Communicator& communicator) {
 void add_eval_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App& command = *app.add_subcommand("eval", "Count the right answers of saved weights on the test images");
-  command.add_option("--model", options->model, "mlp | cnn")->capture_default_str();
+  command.add_option("--model", options->model, model_choices())->capture_default_str();
   command.add_option("--data", options->data, "folder of the four IDX files")->capture_default_str();
   command.add_option("--weights", options->weights, "safetensors file written by train --save")->required();
   command.add_option("--device", options->device, "cpu | cuda: one GPU a rank")->capture_default_str();

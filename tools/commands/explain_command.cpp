@@ -11,7 +11,7 @@ namespace lockstep {
 namespace {
 
 struct ExplainOptions {
-  PlanningOptions planning;
+  ForecastOptions forecast;
   std::string path;     // empty: all variables
   std::string why_not;  // an answer or a rule
   bool json = false;
@@ -39,7 +39,7 @@ std::string explain_update(const Plan& plan, const OptimizerSet& optimizers, con
 void run_explain(const ExplainOptions& options, Communicator& communicator) {
   check(options.why_not.empty() || !options.path.empty(), ErrorCode::usage,
         "--why-not asks about one variable: lockstep explain adam/iteration --why-not sharded");
-  const Planning planning(options.planning);
+  const Planning planning(options.forecast);
   const Plan plan = planning.plan();
   if (!options.path.empty()) check_path(plan, options.path);
   const std::string text = options.json           ? plan_to_json(plan) + "\n"
@@ -59,7 +59,7 @@ void add_explain_command(CLI::App& app, Command& chosen) {
   command.add_option("path", options->path, "such as adam/iteration or dense_1/weight");
   command.add_option("--why-not", options->why_not, "an answer that it did not get: sharded, sum, on-tape, ...");
   command.add_flag("--json", options->json, "print the whole plan as JSON");
-  add_planning_options(command, options->planning);
+  add_forecast_options(command, options->forecast);
   command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_explain(*options, c); }; });
 }
 

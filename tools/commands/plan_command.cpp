@@ -16,12 +16,16 @@ namespace lockstep {
 namespace {
 
 struct PlanCommandOptions {
-  PlanningOptions planning;
+  ForecastOptions forecast;
   std::vector<std::string> compare;  // two plan files
   bool json = false;
   bool verify = false;
   int64_t steps = 5;
 };
+
+enum class Indivisible { error, replicate };
+constexpr Indivisible kIndivisible[] = {Indivisible::error, Indivisible::replicate};
+constexpr std::string_view to_string(Indivisible what) { return what == Indivisible::error ? "error" : "replicate"; }
 
 Plan read_plan(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -40,10 +44,10 @@ void print_difference(const std::vector<std::string>& files) {
 void verify(const PlanCommandOptions& options, Communicator& launched) {
   check(options.steps >= 1 && options.steps <= 1000, ErrorCode::usage,
         [&] { return str("--steps: expected 1 to 1000 steps, got ", options.steps); });
-  PlanningOptions planning = options.planning;
-  if (planning.mesh.empty() && planning.ranks == 0) planning.ranks = launched.size();
-  const Planning planned(planning);
-  const int64_t ranks = planned.input().distribution->ranks();
+  ForecastOptions forecast = options.forecast;
+  if (forecast.plan.mesh.empty() && forecast.ranks == 0) forecast.ranks = launched.size();
+  const Planning planned(forecast);
+  const int64_t ranks = planned.input().settings.ranks();
   if (launched.size() > 1 || ranks == 1) return verify_plan(planned, launched, options.steps);
   check(ranks <= 256, ErrorCode::usage,
         [&] { return str("--verify runs ", ranks, " ranks as threads, expected at most 256; start them by mpirun"); });
@@ -54,13 +58,13 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
   if (options.verify) return verify(options, communicator);
   if (communicator.rank() != 0) return;
   if (!options.compare.empty()) return print_difference(options.compare);
-  const Planning planning(options.planning);
+  const Planning planning(options.forecast);
   if (planning.searches() && planning.search().fitting.empty()) {
     fmt::print("{}", planning.report());
     fail(ErrorCode::plan,
          planning.search().evaluated == 0
              ? str("no plan of ", planning.name(), " is possible on these ranks; the reasons are above")
-             : str("no plan of ", planning.name(), " fits into --memory-limit ", options.planning.memory_limit,
+             : str("no plan of ", planning.name(), " fits into --memory-limit ", options.forecast.memory_limit,
                    " a rank; the smallest change that would is above"));
   }
   const Plan plan = planning.plan();
@@ -72,21 +76,29 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
 
 }  // namespace
 
-void add_planning_options(CLI::App& command, PlanningOptions& options) {
-  add_plan_options(command, options.plan);
-  command.get_option("--model")->description("mlp | cnn | a TOML file that lists variables (docs/model-files.md)");
-  command.add_option("--mesh", options.mesh, "axes of ranks, such as data=8,model=4 (default: data=2)");
+void add_forecast_options(CLI::App& command, ForecastOptions& options) {
+  PlanSettings& plan = options.plan;
+  add_plan_options(command, options.model, plan);
+  command.get_option("--model")->description(model_choices() +
+                                             " | a TOML file that lists variables (docs/model-files.md)");
+  command.add_option_function<std::string>(
+      "--mesh", [&plan](const std::string& text) { plan.mesh = parse_mesh(text); },
+      "axes of ranks, such as data=8,model=4 (default: data=2)");
   command.add_option("--ranks", options.ranks, "ranks, instead of a mesh or of its sizes under --memory-limit");
-  command.add_option("--ranks-per-node", options.ranks_per_node, "consecutive ranks on a node (0: all on one)")
+  command.add_option("--ranks-per-node", plan.ranks_per_node, "consecutive ranks on a node (0: all on one)")
       ->capture_default_str();
   command.add_option("--rules", options.rules, "TOML file of layout rules: paths or regular expressions to layouts");
   command
-      .add_option("--indivisible", options.indivisible, "a rule that does not divide a dimension: error | replicate")
-      ->capture_default_str();
-  command.add_option("--zero", options.zero,
-                     "ZeRO stage 0 to 3: split slots, gradients, parameters over the batch axis");
-  command.add_option("--accumulation", options.accumulation, "micro-batches of a step");
-  command.add_option("--batch", options.batch, "samples of a step, all ranks together (default: the model's)");
+      .add_option_function<std::string>(
+          "--indivisible",
+          [&plan](const std::string& name) {
+            plan.replicate_indivisible = parse_choice("--indivisible", name, kIndivisible) == Indivisible::replicate;
+          },
+          "a rule that does not divide a dimension: error | replicate")
+      ->default_str("error");
+  command.add_option("--zero", plan.zero, "ZeRO stage 0 to 3: split slots, gradients, parameters over the batch axis");
+  command.add_option("--accumulation", plan.accumulation, "micro-batches of a step");
+  command.add_option("--batch", plan.workload.batch, "samples of a step, all ranks together (default: the model's)");
   command.add_option("--device", options.device,
                      "cpu: ranks of a node share one copy | cuda: each has its own (default: cuda for model files, "
                      "rules and ZeRO)");
@@ -96,9 +108,9 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<PlanCommandOptions>();
   CLI::App& command = *app.add_subcommand(
       "plan", "Forecast memory, collectives and time of a training on ranks that need not exist, and say why");
-  add_planning_options(command, options->planning);
-  command.add_option("--profile", options->planning.profile, "machine whose times are used: h200 | a100 | cpu");
-  command.add_option("--memory-limit", options->planning.memory_limit,
+  add_forecast_options(command, options->forecast);
+  command.add_option("--profile", options->forecast.profile, "machine whose times are used: h200 | a100 | cpu");
+  command.add_option("--memory-limit", options->forecast.memory_limit,
                      "such as 80GiB a rank: choose mesh, ZeRO stage, micro-batches and buckets for the fastest step; "
                      "what is given stays");
   command.add_flag("--json", options->json, "print the plan as JSON, for --diff and other programs");
@@ -106,7 +118,9 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   command.add_flag("--verify", options->verify, "run a few steps on real ranks and print forecast beside measurement");
   command.add_option("--steps", options->steps, "of --verify")->capture_default_str();
   command.callback([&command, &chosen, options] {
-    options->planning.bucket_given = command.count("--bucket-mib") > 0;
+    options->forecast.fixed = {.zero = command.count("--zero") > 0,
+                               .accumulation = command.count("--accumulation") > 0,
+                               .bucket_bytes = command.count("--bucket-mib") > 0};
     chosen = [options](Communicator& c) { run_plan(*options, c); };
   });
 }

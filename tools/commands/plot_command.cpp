@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "optimizers/call_text.h"
 #include "optimizers/schedules/schedule.h"
 #include "runtime/files/atomic_file.h"
 #include "tools/commands/command_line.h"
@@ -18,24 +17,25 @@ constexpr int64_t kMostSteps = 1'000'000'000'000;
 
 struct PlotOptions {
   std::string schedule;
-  int64_t steps = 0;  // 0: what the schedule's text counts
+  int64_t steps = 0;  // 0: until the schedule is through
   double learning_rate = 1e-3;
   std::string output;  // empty: standard output
 };
 
-// All counts of steps that the text names, one after the other, or 1000 where it names none.
-int64_t named_steps(const Schedule& schedule) {
-  const CallText call = parse_call("learning-rate schedule", schedule.text());
-  double steps = 0;
-  for (const auto& [name, value] : call.numbers)
-    if (name.ends_with("steps")) steps += value;
-  if (const auto boundaries = call.lists.find("boundaries"); boundaries != call.lists.end())
-    for (const double boundary : boundaries->second) steps = std::max(steps, 1.25 * boundary);
+// Until the schedule is through, or 1000 where it goes on for ever. A quarter more shows the last piece of those that
+// are constant between boundaries.
+int64_t steps_of(const Schedule& schedule) {
+  const bool pieces = schedule.text().starts_with("piecewise_constant");
+  const double steps = double(schedule.length()) * (pieces ? 1.25 : 1);
   return steps < 1 ? 1000 : int64_t(std::min(steps, double(kMostSteps)));
 }
 
 Plot schedule_plot(const Schedule& schedule, int64_t steps) {
-  Plot plot{.title = schedule.text(), .x_label = "step", .y_label = "learning rate", .points = {}};
+  Plot plot{.title = schedule.text(),
+            .x_label = "step",
+            .y_label = "learning rate",
+            .points = {},
+            .mark = Plot::Mark{double(steps), str("end: step ", steps)}};
   const int64_t points = std::min(steps, kPoints);
   for (int64_t i = 0; i <= points; ++i) {
     // Both ends, and whole steps between them; the product could overflow.
@@ -49,7 +49,7 @@ void run_plot_schedule(const PlotOptions& options, Communicator& communicator) {
   check(options.steps >= 0 && options.steps <= kMostSteps, ErrorCode::usage,
         [&] { return str("--steps: expected 1 to ", kMostSteps, " steps, got ", options.steps); });
   const Schedule schedule = make_schedule(options.schedule, options.learning_rate);
-  const std::string svg = svg_plot(schedule_plot(schedule, options.steps > 0 ? options.steps : named_steps(schedule)));
+  const std::string svg = svg_plot(schedule_plot(schedule, options.steps > 0 ? options.steps : steps_of(schedule)));
   if (communicator.rank() != 0) return;
   if (options.output.empty()) {
     fmt::print("{}", svg);
@@ -70,7 +70,8 @@ void add_plot_command(CLI::App& app, Command& chosen) {
   command
       .add_option("text", options->schedule, "such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)")
       ->required();
-  command.add_option("--steps", options->steps, "of the picture (default: all that the text counts, or 1000)");
+  command.add_option("--steps", options->steps,
+                     "of the training, which the picture ends with (default: the schedule's, or 1000)");
   command.add_option("--learning-rate", options->learning_rate, "the optimizer's")->capture_default_str();
   command.add_option("--output", options->output, "write to this file (default: standard output)");
   command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_plot_schedule(*options, c); }; });

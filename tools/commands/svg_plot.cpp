@@ -94,6 +94,14 @@ std::string draw_curve(const Plot& plot, const Axis& x, const Axis& y) {
   return fmt::format(R"(<polyline points="{}" fill="none" stroke="#1f6fb4" stroke-width="2"/>)", places) + "\n";
 }
 
+std::string draw_mark(const Plot::Mark& mark, const Axis& x) {
+  const double at = x.pixel(mark.x);
+  return fmt::format(
+             R"(<line x1="{0:.2f}" y1="{1:.2f}" x2="{0:.2f}" y2="{2:.2f}" stroke="#333" stroke-dasharray="4"/>)", at,
+             kTop, kBottom) +
+         "\n" + words(at - 4, kTop - 6, "end", 12, mark.text);
+}
+
 void check_points(const Plot& plot) {
   check(!plot.points.empty(), ErrorCode::numbers,
         [&] { return str("plot '", plot.title, "': expected points, got none"); });
@@ -128,7 +136,7 @@ std::string svg_plot(const Plot& plot) {
                      R"(font-family="sans-serif" fill="#333">)",
                      kWidth, kHeight) +
          "\n" + R"(<rect width="100%" height="100%" fill="white"/>)" + "\n" + draw_axes(x, y) + draw_words(plot) +
-         draw_curve(plot, x, y) + "</svg>\n";
+         draw_curve(plot, x, y) + (plot.mark ? draw_mark(*plot.mark, x) : "") + "</svg>\n";
 }
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 // A curve as an SVG picture: axes with round ticks, a title, one line. Nothing but text is needed to write it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,12 @@ struct PlotPoint {
 struct Plot {
   std::string title, x_label, y_label;
   std::vector<PlotPoint> points;  // in the order in which the line joins them
+  // A broken line across the picture at this x, with a word beside it.
+  struct Mark {
+    double x;
+    std::string text;
+  };
+  std::optional<Mark> mark = {};
 };
 
 // A whole SVG document. The y axis begins at zero where nothing is below it. Throws Error(numbers) for points that are

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include "collectives/host/thread_ranks.h"
+#include "runtime/models/models.h"
+#include "runtime/variables/precision.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/train.h"
 
@@ -31,7 +33,7 @@ void run_train(const TrainOptions& options, Communicator& launched) {
                    [&](Communicator& communicator) { train_on(options, communicator); });
 }
 
-void add_hyperparameter(CLI::App& command, PlanOptions& options, const std::string& flag, const std::string& name,
+void add_hyperparameter(CLI::App& command, ModelOptions& options, const std::string& flag, const std::string& name,
                         const std::string& help) {
   command.add_option_function<double>(
       flag, [&options, name](const double& value) { options.hyperparameters[name] = value; }, help);
@@ -39,8 +41,27 @@ void add_hyperparameter(CLI::App& command, PlanOptions& options, const std::stri
 
 }  // namespace
 
-void add_plan_options(CLI::App& command, PlanOptions& options) {
-  command.add_option("--model", options.model, "mlp | cnn")->capture_default_str();
+CLI::Option* add_mib_option(CLI::App& command, const char* flag, int64_t& bytes, const std::string& help) {
+  CLI::Option* option = command.add_option_function<double>(
+      flag, [flag, &bytes](const double& mib) { bytes = bytes_of_mib(flag, mib); }, help);
+  return bytes == 0 ? option : option->default_str(str(double(bytes) / (1 << 20)));
+}
+
+std::string model_choices() {
+  std::string names;
+  for (const std::string_view name : model_names()) names += str(names.empty() ? "" : " | ", name);
+  return names;
+}
+
+CLI::Option* add_transport_option(CLI::App& command, DeviceTransport& transport, const std::string& help) {
+  return command
+      .add_option_function<std::string>(
+          "--transport", [&transport](const std::string& name) { transport = parse_device_transport(name); }, help)
+      ->default_str("auto");
+}
+
+void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& plan) {
+  command.add_option("--model", options.name, model_choices())->capture_default_str();
   command.add_option("--optimizer", options.optimizer, "sgd | adam | adamw | ...")->capture_default_str();
   add_hyperparameter(command, options, "--learning-rate", "learning_rate", "default: the optimizer's");
   add_hyperparameter(command, options, "--momentum", "momentum", "of sgd");
@@ -58,29 +79,35 @@ void add_plan_options(CLI::App& command, PlanOptions& options) {
           "NAME=VALUE: any hyper-parameter of the optimizer, such as rho=0.95 (repeatable; docs/optimizers.md)")
       ->allow_extra_args(false);
   command
-      .add_option("--virtual-ranks", options.virtual_ranks,
+      .add_option("--virtual-ranks", plan.virtual_ranks,
                   "leaves that the batch is cut into: with the same number, every number of ranks gives the same bits "
                   "(0: as many as ranks)")
       ->capture_default_str();
+  add_choice(command, "--reduce", plan.reduce, kReduceModes,
+             "tree: canonical sums, the same bits | fast: one leaf per rank | mpi: MPI_Allreduce, to compare");
   command
-      .add_option("--reduce", options.reduce,
-                  "tree: canonical sums, the same bits | fast: one leaf per rank | mpi: MPI_Allreduce, to compare")
-      ->capture_default_str();
-  command
-      .add_option("--precision", options.precision,
-                  "of matrices: f32 | bf16 or f16 with f32 masters | bf16-stochastic without (docs/precision.md)")
-      ->capture_default_str();
-  command
-      .add_option("--reduce-dtype", options.reduce_dtype,
-                  "f32 | bf16: gradients and their sums are rounded to bf16, and half the bytes travel")
-      ->capture_default_str();
+      .add_option_function<std::string>(
+          "--precision",
+          [&options, &plan](const std::string& name) {
+            const Precision& precision = parse_choice("--precision", name, kPrecisions);
+            options.weights = precision.weights;
+            plan.stochastic_rounding = precision.stochastic_rounding;
+          },
+          "of matrices: f32 | bf16 or f16 with f32 masters | bf16-stochastic without (docs/precision.md)")
+      ->default_str("f32");
+  add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
+             "f32 | bf16: gradients and their sums are rounded to bf16, and half the bytes travel");
   command.add_option("--dropout", options.dropout, "rate in [0, 1)")->capture_default_str();
   command.add_option("--freeze", options.freeze, "path of a variable that is not to be trained (repeatable)")
       ->allow_extra_args(false);
   command
-      .add_option("--group", options.groups,
-                  "PATTERN => SETTINGS for the variables whose whole path matches: \"freeze\", \"weight_decay=0, "
-                  "rate_factor=0.1\" or \"sgd(learning_rate=0.1)\" (repeatable; docs/optimizers.md)")
+      .add_option_function<std::vector<std::string>>(
+          "--group",
+          [&options](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) options.groups.push_back(parse_group_rule(text));
+          },
+          "PATTERN => SETTINGS for the variables whose whole path matches: \"freeze\", \"weight_decay=0, "
+          "rate_factor=0.1\" or \"sgd(learning_rate=0.1)\" (repeatable; docs/optimizers.md)")
       ->allow_extra_args(false);
   command.add_option("--ema-momentum", options.ema_momentum,
                      "keep a running average of every trained variable, which is what evaluation and files get");
@@ -90,14 +117,13 @@ void add_plan_options(CLI::App& command, PlanOptions& options) {
                      "factor on the loss, a power of two: halved when a gradient is not finite, doubled after a while");
   command.add_option("--loss-scale-growth-steps", options.loss_scale_growth_steps,
                      "steps without such a gradient after which it doubles (default: 2000)");
-  command.add_option("--bucket-mib", options.bucket_mib, "gradients that are summed together, in MiB")
-      ->capture_default_str();
+  add_mib_option(command, "--bucket-mib", plan.bucket_bytes, "gradients that are summed together, in MiB");
 }
 
 void add_train_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<TrainOptions>();
   CLI::App& command = *app.add_subcommand("train", "Train a model on images, on all ranks of the launcher");
-  add_plan_options(command, options->plan);
+  add_plan_options(command, options->model, options->plan);
   command.add_option("--data", options->data, "folder of the four IDX files")->capture_default_str();
   command.add_option("--epochs", options->epochs, "passes over the training images")->capture_default_str();
   command.add_option("--steps", options->steps, "steps, instead of epochs");
@@ -116,11 +142,9 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--threads", options->threads, "per rank (0: the cores it may use)")->capture_default_str();
   command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");
   command.add_option("--device", options->device, "cpu | cuda: one GPU a rank")->capture_default_str();
-  command
-      .add_option("--transport", options->transport,
-                  "of gradients between GPUs: auto | nccl | staged: through memory of the host, also where ranks share "
-                  "a GPU")
-      ->capture_default_str();
+  add_transport_option(command, options->transport,
+                       "of gradients between GPUs: auto | nccl | staged: through memory of the host, also where ranks "
+                       "share a GPU");
   command.add_flag("--graph", options->graph, "of a GPU: record a step once and launch it as a whole");
   command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks")->capture_default_str();
   command.add_option("--progress", options->progress, "auto | terminal: one line, rewritten | plain: lines")

@@ -22,7 +22,7 @@ constexpr void assert_parser(bool holds) {
 #include <utility>
 #include <vector>
 
-#include "kernels/device/nearest_name.h"
+#include "kernels/device/known_name.h"
 #include "tools/planning/toml_text.h"
 
 namespace lockstep {
@@ -89,11 +89,9 @@ class Table {
   void allow_only(std::span<const std::string_view> known) const {
     for (const auto& [key, value] : table_) {
       if (std::ranges::find(known, key.str()) != known.end()) continue;
-      std::string list;
-      for (const std::string_view name : known) list += str(list.empty() ? "" : ", ", name);
-      fail(ErrorCode::data, str(file_, ":", key.source().begin.line, ": ", what_, what_.empty() ? "" : ": ",
-                                "unknown key ", shown(key.str()), "; did you mean '",
-                                nearest_name(key.str().substr(0, 80), known), "'? Known are: ", list));
+      fail(ErrorCode::data,
+           str(file_, ":", key.source().begin.line, ": ", what_, what_.empty() ? "" : ": ", "unknown key ",
+               shown(key.str()), "; ", did_you_mean(key.str().substr(0, 80), known), " ", list_of(known)));
     }
   }
   const toml::node* find(std::string_view key) const { return table_.get(key); }

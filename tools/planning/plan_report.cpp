@@ -66,12 +66,9 @@ std::string collectives(const Plan& plan, const MachineProfile& profile) {
            const PlannedCollective& c = plan.collectives[i];
            const auto axis = std::find_if(plan.settings.mesh.begin(), plan.settings.mesh.end(),
                                           [&](const MeshAxis& each) { return each.name == c.group; });
-           const CollectiveKind kind = c.kind == "all_reduce"       ? CollectiveKind::all_reduce
-                                       : c.kind == "reduce_scatter" ? CollectiveKind::reduce_scatter
-                                                                    : CollectiveKind::all_gather;
-           const double seconds = collective_seconds(kind, c.bytes, group_shape(plan.settings, *axis), profile);
-           return fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {:11}  {}\n", c.kind, to_string(c.dtype),
-                              c.group, c.bytes, seconds * 1e6, to_string(c.phase), c.what);
+           const double seconds = collective_seconds(c.kind, c.bytes, group_shape(plan.settings, *axis), profile);
+           return fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {:11}  {}\n", to_string(c.kind),
+                              to_string(c.dtype), c.group, c.bytes, seconds * 1e6, to_string(c.phase), c.what);
          });
 }
 

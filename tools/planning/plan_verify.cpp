@@ -95,7 +95,7 @@ class Verification {
         steps_(steps),
         plan_(plan_for(planning, ranks)),
         mesh_(ranks, plan_.settings.mesh),
-        batch_(mesh_.axis(plan_.settings.batch_axis)) {}
+        batch_(mesh_.group(plan_.settings.batch_axis).host()) {}
 
   void run() {
     run_steps();
@@ -115,11 +115,11 @@ class Verification {
     check(planning.model() != nullptr, ErrorCode::usage,
           "--verify runs the model, and a model file lists variables only; use --model mlp or cnn");
     PlannerInput input = planning.input();
-    input.ranks_per_node = ranks_per_node(ranks);
-    check(input.distribution->ranks() == ranks.size(), ErrorCode::usage, [&] {
-      return str("--verify runs the plan, whose mesh ", to_string(input.distribution->mesh), " has ",
-                 input.distribution->ranks(), " ranks, but there are ", ranks.size(),
-                 "; start as many by mpirun, or use --ranks");
+    PlanSettings& settings = input.settings;
+    settings.ranks_per_node = ranks_per_node(ranks);
+    check(settings.ranks() == ranks.size(), ErrorCode::usage, [&] {
+      return str("--verify runs the plan, whose mesh ", to_string(settings.mesh), " has ", settings.ranks(),
+                 " ranks, but there are ", ranks.size(), "; start as many by mpirun, or use --ranks");
     });
     Plan plan = make_plan(input);
     check_runnable(plan);
@@ -134,7 +134,7 @@ class Verification {
   }
 
   void run_steps();
-  void check_trace(const std::vector<CollectiveRecord>& trace);
+  void check_log(std::span<const CollectiveRecord> records);
   void time_communication();
 
   const Planning& planning_;
@@ -147,17 +147,15 @@ class Verification {
 };
 
 void Verification::run_steps() {
-  const PlannerInput input = planning_.input();
-  PlannedRun planned{*planning_.model(), planning_.optimizer(), input.reduce, plan_.settings.virtual_ranks, plan_};
-  TrainingRun run(std::move(planned), batch_, {}, 1);
+  TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, batch_, {}, 1);
   const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
   const MadeUpLeaves leaves(run.step().first_leaf(), run.step().last_leaf(), leaf_samples);
   const int64_t global_count = leaf_samples * run.leaves();
 
-  batch_.record_trace(true);
-  const size_t before = batch_.trace().size();
+  batch_.log().keep_records(true);
+  const size_t before = batch_.log().records().size();
   for (int64_t step = 0; step < steps_; ++step) (void)run.step().run({step, global_count, leaves.leaves()});
-  batch_.record_trace(false);
+  batch_.log().keep_records(false);
 
   const StateSizes sizes{plan_.frozen_bytes, plan_.local_bytes, plan_.slots};
   const PlannedMemory forecast = memory_of_rank(plan_.settings, plan_.buckets, sizes, ranks_.rank());
@@ -175,18 +173,16 @@ void Verification::run_steps() {
   exact("bytes at the peak: scratch of kernels",
         std::max(transient.scratch, rehearse_updates(plan_, run.optimizer(), tensors, 1)),
         run.stream().scratch_bytes());
-  check_trace({batch_.trace().begin() + std::ptrdiff_t(before), batch_.trace().end()});
+  check_log(std::span(batch_.log().records()).subspan(before));
 }
 
-void Verification::check_trace(const std::vector<CollectiveRecord>& trace) {
-  std::vector<CollectiveRecord> expected;
-  for (int64_t step = 0; step < steps_; ++step)
-    for (const PlannedCollective& c : plan_.sequence()) expected.push_back({c.kind, c.dtype, c.group, c.bytes});
-  exact(str("collectives of ", steps_, " steps"), int64_t(expected.size()), int64_t(trace.size()));
+void Verification::check_log(std::span<const CollectiveRecord> records) {
+  const std::vector<PlannedCollective> of_step = plan_.sequence();
+  exact(str("collectives of ", steps_, " steps"), steps_ * int64_t(of_step.size()), int64_t(records.size()));
   int64_t unlike = 0, planned_bytes = 0, bytes = 0;
-  for (size_t i = 0; i < std::min(trace.size(), expected.size()); ++i) unlike += trace[i] != expected[i];
-  for (const CollectiveRecord& c : expected) planned_bytes += c.bytes;
-  for (const CollectiveRecord& c : trace) bytes += c.bytes;
+  for (size_t i = 0; i < records.size() && !of_step.empty(); ++i) unlike += records[i] != of_step[i % of_step.size()];
+  for (const PlannedCollective& c : of_step) planned_bytes += steps_ * c.bytes;
+  for (const CollectiveRecord& c : records) bytes += c.bytes;
   exact("their bytes", planned_bytes, bytes);
   exact("differences in order, kind, dtype, group, bytes", 0, unlike);
 }

@@ -16,44 +16,38 @@ constexpr int64_t kMostRanks = 10'000'000;
 bool is_file(const std::string& model) { return model.ends_with(".toml") || model.find('/') != std::string::npos; }
 
 // Without a mesh all ranks are on the batch axis; the other axes that layout rules name have one rank.
-std::vector<MeshAxis> default_mesh(int64_t ranks, const LayoutMap& layouts) {
+std::vector<MeshAxis> default_mesh(int64_t ranks, const std::vector<LayoutRule>& rules) {
   std::vector<MeshAxis> mesh = {{"data", int(ranks)}};
-  for (const LayoutRule& rule : layouts.rules())
+  for (const LayoutRule& rule : rules)
     for (const std::string& axis : rule.layout.axes)
       if (!axis.empty() && std::ranges::find(mesh, axis, &MeshAxis::name) == mesh.end()) mesh.push_back({axis, 1});
   return mesh;
 }
 
-std::vector<MeshAxis> read_mesh(const PlanningOptions& options, const LayoutMap& layouts) {
-  check(options.ranks >= 0 && options.ranks <= kMostRanks, ErrorCode::usage,
-        [&] { return str("--ranks: expected 1 to ", kMostRanks, ", got ", options.ranks); });
-  if (options.mesh.empty()) return default_mesh(options.ranks > 0 ? options.ranks : 2, layouts);
-  return parse_mesh(options.mesh);
-}
-
-void check_ranks(const PlanningOptions& options, const Distribution& distribution) {
-  check(options.ranks == 0 || options.ranks == distribution.ranks() || !options.memory_limit.empty(), ErrorCode::usage,
+void check_ranks(const ForecastOptions& options, const PlanSettings& settings) {
+  check(options.ranks == 0 || options.ranks == settings.ranks() || !options.memory_limit.empty(), ErrorCode::usage,
         [&] {
-          return str("--ranks ", options.ranks, " and --mesh ", options.mesh, ", which has ", distribution.ranks(),
-                     " ranks, contradict each other; give one of them");
+          return str("--ranks ", options.ranks, " and --mesh ", to_string(settings.mesh), ", which has ",
+                     settings.ranks(), " ranks, contradict each other; give one of them");
         });
 }
 
-void check_options(const PlanningOptions& options) {
-  check(options.indivisible == "error" || options.indivisible == "replicate", ErrorCode::usage,
-        [&] { return str("--indivisible: expected error or replicate, got '", options.indivisible, "'"); });
+void check_options(const ForecastOptions& options) {
+  const PlanSettings& plan = options.plan;
   check(options.device.empty() || options.device == "cpu" || options.device == "cuda", ErrorCode::usage,
         [&] { return str("--device: expected cpu or cuda, got '", options.device, "'"); });
-  check(options.zero.value_or(0) >= 0 && options.zero.value_or(0) <= 3, ErrorCode::usage,
-        [&] { return str("--zero: expected a stage from 0 to 3, got ", *options.zero); });
-  check(options.accumulation.value_or(1) >= 1 && options.accumulation.value_or(1) <= 1'000'000, ErrorCode::usage,
-        [&] { return str("--accumulation: expected 1 to 1000000 micro-batches, got ", *options.accumulation); });
-  check(options.batch >= 0 && options.batch <= 1'000'000'000, ErrorCode::usage,
-        [&] { return str("--batch: expected 1 to 1000000000 samples, got ", options.batch); });
-  check(options.ranks_per_node >= 0 && options.ranks_per_node <= kMostRanks, ErrorCode::usage,
-        [&] { return str("--ranks-per-node: expected 1 to ", kMostRanks, ", got ", options.ranks_per_node); });
-  check(options.device != "cpu" || options.zero.value_or(0) == 0, ErrorCode::usage, [&] {
-    return str("--zero ", *options.zero,
+  check(plan.zero >= 0 && plan.zero <= 3, ErrorCode::usage,
+        [&] { return str("--zero: expected a stage from 0 to 3, got ", plan.zero); });
+  check(plan.accumulation >= 1 && plan.accumulation <= 1'000'000, ErrorCode::usage,
+        [&] { return str("--accumulation: expected 1 to 1000000 micro-batches, got ", plan.accumulation); });
+  check(plan.workload.batch >= 0 && plan.workload.batch <= 1'000'000'000, ErrorCode::usage,
+        [&] { return str("--batch: expected 1 to 1000000000 samples, got ", plan.workload.batch); });
+  check(options.ranks >= 0 && options.ranks <= kMostRanks, ErrorCode::usage,
+        [&] { return str("--ranks: expected 1 to ", kMostRanks, ", got ", options.ranks); });
+  check(plan.ranks_per_node >= 0 && plan.ranks_per_node <= kMostRanks, ErrorCode::usage,
+        [&] { return str("--ranks-per-node: expected 1 to ", kMostRanks, ", got ", plan.ranks_per_node); });
+  check(options.device != "cpu" || plan.zero == 0, ErrorCode::usage, [&] {
+    return str("--zero ", plan.zero,
                " with --device cpu: the CPU ranks of a node share one copy already; use --device cuda");
   });
 }
@@ -76,84 +70,71 @@ int64_t parse_bytes(const std::string& option, const std::string& text) {
   return std::max<int64_t>(1, std::llround(value * known->second));
 }
 
-Planning::Planning(const PlanningOptions& options) : options_(options) {
+Planning::Planning(const ForecastOptions& options) : settings_(options.plan), options_(options) {
   check_options(options);
-  check_plan_options(options.plan);
-  read_model(options);
-  optimizer_ = choose_optimizers(options.plan, variables_);
-  distribution_ = model_parallel(read_mesh(options, layouts_), layouts_);
-  check_ranks(options, distribution_);
-  const bool own_memory = options.device == "cuda" ||
-                          (options.device.empty() && (options.zero.value_or(0) > 0 || !model_ || !layouts_.empty()));
-  copies_ = own_memory ? Copies::per_rank : Copies::per_node;
+  check_plan_options(options.model, settings_);
+  read_model();
+  optimizer_ = choose_optimizers(options.model, variables_);
+  if (settings_.mesh.empty())
+    settings_.mesh = default_mesh(options.ranks > 0 ? options.ranks : 2, settings_.layout_rules);
+  settings_.batch_axis = distribution_of(settings_).batch_axis;
+  check_ranks(options, settings_);
+  const bool own_memory =
+      options.device == "cuda" ||
+      (options.device.empty() && (settings_.zero > 0 || !model_ || !settings_.layout_rules.empty()));
+  settings_.copies = own_memory ? Copies::per_rank : Copies::per_node;
   profile_ = machine_profile(options.profile.empty() ? (own_memory ? "h200" : "cpu") : options.profile);
-  read_workload(options);
-  if (!options.memory_limit.empty()) search_best(options);
+  if (model_) rehearse_activations();
+  if (!options.memory_limit.empty()) search_best();
 }
 
-void Planning::read_model(const PlanningOptions& options) {
-  if (is_file(options.plan.model)) {
-    DescribedModel described = read_model_file(options.plan.model);
+void Planning::read_model() {
+  const ModelOptions& chosen = options_.model;
+  LayoutMap layouts;  // which refuses two rules for one pattern
+  if (is_file(chosen.name)) {
+    DescribedModel described = read_model_file(chosen.name);
     name_ = std::move(described.name);
     variables_ = std::move(described.variables);
-    workload_ = described.workload;
-    layouts_ = std::move(described.layouts);
+    settings_.workload = described.workload;
+    layouts = std::move(described.layouts);
   } else {
-    model_ = make_model(options.plan.model, {.dropout = float(options.plan.dropout)});
+    model_ = make_model(chosen.name, {.dropout = float(chosen.dropout)});
     name_ = model_->name;
     variables_ = model_->variables;
-    workload_ = {.batch = 128, .flops_per_sample = double(model_->flops_per_sample())};
+    settings_.workload = {.batch = 128, .flops_per_sample = double(model_->flops_per_sample())};
   }
-  if (options.rules.empty()) return;
-  const LayoutMap rules = read_rules_file(options.rules);
-  for (const LayoutRule& rule : rules.rules()) layouts_.add(rule.pattern, rule.layout, rule.where);
+  if (options_.plan.workload.batch > 0) settings_.workload.batch = options_.plan.workload.batch;
+  if (!options_.rules.empty())
+    for (const LayoutMap rules = read_rules_file(options_.rules); const LayoutRule& rule : rules.rules())
+      layouts.add(rule.pattern, rule.layout, rule.where);
+  settings_.layout_rules = layouts.rules();
 }
 
-void Planning::read_workload(const PlanningOptions& options) {
-  if (options.batch > 0) workload_.batch = options.batch;
-  if (!model_) return;
-  const int64_t leaves = std::max<int64_t>(input().virtual_ranks, distribution_.size(distribution_.batch_axis));
-  const int64_t samples = std::max<int64_t>(1, workload_.batch / leaves);
-  const int64_t micro_batches = options.accumulation.value_or(1);
-  const ModelSettings settings;
+void Planning::rehearse_activations() {
+  const int64_t samples = std::max<int64_t>(1, settings_.workload.batch / settings_.leaves());
+  const int64_t micro_batches = settings_.accumulation;
+  const ModelSettings shape;
   leaf_ = {samples,
            rehearse_leaf(
                variables_, [&](Context& context, const LeafInput& leaf) { return model_->forward(context, leaf); },
-               {{settings.height, settings.width, 1}, samples, micro_batches}, 1)};
+               {{shape.height, shape.width, 1}, samples, micro_batches}, 1)};
   const int64_t at_once = (samples + micro_batches - 1) / micro_batches;
-  workload_.activation_bytes_per_sample = (leaf_->memory.activations + at_once - 1) / at_once;
+  settings_.workload.activation_bytes_per_sample = (leaf_->memory.activations + at_once - 1) / at_once;
 }
 
-PlannerInput Planning::input() const {
-  return {.variables = variables_,
-          .optimizer = *optimizer_,
-          .ranks = distribution_.ranks(),
-          .reduce = parse_reduce(options_.plan.reduce),
-          .reduce_dtype = parse_reduce_dtype(options_.plan.reduce_dtype),
-          .virtual_ranks = int(options_.plan.virtual_ranks),
-          .bucket_bytes = bucket_bytes(options_.plan),
-          .distribution = distribution_,
-          .zero = int(options_.zero.value_or(0)),
-          .accumulation = options_.accumulation.value_or(1),
-          .copies = copies_,
-          .ranks_per_node = options_.ranks_per_node,
-          .replicate_indivisible = options_.indivisible == "replicate",
-          .stochastic_rounding = parse_precision(options_.plan.precision).stochastic_rounding,
-          .workload = workload_};
-}
-
-void Planning::search_best(const PlanningOptions& options) {
-  memory_limit_ = parse_bytes("--memory-limit", options.memory_limit);
-  const int64_t ranks = options.ranks > 0 ? options.ranks : distribution_.ranks();
+void Planning::search_best() {
+  memory_limit_ = parse_bytes("--memory-limit", options_.memory_limit);
+  const int64_t ranks = options_.ranks > 0 ? options_.ranks : settings_.ranks();
   std::vector<std::string> axes;
-  for (const MeshAxis& axis : distribution_.mesh) axes.push_back(axis.name);
+  for (const MeshAxis& axis : settings_.mesh) axes.push_back(axis.name);
   space_.meshes = mesh_factorisations(ranks, axes);
-  distribution_.mesh = space_.meshes.back();
-  space_.zero = options.zero ? std::vector<int>{int(*options.zero)} : std::vector<int>{0, 1, 2, 3};
-  space_.accumulation = {options.accumulation.value_or(1)};
-  if (!options.accumulation && workload_.batch > 0) space_.accumulation = {1, 2, 4, 8, 16, 32, 64};
-  space_.bucket_bytes = {bucket_bytes(options.plan)};
-  if (!options.bucket_given) space_.bucket_bytes = {1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20};
+  settings_.mesh = space_.meshes.back();
+  const ForecastOptions::Fixed& fixed = options_.fixed;
+  space_.zero = fixed.zero ? std::vector<int>{settings_.zero} : std::vector<int>{0, 1, 2, 3};
+  space_.accumulation = {settings_.accumulation};
+  if (!fixed.accumulation && settings_.workload.batch > 0) space_.accumulation = {1, 2, 4, 8, 16, 32, 64};
+  space_.bucket_bytes = {settings_.bucket_bytes};
+  if (!fixed.bucket_bytes) space_.bucket_bytes = {1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20};
   search_ = search_plans(input(), space_, memory_limit_, profile_);
 }
 

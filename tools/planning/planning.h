@@ -15,20 +15,19 @@
 
 namespace lockstep {
 
-struct PlanningOptions {
-  PlanOptions plan = {};              // its model may also be the path of a TOML file
-  std::string mesh = {};              // "data=8,model=4"; empty: data=ranks
-  int64_t ranks = 0;                  // 0: the mesh's, or 2
-  std::string rules = {};             // TOML file of layout rules
-  std::string indivisible = "error";  // or "replicate"
-  std::string device = {};            // cpu: one copy per node; cuda: one per rank; empty: by what is planned
-  int64_t ranks_per_node = 0;
-  int64_t batch = 0;  // samples of a step; 0: the model file's, or 128
-  std::optional<int64_t> zero = std::nullopt;
-  std::optional<int64_t> accumulation = std::nullopt;
-  bool bucket_given = false;      // plan.bucket_mib was given: a search keeps it
+// What `plan` and `explain` are asked.
+struct ForecastOptions {
+  ModelOptions model = {};        // its name may also be the path of a TOML file
+  PlanSettings plan = {};         // without a mesh: data=ranks; without a batch: the model file's, or 128
+  int64_t ranks = 0;              // 0: the mesh's, or 2
+  std::string rules = {};         // TOML file of layout rules
+  std::string device = {};        // cpu: one copy per node; cuda: one per rank; empty: by what is planned
   std::string profile = {};       // of machine_profiles(); empty: by device
   std::string memory_limit = {};  // "80GiB"; empty: nothing is searched
+  // Settings that a search keeps, as they were given.
+  struct Fixed {
+    bool zero = false, accumulation = false, bucket_bytes = false;
+  } fixed = {};
 };
 
 // "80GiB", "512 MiB", "1e9", "64kB" in bytes: powers of 1024 with an i, of 1000 without. Error(usage).
@@ -38,7 +37,7 @@ int64_t parse_bytes(const std::string& option, const std::string& text);
 class Planning {
  public:
   // Throws Error(usage, file, data, plan).
-  explicit Planning(const PlanningOptions& options);
+  explicit Planning(const ForecastOptions& options);
 
   const std::string& name() const { return name_; }
   const VariableTable& variables() const { return variables_; }
@@ -51,7 +50,7 @@ class Planning {
     TransientMemory memory;
   };
   const std::optional<Leaf>& leaf() const { return leaf_; }
-  PlannerInput input() const;
+  PlannerInput input() const { return {.variables = variables_, .optimizer = *optimizer_, .settings = settings_}; }
   const OptimizerSet& optimizer() const { return *optimizer_; }
   // The plan asked for, or the best one under the memory limit.
   Plan plan() const;
@@ -60,21 +59,18 @@ class Planning {
   std::string report() const;  // of the search
 
  private:
-  void read_model(const PlanningOptions& options);
-  void read_workload(const PlanningOptions& options);
-  void search_best(const PlanningOptions& options);
+  void read_model();
+  void rehearse_activations();
+  void search_best();
 
   std::string name_;
   std::optional<Model> model_;
   VariableTable variables_;
-  Workload workload_;
+  PlanSettings settings_;
   std::optional<Leaf> leaf_;
-  LayoutMap layouts_;
   std::optional<OptimizerSet> optimizer_;
-  Distribution distribution_;
-  PlanningOptions options_;
+  ForecastOptions options_;
   MachineProfile profile_;
-  Copies copies_ = Copies::per_node;
   int64_t memory_limit_ = 0;
   SearchSpace space_;
   std::optional<SearchResult> search_;

@@ -137,29 +137,28 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   check_train_options(options, communicator.size());
   const bool first = communicator.rank() == 0;
   const Dataset dataset = load_dataset(options.data);
-  const RunDevice device =
-      choose_run_device(communicator, options.device, parse_device_transport(options.transport), options.threads);
-  PlannedRun planned = plan_run(options.plan,
+  const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
+  PlannedRun planned = plan_run(options.model,
                                 {.height = dataset.train.height,
                                  .width = dataset.train.width,
                                  .classes = kClasses,
-                                 .dropout = float(options.plan.dropout)},
-                                communicator.size(), ranks_per_node(communicator), device.device.kind);
+                                 .dropout = float(options.model.dropout)},
+                                options.plan, communicator.size(), ranks_per_node(communicator), device.device.kind);
   std::optional<Schedule> schedule;
   if (options.schedule) schedule = make_schedule(*options.schedule, planned.optimizer.learning_rate());
-  const std::string description = run_description(options, planned.optimizer, schedule, planned.virtual_ranks);
+  const std::string description = run_description(options, planned.optimizer, schedule, planned.plan.settings);
   agree(communicator, options, planned, description, dataset);
 
   const DeviceMesh mesh(communicator, planned.plan.settings.mesh);
-  TrainingRun run(std::move(planned), mesh.axis("data"), device, uint64_t(options.seed),
+  TrainingRun run(std::move(planned), mesh.group("data").host(), device, uint64_t(options.seed),
                   {.clip = options.clip, .schedule = schedule ? &*schedule : nullptr, .graph = options.graph});
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, description);
   if (first)
     fmt::print("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
-               options.plan.model, options.plan.optimizer, communicator.size(), describe(device, run),
-               run.model().variables.parameter_count(), options.plan.reduce, run.virtual_ranks(),
-               schedule ? ", schedule " + schedule->text() : "");
+               options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
+               run.model().variables.parameter_count(), to_string(options.plan.reduce),
+               run.plan().settings.virtual_ranks, schedule ? ", schedule " + schedule->text() : "");
 
   const int64_t per_epoch = steps_per_epoch(dataset.train.count, options.batch);
   const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;

@@ -6,12 +6,10 @@
 #include <limits>
 #include <utility>
 
-#include "collectives/device/device_communicator.h"
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
 #include "kernels/device/known_name.h"
-#include "runtime/plan/plan.h"
-#include "runtime/variables/parameter_groups.h"
+#include "runtime/variables/precision.h"
 
 namespace lockstep {
 namespace {
@@ -28,7 +26,7 @@ void check_virtual_ranks(const TrainOptions& options, int ranks) {
     return str("--batch ", options.batch, " is not divisible by --virtual-ranks ", leaves,
                ": every virtual rank takes an equal part; use --batch ", (options.batch / leaves + 1) * leaves);
   });
-  check(ranks <= leaves || options.plan.reduce != "tree", ErrorCode::usage, [&] {
+  check(ranks <= leaves || options.plan.reduce != ReduceMode::tree, ErrorCode::usage, [&] {
     return str("--virtual-ranks ", leaves, " leaves nothing to do for some of ", ranks, " ranks; use at least ", ranks);
   });
 }
@@ -46,8 +44,10 @@ void check_outputs(const TrainOptions& options) {
 
 }  // namespace
 
-int64_t bucket_bytes(const PlanOptions& options) {
-  return std::max<int64_t>(1, int64_t(options.bucket_mib * 1024 * 1024));
+int64_t bytes_of_mib(const char* option, double mib) {
+  check(mib > 0 && mib <= 1e6, ErrorCode::usage,
+        [&] { return str(option, ": expected a size above 0 and up to 1e6, got ", mib); });
+  return std::max<int64_t>(1, int64_t(mib * 1024 * 1024));
 }
 
 DeviceKind parse_device(const std::string& device) {
@@ -60,15 +60,13 @@ DeviceKind parse_device(const std::string& device) {
   return DeviceKind::cuda;
 }
 
-OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variables) {
-  const DType weights = parse_precision(options.precision).weights;
-  if (is_narrow(weights)) variables.narrow_weights(weights);
+OptimizerSet choose_optimizers(const ModelOptions& options, VariableTable& variables) {
+  if (is_narrow(options.weights)) variables.narrow_weights(options.weights);
   std::vector<std::string_view> paths;
   for (const VariableDeclaration& variable : variables.declarations()) paths.push_back(variable.path);
   for (const std::string& path : options.freeze) check_known("variable", path, paths, list_of(paths));
   for (const std::string& path : options.freeze) variables.freeze(path);
-  OptimizerChoice choice{.name = options.optimizer, .options = options.hyperparameters};
-  for (const std::string& rule : options.groups) choice.rules.push_back(parse_group_rule(rule));
+  OptimizerChoice choice{.name = options.optimizer, .options = options.hyperparameters, .rules = options.groups};
   check(options.ema_momentum || !options.ema_overwrite_every, ErrorCode::usage,
         "--ema-overwrite-every says when averages are taken over; give --ema-momentum too");
   if (options.ema_momentum) {
@@ -78,7 +76,7 @@ OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variab
   check(options.loss_scale || !options.loss_scale_growth_steps, ErrorCode::usage,
         "--loss-scale-growth-steps says when the factor grows; give --loss-scale too");
   // Small gradients are lost in f16.
-  if (weights == DType::f16) choice.scaling = LossScaling{};
+  if (options.weights == DType::f16) choice.scaling = LossScaling{};
   if (options.loss_scale)
     choice.scaling = {.initial = *options.loss_scale,
                       .growth_steps = options.loss_scale_growth_steps.value_or(LossScaling{}.growth_steps)};
@@ -87,19 +85,15 @@ OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variab
 
 void check_threads(int64_t threads) { check_between("--threads", threads, 0, 1024); }
 
-void check_plan_options(const PlanOptions& options) {
-  parse_reduce(options.reduce);
-  parse_precision(options.precision);
-  check_reduce_dtype(parse_reduce(options.reduce), parse_reduce_dtype(options.reduce_dtype));
-  check_between("--virtual-ranks", options.virtual_ranks, 0, 4096);
-  check(options.dropout >= 0 && options.dropout < 1, ErrorCode::usage,
-        [&] { return str("--dropout: expected a rate in [0, 1), got ", options.dropout); });
-  check(options.bucket_mib > 0 && options.bucket_mib <= 1e6, ErrorCode::usage,
-        [&] { return str("--bucket-mib: expected a size above 0 and up to 1e6, got ", options.bucket_mib); });
+void check_plan_options(const ModelOptions& model, const PlanSettings& plan) {
+  check_reduce_dtype(plan.reduce, plan.reduce_dtype);
+  check_between("--virtual-ranks", plan.virtual_ranks, 0, 4096);
+  check(model.dropout >= 0 && model.dropout < 1, ErrorCode::usage,
+        [&] { return str("--dropout: expected a rate in [0, 1), got ", model.dropout); });
 }
 
 void check_train_options(const TrainOptions& options, int ranks) {
-  check_plan_options(options.plan);
+  check_plan_options(options.model, options.plan);
   // Steps of all epochs can be counted: no data set has more than 2^32 samples.
   check_between("--epochs", options.epochs, 1, 1'000'000'000);
   check_between("--steps", options.steps, 0, 1'000'000'000'000);
@@ -118,15 +112,14 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
         [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
   check_outputs(options);
-  parse_device_transport(options.transport);
   const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
   check(on_gpu || !options.graph, ErrorCode::usage,
         "--graph records the work of a GPU; leave it out, or use --device cuda");
-  check(!on_gpu || options.plan.reduce != "mpi", ErrorCode::usage,
+  check(!on_gpu || options.plan.reduce != ReduceMode::mpi, ErrorCode::usage,
         "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
 }
 
-void set_hyperparameter(PlanOptions& options, const std::string& option, const std::string& text) {
+void set_hyperparameter(ModelOptions& options, const std::string& option, const std::string& text) {
   const size_t sign = text.find('=');
   const char* end = text.data() + text.size();
   double value = 0;
@@ -143,19 +136,22 @@ void set_hyperparameter(PlanOptions& options, const std::string& option, const s
 }
 
 std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
-                            const std::optional<Schedule>& schedule, int64_t virtual_ranks) {
-  std::string text = str("model=", options.plan.model, " ", optimizer.description());
+                            const std::optional<Schedule>& schedule, const PlanSettings& settings) {
+  std::string text = str("model=", options.model.name, " ", optimizer.description());
   const auto add_number = [&](std::string_view name, double number) {
     char value[32];
     std::snprintf(value, sizeof value, "%.17g", number);
     text += str(" ", name, "=", value);
   };
-  text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.plan.dropout,
-              " reduce=", options.plan.reduce, " virtual_ranks=", virtual_ranks);
-  if (options.plan.precision != "f32") text += " precision=" + options.plan.precision;
-  if (options.plan.reduce_dtype != "f32") text += str(" reduce_dtype=", options.plan.reduce_dtype);
-  for (const std::string& path : options.plan.freeze) text += str(" freeze=", path);
-  if (options.plan.accumulation > 1) text += str(" accumulation=", options.plan.accumulation);
+  text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.model.dropout,
+              run_text(settings, InRun::always));
+  const Precision& precision = precision_of(options.model.weights, settings.stochastic_rounding);
+  if (precision.weights != DType::f32) text += str(" precision=", precision.name);
+  for (const SettingText& setting : setting_texts(settings)) {
+    if (std::string_view(setting.field.name) == "accumulation")  // which frozen variables come before in every ledger
+      for (const std::string& path : options.model.freeze) text += str(" freeze=", path);
+    text += run_text(setting, InRun::unless_default);
+  }
   if (schedule) text += str(" schedule=", schedule->text());
   if (options.clip.clipnorm > 0) add_number("clipnorm", options.clip.clipnorm);
   if (options.clip.global_clipnorm > 0) add_number("global_clipnorm", options.clip.global_clipnorm);

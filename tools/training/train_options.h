@@ -9,43 +9,41 @@
 #include <string>
 #include <vector>
 
-#include "collectives/gradients/gradient_reducer.h"
+#include "collectives/device/device_communicator.h"
 #include "optimizers/optimizer_set.h"
 #include "optimizers/schedules/schedule.h"
 #include "runtime/data/dataset.h"
-#include "runtime/plan/precision.h"
+#include "runtime/plan/plan_settings.h"
 #include "runtime/step/clip.h"
+#include "runtime/variables/parameter_groups.h"
+#include "runtime/variables/precision.h"
 #include "runtime/variables/variables.h"
 
 namespace lockstep {
 
-// What the memory of a model is planned by; shared by train and explain.
-struct PlanOptions {
-  std::string model = "mlp";
+// The model, in what its weights are kept, and what updates them: shared by train, plan and explain.
+struct ModelOptions {
+  std::string name = "mlp";
+  double dropout = 0;
+  DType weights = DType::f32;  // of matrices
   std::string optimizer = "adam";
   std::map<std::string, double> hyperparameters =
-      {};  // "learning_rate", "momentum", ...; absent: the optimizer's default
-  std::string reduce = "tree";
-  std::string reduce_dtype = "f32";
-  int64_t virtual_ranks = 0;  // 0: as many as ranks
-  int64_t accumulation = 1;   // micro-batches of a leaf, for one synchronisation
-  double dropout = 0;
-  std::string precision = "f32";         // the name of one of kPrecisions
+      {};                                // "learning_rate", "momentum", ...; absent: the optimizer's default
   std::vector<std::string> freeze = {};  // paths of variables that are not to be trained
-  std::vector<std::string> groups = {};  // rules as in runtime/variables/parameter_groups.h
+  std::vector<GroupRule> groups = {};
   std::optional<double> ema_momentum = std::nullopt;
   std::optional<int64_t> ema_overwrite_every = std::nullopt;
   std::optional<double> loss_scale = std::nullopt;
   std::optional<int64_t> loss_scale_growth_steps = std::nullopt;
-  double bucket_mib = 4;
 };
 
 struct TrainOptions {
-  PlanOptions plan;
+  ModelOptions model;
+  PlanSettings plan;  // what the command line can say of it: ranks are those that there are
   std::string data = kDefaultDataFolder;
   std::string device = "cpu";
-  std::string transport = "auto";  // of gradients between GPUs
-  bool graph = false;              // of a GPU: record a step, launch it as a whole
+  DeviceTransport transport = DeviceTransport::automatic;  // of gradients between GPUs
+  bool graph = false;                                      // of a GPU: record a step, launch it as a whole
   int64_t epochs = 5;
   int64_t steps = 0;  // above 0: instead of epochs
   int64_t batch = 128;
@@ -59,8 +57,8 @@ struct TrainOptions {
   std::string ledger, metrics, save;
 };
 
-// At least one byte.
-int64_t bucket_bytes(const PlanOptions& options);
+// Bytes of what `option` gives in MiB, at least one. Error(usage).
+int64_t bytes_of_mib(const char* option, double mib);
 
 // "cpu" or "cuda". Error(usage); Error(device) where cuda is asked for and there is none, naming what was looked for.
 DeviceKind parse_device(const std::string& device);
@@ -70,21 +68,21 @@ void check_threads(int64_t threads);
 
 // Narrows weights and freezes what the options say, and shares the other variables out; the loss of f16 weights is
 // scaled. Error(usage, plan).
-OptimizerSet choose_optimizers(const PlanOptions& options, VariableTable& variables);
+OptimizerSet choose_optimizers(const ModelOptions& options, VariableTable& variables);
 
 // Error(usage) for what cannot be planned.
-void check_plan_options(const PlanOptions& options);
+void check_plan_options(const ModelOptions& model, const PlanSettings& plan);
 
 // Throws Error(usage) for what cannot be meant with this number of ranks.
 void check_train_options(const TrainOptions& options, int ranks);
 
 // Adds "NAME=VALUE", as given with `option`, to the hyper-parameters. Error(usage) for what is not such a text or names
 // one that has a value already.
-void set_hyperparameter(PlanOptions& options, const std::string& option, const std::string& text);
+void set_hyperparameter(ModelOptions& options, const std::string& option, const std::string& text);
 
 // The run in words, for ledger and agreement: everything that decides the numbers, and nothing that does not (ranks,
-// threads, devices, buckets, files).
+// threads, devices, buckets, files). `settings` are those of the plan.
 std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
-                            const std::optional<Schedule>& schedule, int64_t virtual_ranks);
+                            const std::optional<Schedule>& schedule, const PlanSettings& settings);
 
 }  // namespace lockstep

@@ -8,24 +8,15 @@
 
 namespace lockstep {
 
-PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks, int64_t ranks_per_node,
-                    DeviceKind device) {
-  Model model = make_model(options.model, settings);
+PlannedRun plan_run(const ModelOptions& options, const ModelSettings& settings, PlanSettings asked, int64_t ranks,
+                    int64_t ranks_per_node, DeviceKind device) {
+  Model model = make_model(options.name, settings);
   OptimizerSet optimizer = choose_optimizers(options, model.variables);
-  const ReduceMode reduce = parse_reduce(options.reduce);
-  const int virtual_ranks = int(options.virtual_ranks > 0 ? options.virtual_ranks : ranks);
-  Plan plan = make_plan({.variables = model.variables,
-                         .optimizer = optimizer,
-                         .ranks = ranks,
-                         .reduce = reduce,
-                         .reduce_dtype = parse_reduce_dtype(options.reduce_dtype),
-                         .virtual_ranks = virtual_ranks,
-                         .bucket_bytes = bucket_bytes(options),
-                         .accumulation = options.accumulation,
-                         .copies = device == DeviceKind::cpu ? Copies::per_node : Copies::per_rank,
-                         .ranks_per_node = ranks_per_node,
-                         .stochastic_rounding = parse_precision(options.precision).stochastic_rounding});
-  return {std::move(model), std::move(optimizer), reduce, virtual_ranks, std::move(plan)};
+  asked.mesh = {{"data", int(ranks)}};
+  asked.copies = device == DeviceKind::cpu ? Copies::per_node : Copies::per_rank;
+  asked.ranks_per_node = ranks_per_node;
+  Plan plan = make_plan({.variables = model.variables, .optimizer = optimizer, .settings = std::move(asked)});
+  return {std::move(model), std::move(optimizer), std::move(plan)};
 }
 
 int64_t ranks_per_node(const Communicator& communicator) {
@@ -72,9 +63,5 @@ TrainingRun::TrainingRun(PlannedRun planned, Communicator& communicator, const R
           communicator, variables_, planned_.optimizer,
           [this](Context& context, const LeafInput& leaf) { return planned_.model.forward(context, leaf); }, stream_,
           pool_, seed, with_device(options, device_communicator_.get())) {}
-
-int TrainingRun::leaves() const {
-  return planned_.reduce == ReduceMode::tree ? planned_.virtual_ranks : communicator_.size();
-}
 
 }  // namespace lockstep

@@ -18,12 +18,10 @@ namespace lockstep {
 struct PlannedRun {
   Model model;
   OptimizerSet optimizer;
-  ReduceMode reduce;
-  int virtual_ranks;
   Plan plan;
 };
-// `ranks_per_node`: 0 where all ranks are on one node.
-PlannedRun plan_run(const PlanOptions& options, const ModelSettings& settings, int64_t ranks,
+// `asked`: what the user says of the plan; ranks and device are filled in. `ranks_per_node`: 0 where all are on one.
+PlannedRun plan_run(const ModelOptions& options, const ModelSettings& model, PlanSettings asked, int64_t ranks,
                     int64_t ranks_per_node = 0, DeviceKind device = DeviceKind::cpu);
 
 // For plan_run: the ranks of the first node where there are several nodes, otherwise 0.
@@ -54,9 +52,7 @@ class TrainingRun {
   const Model& model() const { return planned_.model; }
   const OptimizerSet& optimizer() const { return planned_.optimizer; }
   const Plan& plan() const { return planned_.plan; }
-  int virtual_ranks() const { return planned_.virtual_ranks; }
-  // How many leaves a batch is cut into: the virtual ranks, or one per rank where the order of sums is free.
-  int leaves() const;
+  int leaves() const { return plan().settings.leaves(); }
   Stream& stream() { return stream_; }
   Pool& pool() { return pool_; }
   VariableStore& variables() { return variables_; }

@@ -239,18 +239,6 @@ TEST(DeviceCommunicator, IsRecordedIntoGraphsWhereItSaysSo) {
   });
 }
 
-TEST(DeviceCommunicator, EntersNothingIntoTheTraceOfItsRanks) {
-  on_every_device_group([](DeviceRank& on) {
-    const size_t before = on.comm.ranks().trace().size();
-    on.comm.ranks().record_trace(true);
-    DeviceVector<float> values(on, 6, 1);
-    on.comm.all_reduce(values.view(), ReduceOp::sum, on.compute).wait(on.compute);
-    on.comm.broadcast(values.view(), 0, on.compute).wait(on.compute);
-    on.comm.ranks().record_trace(false);
-    EXPECT_EQ(on.comm.ranks().trace().size(), before);
-  });
-}
-
 TEST(DeviceCommunicator, RefusesOperandsThatDoNotFit) {
   on_every_device_group([](DeviceRank& on) {
     const int n = on.size();

@@ -173,13 +173,13 @@ TEST(GradientReducerInBf16, SendsHalfTheBytesAndSaysSo) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       CountedRanks counted(ranks);
       HostGradientReducer reducer(counted, two_buckets(ranks), kElements, ReduceMode::tree, 8, dtype);
-      counted.record_trace(true);
+      counted.log().keep_records(true);
       run_step(reducer, stream, 0);
       sent[dtype == DType::bf16] = counted.sent();
       if (ranks.size() == 1) continue;
-      ASSERT_EQ(counted.trace().size(), 2u);
-      EXPECT_EQ(counted.trace()[1].dtype, dtype);
-      EXPECT_EQ(counted.trace()[1].bytes, 4 * 32 * 840 * size_of(dtype));
+      ASSERT_EQ(counted.log().records().size(), 2u);
+      EXPECT_EQ(counted.log().records()[1].dtype, dtype);
+      EXPECT_EQ(counted.log().records()[1].bytes, 4 * 32 * 840 * size_of(dtype));
     }
     EXPECT_EQ(sent[0], 2 * sent[1]);
     // Nodes of a group have ranks that exchange with other nodes: as many as the smallest has.

@@ -156,19 +156,19 @@ TEST(DeviceGradientReducer, LeavesInfinityWhereBf16CannotHoldALeaf) {
 TEST(DeviceGradientReducer, RecordsTheBytesThatTravel) {
   on_every_device_group([](DeviceRank& on) {
     Communicator& ranks = on.comm.ranks();
-    ranks.record_trace(true);
+    ranks.log().keep_records(true);
     for (const DType dtype : {DType::f32, DType::bf16}) {
-      const size_t before = ranks.trace().size();
+      const size_t before = ranks.log().records().size();
       OneRank rank(on, ReduceMode::tree, 8, dtype);
       rank.take(0);
       rank.queue();
       (void)rank.sums();
-      ASSERT_EQ(ranks.trace().size() - before, on.size() > 1 ? 3u : 0u);
+      ASSERT_EQ(ranks.log().records().size() - before, on.size() > 1 ? 3u : 0u);
       if (on.size() == 1) continue;
-      EXPECT_EQ(ranks.trace()[before + 1].dtype, dtype);
-      EXPECT_EQ(ranks.trace()[before + 1].bytes, kWidest * size_of(dtype));
+      EXPECT_EQ(ranks.log().records()[before + 1].dtype, dtype);
+      EXPECT_EQ(ranks.log().records()[before + 1].bytes, kWidest * size_of(dtype));
     }
-    ranks.record_trace(false);
+    ranks.log().keep_records(false);
   });
 }
 

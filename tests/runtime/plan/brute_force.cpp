@@ -67,15 +67,14 @@ Layout expected_layout(const PlannerInput& input, const World& world, const Plan
   if (v.shape.rank() == 0) return {};
   if (v.role == Role::slot) return plan.variables.at(size_t(v.parameter)).layout;
   const LayoutRule *exact = nullptr, *pattern = nullptr;
-  if (input.distribution)
-    for (const LayoutRule& rule : input.distribution->layouts.rules()) {
-      if (rule.pattern == v.path)
-        exact = &rule;
-      else if (matches(rule.pattern, v.path))
-        pattern = &rule;
-    }
+  for (const LayoutRule& rule : input.settings.layout_rules) {
+    if (rule.pattern == v.path)
+      exact = &rule;
+    else if (matches(rule.pattern, v.path))
+      pattern = &rule;
+  }
   const LayoutRule* rule = exact ? exact : pattern;
-  if (!rule || (input.replicate_indivisible && !fits(world, rule->layout, v.shape))) return {whole};
+  if (!rule || (input.settings.replicate_indivisible && !fits(world, rule->layout, v.shape))) return {whole};
   return rule->layout;
 }
 
@@ -149,9 +148,10 @@ Residence expected_residence(const PlannerInput& input, const World& world, cons
   if (!array) return Residence::each_rank;
   bool by_batch = false;
   for (const std::string& axis : v.layout.axes) by_batch |= axis == world.mesh[world.batch_axis].name;
-  const bool state = v.role == Role::slot && input.zero > 0, weight = v.role == Role::parameter && input.zero == 3;
+  const bool state = v.role == Role::slot && input.settings.zero > 0,
+             weight = v.role == Role::parameter && input.settings.zero == 3;
   if ((state || weight) && !by_batch) return Residence::split;
-  return input.copies == Copies::per_node ? Residence::one_per_node : Residence::one_per_rank;
+  return input.settings.copies == Copies::per_node ? Residence::one_per_node : Residence::one_per_rank;
 }
 
 void expect_decisions(const PlannerInput& input, const Plan& plan, const World& world, const PlannedVariable& v,
@@ -187,7 +187,7 @@ void expect_optimizer_state(const PlannerInput& input, const Plan& plan) {
     if (v.role != Role::parameter) continue;
     for (const Slot& slot : input.optimizer.slots())
       expected.insert(row(str(v.path, "/", name, "/", slot.name), Role::slot, slot.dtype, v.shape, v.offset));
-    if (v.dtype != DType::f32 && !input.stochastic_rounding)
+    if (v.dtype != DType::f32 && !input.settings.stochastic_rounding)
       expected.insert(row(str(v.path, "/", name, "/master"), Role::slot, DType::f32, v.shape, v.offset));
   }
   expected.insert(row(name + "/iteration", Role::counter, DType::i64, {}, 0));
@@ -201,8 +201,7 @@ void expect_optimizer_state(const PlannerInput& input, const Plan& plan) {
 }
 
 void expect_reported(const PlannerInput& input, const Plan& plan) {
-  if (!input.distribution) return;
-  for (const LayoutRule& rule : input.distribution->layouts.rules()) {
+  for (const LayoutRule& rule : input.settings.layout_rules) {
     const bool used = std::any_of(plan.variables.begin(), plan.variables.end(), [&](const PlannedVariable& v) {
       return v.role != Role::slot && matches(rule.pattern, v.path);
     });

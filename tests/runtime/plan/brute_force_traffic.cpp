@@ -92,12 +92,13 @@ bool sums_batch_once(const World& world, size_t axis) {
   return true;
 }
 
-using Step = std::tuple<std::string, DType, Phase, int64_t>;  // kind, dtype, phase, bytes
+using Step = std::tuple<CollectiveKind, DType, Phase, int64_t>;  // kind, dtype, phase, bytes
 
 std::string text(const std::vector<Step>& steps) {
   std::string all;
   for (const auto& [kind, dtype, phase, bytes] : steps)
-    all += str(all.empty() ? "" : ", ", kind, " ", to_string(dtype), " each ", to_string(phase), " ", bytes, " B");
+    all += str(all.empty() ? "" : ", ", to_string(kind), " ", to_string(dtype), " each ", to_string(phase), " ", bytes,
+               " B");
   return "[" + all + "]";
 }
 
@@ -106,16 +107,16 @@ std::vector<Step> expected_steps(const PlanSettings& s, const World& world, cons
   if (world.parts == 1) return {};
   const int64_t whole = (bucket.end - bucket.begin) * (bucket.split_by_batch ? world.parts : 1);
   const int64_t gradients = whole * (s.reduce_dtype == DType::bf16 ? 2 : 4), parameters = whole * size_of(bucket.dtype);
-  const Step gather{"all_gather", bucket.dtype, Phase::micro_batch, parameters};
-  const Step scatter{"reduce_scatter", s.reduce_dtype, Phase::micro_batch, gradients};
+  const Step gather{CollectiveKind::all_gather, bucket.dtype, Phase::micro_batch, parameters};
+  const Step scatter{CollectiveKind::reduce_scatter, s.reduce_dtype, Phase::micro_batch, gradients};
   if (bucket.split_by_batch || s.zero == 3) return {gather, gather, scatter};
-  const Step update{"all_gather", bucket.dtype, Phase::step, parameters};
+  const Step update{CollectiveKind::all_gather, bucket.dtype, Phase::step, parameters};
   if (s.zero == 2) return {scatter, update};
-  const Step once{"reduce_scatter", s.reduce_dtype, Phase::step, gradients};
+  const Step once{CollectiveKind::reduce_scatter, s.reduce_dtype, Phase::step, gradients};
   if (s.zero == 1) return {once, update};
   // Ranks that share a node's memory each sum a slice of it; those of their own need the whole sum.
   if (s.copies == Copies::per_node && s.reduce != ReduceMode::mpi) return {once};
-  return {{"all_reduce", s.reduce_dtype, Phase::step, gradients}};
+  return {{CollectiveKind::all_reduce, s.reduce_dtype, Phase::step, gradients}};
 }
 
 // Bytes of the arenas that leaves wait in: complete subtrees of the leaves done, and the leaf at work.
@@ -251,12 +252,12 @@ void expect_collectives(const Plan& plan, const World& world) {
       found.at(size_t(std::stoi(c.what.substr(of + 10)))).push_back({c.kind, c.dtype, c.phase, c.bytes});
     } else if (axis == world.batch_axis) {
       const int leaves = plan.settings.reduce == ReduceMode::tree ? plan.settings.virtual_ranks : world.parts;
-      expect_that(c.kind == "all_reduce" && c.dtype == DType::f64 && c.phase == Phase::step &&
+      expect_that(c.kind == CollectiveKind::all_reduce && c.dtype == DType::f64 && c.phase == Phase::step &&
                       c.bytes == leaves * 16 + world.parts * 8,
                   [&] { return str("I4: nothing needs the collective '", c.what, "' of ", c.bytes, " B"); });
       ++losses;
     } else {
-      expect_that(c.kind == "all_reduce" && plan.settings.workload.model_parallel_bytes_per_sample > 0,
+      expect_that(c.kind == CollectiveKind::all_reduce && plan.settings.workload.model_parallel_bytes_per_sample > 0,
                   [&] { return str("I4: nothing needs the collective '", c.what, "' over ", c.group); });
     }
   }
@@ -279,8 +280,8 @@ void expect_memory(const PlannerInput& input, const Plan& plan, const World& wor
   std::map<std::tuple<bool, int64_t, int64_t, int64_t, int64_t, int64_t>, Class> expected;
   for (int rank = 0; rank < world.ranks; ++rank) {
     bool holds_copy = true;
-    const auto node = [&](int r) { return input.ranks_per_node == 0 ? 0 : r / input.ranks_per_node; };
-    if (input.copies == Copies::per_node)
+    const auto node = [&](int r) { return input.settings.ranks_per_node == 0 ? 0 : r / input.settings.ranks_per_node; };
+    if (input.settings.copies == Copies::per_node)
       for (const int member : world.group(rank, world.batch_axis))
         holds_copy &= member >= rank || node(member) != node(rank);
     const PlannedMemory m = memory_of_rank(plan, world, rank, holds_copy);

@@ -29,7 +29,8 @@ TEST(Explain, HasARuleForEveryQuestionAboutEveryVariableOfTheShippedModels) {
     for (const std::string_view optimizer_name : optimizer_names()) {
       const Model model = make_model(model_name, {});
       const auto optimizer = make_optimizer(optimizer_name);
-      const Plan plan = make_plan({.variables = model.variables, .optimizer = *optimizer, .ranks = 8});
+      const Plan plan =
+          make_plan({.variables = model.variables, .optimizer = *optimizer, .settings = {.mesh = {{"data", 8}}}});
       for (const PlannedVariable& v : plan.variables) {
         const std::string text = explain(plan, v.path);
         for (int q = 0; q < kQuestions; ++q) {
@@ -53,7 +54,7 @@ std::string answer(const std::string& text, Question question) {
 // Plans in which, together, every rule decides about some variable.
 PlannerInput input(const Subject& subject, bool replicates, const RuleSet* rules = nullptr) {
   PlannerInput input = subject.input(rules);
-  input.replicate_indivisible = replicates;
+  input.settings.replicate_indivisible = replicates;
   return input;
 }
 

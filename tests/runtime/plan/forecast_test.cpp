@@ -7,6 +7,7 @@
 
 #include <random>
 
+#include "collectives/device_mesh.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
 #include "runtime/ops/ops.h"
@@ -77,12 +78,13 @@ struct RandomCase {
   Plan plan(const OptimizerSet& with) const {
     return make_plan({.variables = variables,
                       .optimizer = with,
-                      .reduce = mode,
-                      .reduce_dtype = reduce_dtype,
-                      .virtual_ranks = virtual_ranks,
-                      .bucket_bytes = bucket_bytes,
-                      .distribution = data_parallel(mesh, batch_axis),
-                      .ranks_per_node = ranks_per_node});
+                      .settings = {.mesh = mesh,
+                                   .batch_axis = batch_axis,
+                                   .reduce = mode,
+                                   .reduce_dtype = reduce_dtype,
+                                   .virtual_ranks = virtual_ranks,
+                                   .bucket_bytes = bucket_bytes,
+                                   .ranks_per_node = ranks_per_node}});
   }
   ThreadRanks threads() const {
     ThreadRanks threads{.ranks = ranks(), .node_of = {}, .timeout = std::chrono::seconds(60)};
@@ -156,7 +158,7 @@ constexpr int64_t kSteps = 2;
 // What one rank finds different from the plan, in words; empty when nothing is.
 std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSet& optimizer, Communicator& ranks) {
   const DeviceMesh mesh(ranks, plan.settings.mesh);
-  Communicator& batch = mesh.axis(plan.settings.batch_axis);
+  Communicator& batch = mesh.group(plan.settings.batch_axis).host();
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   const Forward forward = [&](Context& context, const LeafInput& leaf) { return c.forward(context, leaf); };
@@ -165,8 +167,8 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
   const Samples samples(c.leaf_samples, c.inputs);
   std::vector<LeafInput> leaves;
   for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf) leaves.push_back(samples.leaf(leaf));
-  const size_t before = batch.trace().size();
-  batch.record_trace(true);
+  const size_t before = batch.log().records().size();
+  batch.log().keep_records(true);
   for (int64_t s = 0; s < kSteps; ++s) (void)step.run({s, c.leaf_samples * plan.settings.leaves(), leaves});
 
   std::string text;
@@ -191,13 +193,15 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
 
   std::vector<CollectiveRecord> expected;
   for (int64_t s = 0; s < kSteps; ++s)
-    for (const PlannedCollective& p : plan.sequence()) expected.push_back({p.kind, p.dtype, p.group, p.bytes});
-  const std::vector<CollectiveRecord> trace(batch.trace().begin() + std::ptrdiff_t(before), batch.trace().end());
+    for (const PlannedCollective& p : plan.sequence()) expected.push_back(p);
+  const std::vector<CollectiveRecord> trace(batch.log().records().begin() + std::ptrdiff_t(before),
+                                            batch.log().records().end());
   same("collectives", int64_t(expected.size()), int64_t(trace.size()));
   for (size_t i = 0; i < std::min(expected.size(), trace.size()); ++i)
     if (!(expected[i] == trace[i]))
-      text += str("rank ", ranks.rank(), ": collective ", i, ": planned ", expected[i].kind, " ", expected[i].group,
-                  " ", expected[i].bytes, ", found ", trace[i].kind, " ", trace[i].group, " ", trace[i].bytes, "\n");
+      text += str("rank ", ranks.rank(), ": collective ", i, ": planned ", to_string(expected[i].kind), " ",
+                  expected[i].group, " ", expected[i].bytes, ", found ", to_string(trace[i].kind), " ", trace[i].group,
+                  " ", trace[i].bytes, "\n");
   return text;
 }
 

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "tests/runtime/plan/brute_force.h"
 #include "tests/runtime/plan/mutant_tables.h"
 

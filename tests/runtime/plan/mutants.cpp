@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "tests/runtime/plan/brute_force.h"
 #include "tests/runtime/plan/mutant_tables.h"
 
@@ -60,21 +60,24 @@ Subject::Subject(Machine machine)
 
 PlannerInput Subject::input(const RuleSet* rules) const {
   const bool cpu = machine_ == Machine::cpu_ranks;
+  const Distribution distribution = distribute(machine_);
   PlannerInput input{.variables = variables_,
                      .optimizer = *optimizer_,
-                     .reduce = ReduceMode::tree,
-                     .virtual_ranks = 8,
-                     .bucket_bytes = 600,
-                     .distribution = distribute(machine_),
-                     .accumulation = cpu ? 1 : 3,
-                     .copies = cpu ? Copies::per_node : Copies::per_rank,
-                     .ranks_per_node = cpu ? 2 : 0,
+                     .settings = {.mesh = distribution.mesh,
+                                  .batch_axis = distribution.batch_axis,
+                                  .layout_rules = distribution.layouts.rules(),
+                                  .reduce = ReduceMode::tree,
+                                  .virtual_ranks = 8,
+                                  .accumulation = cpu ? 1 : 3,
+                                  .bucket_bytes = 600,
+                                  .copies = cpu ? Copies::per_node : Copies::per_rank,
+                                  .ranks_per_node = cpu ? 2 : 0},
                      .rules = rules};
-  if (machine_ == Machine::zero_1 || machine_ == Machine::sharded) input.zero = 1;
-  if (machine_ == Machine::narrow) input.reduce_dtype = DType::bf16;
-  if (machine_ == Machine::zero_2) input.zero = 2;
-  if (machine_ == Machine::zero_3) input.zero = 3;
-  if (machine_ == Machine::sharded) input.workload = {.batch = 12, .model_parallel_bytes_per_sample = 64};
+  if (machine_ == Machine::zero_1 || machine_ == Machine::sharded) input.settings.zero = 1;
+  if (machine_ == Machine::narrow) input.settings.reduce_dtype = DType::bf16;
+  if (machine_ == Machine::zero_2) input.settings.zero = 2;
+  if (machine_ == Machine::zero_3) input.settings.zero = 3;
+  if (machine_ == Machine::sharded) input.settings.workload = {.batch = 12, .model_parallel_bytes_per_sample = 64};
   return input;
 }
 

@@ -85,10 +85,11 @@ Plan small_plan() {
   const auto adam = make_optimizer("adam");
   return make_plan({.variables = variables,
                     .optimizer = *adam,
-                    .virtual_ranks = 4,
-                    .bucket_bytes = 1,
-                    .distribution = model_parallel({{"data", 2}, {"model", 2}}, rules({{"w", {{"", "model"}}}})),
-                    .workload = {12, 34, 56, 7.25e9}});
+                    .settings = {.mesh = {{"data", 2}, {"model", 2}},
+                                 .layout_rules = rules({{"w", {{"", "model"}}}}).rules(),
+                                 .virtual_ranks = 4,
+                                 .bucket_bytes = 1,
+                                 .workload = {12, 34, 56, 7.25e9}}});
 }
 
 std::vector<Plan> many_plans() {
@@ -104,18 +105,19 @@ std::vector<Plan> many_plans() {
           const auto optimizer = make_optimizer(name);
           plans.push_back(make_plan({.variables = variables,
                                      .optimizer = *optimizer,
-                                     .reduce = zero % 2 ? ReduceMode::fast : ReduceMode::tree,
-                                     .reduce_dtype = zero % 3 ? DType::bf16 : DType::f32,
-                                     .virtual_ranks = 8,
-                                     .bucket_bytes = zero == 2 ? 1 : 4 << 20,
-                                     .distribution = model_parallel(parse_mesh(mesh), map),
-                                     .zero = zero,
-                                     .accumulation = 1 + zero,
-                                     .copies = per_rank ? Copies::per_rank : Copies::per_node,
-                                     .ranks_per_node = zero,
-                                     .replicate_indivisible = zero == 3,
-                                     .stochastic_rounding = zero == 2,
-                                     .workload = {1 << 20, 1 << 30, 1 << 29, 1.0 / 3.0}}));
+                                     .settings = {.mesh = parse_mesh(mesh),
+                                                  .layout_rules = map.rules(),
+                                                  .reduce = zero % 2 ? ReduceMode::fast : ReduceMode::tree,
+                                                  .reduce_dtype = zero % 3 ? DType::bf16 : DType::f32,
+                                                  .virtual_ranks = 8,
+                                                  .zero = zero,
+                                                  .accumulation = 1 + zero,
+                                                  .bucket_bytes = zero == 2 ? 1 : 4 << 20,
+                                                  .copies = per_rank ? Copies::per_rank : Copies::per_node,
+                                                  .ranks_per_node = zero,
+                                                  .replicate_indivisible = zero == 3,
+                                                  .stochastic_rounding = zero == 2,
+                                                  .workload = {1 << 20, 1 << 30, 1 << 29, 1.0 / 3.0}}}));
         }
   plans.push_back(small_plan());
   return plans;
@@ -164,10 +166,10 @@ TEST(PlanJson, ReadsBackEveryPlanThatItWrote) {
 TEST(PlanJson, KeepsWhatTheHashLeavesOut) {
   const VariableTable variables = small_variables();
   const auto adam = make_optimizer("adam");
-  const Plan plan = make_plan(
-      {.variables = variables,
-       .optimizer = *adam,
-       .distribution = model_parallel({{"data", 1}, {"model", 2}}, rules({{"x", {{"model"}}}}, "dir/r.toml:17"))});
+  const Plan plan = make_plan({.variables = variables,
+                               .optimizer = *adam,
+                               .settings = {.mesh = {{"data", 1}, {"model", 2}},
+                                            .layout_rules = rules({{"x", {{"model"}}}}, "dir/r.toml:17").rules()}});
   const Plan read = plan_from_json(plan_to_json(plan), "p.json");
   EXPECT_EQ(read.settings.layout_rules[0].where, "dir/r.toml:17");
   EXPECT_THAT(read.warnings, testing::Contains(HasSubstr("dir/r.toml:17")));

@@ -68,12 +68,14 @@ struct SearchCase {
   PlannerInput input() const {
     return {.variables = variables,
             .optimizer = *optimizer,
-            .virtual_ranks = virtual_ranks,
-            .distribution = distribution,
-            .copies = copies,
-            .ranks_per_node = ranks_per_node,
-            .replicate_indivisible = replicate,
-            .workload = workload};
+            .settings = {.mesh = distribution.mesh,
+                         .batch_axis = distribution.batch_axis,
+                         .layout_rules = distribution.layouts.rules(),
+                         .virtual_ranks = virtual_ranks,
+                         .copies = copies,
+                         .ranks_per_node = ranks_per_node,
+                         .replicate_indivisible = replicate,
+                         .workload = workload}};
   }
 };
 
@@ -185,14 +187,16 @@ TEST(PlanClasses, EqualBruteForceOnEveryMeshOfUpTo64Ranks) {
           const bool ruled = axes.size() > 1;
           const PlannerInput input{.variables = variables,
                                    .optimizer = *adam,
-                                   .virtual_ranks = int(1 + (ranks * 7 + plans) % 19),
-                                   .bucket_bytes = 1 << 10,
-                                   .distribution = model_parallel(mesh, ruled ? layouts : LayoutMap(), "data"),
-                                   .zero = std::max(zero, 0),
-                                   .accumulation = 1 + plans % 3,
-                                   .copies = zero < 0 ? Copies::per_node : Copies::per_rank,
-                                   .ranks_per_node = plans % 9,
-                                   .replicate_indivisible = true};
+                                   .settings = {.mesh = mesh,
+                                                .batch_axis = "data",
+                                                .layout_rules = (ruled ? layouts : LayoutMap()).rules(),
+                                                .virtual_ranks = int(1 + (ranks * 7 + plans) % 19),
+                                                .zero = std::max(zero, 0),
+                                                .accumulation = 1 + plans % 3,
+                                                .bucket_bytes = 1 << 10,
+                                                .copies = zero < 0 ? Copies::per_node : Copies::per_rank,
+                                                .ranks_per_node = plans % 9,
+                                                .replicate_indivisible = true}};
           ASSERT_EQ(brute_force(input, make_plan(input)), "") << to_string(mesh) << ", ZeRO " << zero;
           ++plans;
         }
@@ -214,10 +218,10 @@ TEST(PlanSearch, SaysWhichMeshesAreExcludedAndWhy) {
   layouts.add("odd/weight", Layout{{"model", ""}});
   const auto sgd = make_optimizer("sgd");
   SearchSpace space{mesh_factorisations(4, {"data", "model"}), {0}, {1}, {1 << 20}};
-  const PlannerInput input{.variables = variables,
-                           .optimizer = *sgd,
-                           .distribution = model_parallel(space.meshes[0], layouts),
-                           .copies = Copies::per_rank};
+  const PlannerInput input{
+      .variables = variables,
+      .optimizer = *sgd,
+      .settings = {.mesh = space.meshes[0], .layout_rules = layouts.rules(), .copies = Copies::per_rank}};
   const SearchResult result = search_plans(input, space, 1 << 30, machine_profile("cpu"));
   EXPECT_EQ(result.evaluated, 2);
   ASSERT_EQ(result.excluded.size(), 1u);

@@ -207,17 +207,19 @@ void plan_and_verify(const Case& c, const std::vector<Kind>& kinds, Tally& tally
       chosen, [](const Kind& kind) { return kind.role == Role::parameter && kind.dtype == DType::f16; });
   PlannerInput input{.variables = variables,
                      .optimizer = optimizer(n),
-                     .reduce = mode,
-                     .reduce_dtype = n / 7 % 2 && mode != ReduceMode::mpi ? DType::bf16 : DType::f32,
-                     .virtual_ranks = kVirtualRanks[n % 5],
-                     .bucket_bytes = kBucketBytes[n / 3 % 3],
-                     .distribution = model_parallel(c.mesh, layouts(c, chosen), c.batch_axis),
-                     .zero = c.zero,
-                     .accumulation = kAccumulation[n % 3],
-                     .copies = c.copies,
-                     .ranks_per_node = kRanksPerNode[n / 5 % 4],
-                     .replicate_indivisible = c.rules == Rules::all_that_fits,
-                     .stochastic_rounding = n / 11 % 2 && !any_f16};
+                     .settings = {.mesh = c.mesh,
+                                  .batch_axis = c.batch_axis,
+                                  .layout_rules = layouts(c, chosen).rules(),
+                                  .reduce = mode,
+                                  .reduce_dtype = n / 7 % 2 && mode != ReduceMode::mpi ? DType::bf16 : DType::f32,
+                                  .virtual_ranks = kVirtualRanks[n % 5],
+                                  .zero = c.zero,
+                                  .accumulation = kAccumulation[n % 3],
+                                  .bucket_bytes = kBucketBytes[n / 3 % 3],
+                                  .copies = c.copies,
+                                  .ranks_per_node = kRanksPerNode[n / 5 % 4],
+                                  .replicate_indivisible = c.rules == Rules::all_that_fits,
+                                  .stochastic_rounding = n / 11 % 2 && !any_f16}};
   const auto where = [&] {
     return str("case ", n, ": mesh ", to_string(c.mesh), ", batch axis ", c.batch_axis, ", ZeRO ", c.zero, ", ",
                to_string(c.copies), ", rules ", int(c.rules));

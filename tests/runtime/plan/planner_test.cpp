@@ -7,7 +7,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_json.h"
 #include "runtime/plan/plan_text.h"
 
@@ -27,12 +27,11 @@ VariableTable small_model() {
 
 Plan plan_for(int64_t ranks, const VariableTable& variables = small_model(), int64_t bucket_bytes = 4 << 20) {
   const auto adam = make_optimizer("adam");
-  return make_plan({.variables = variables,
-                    .optimizer = *adam,
-                    .ranks = ranks,
-                    .reduce = ReduceMode::tree,
-                    .virtual_ranks = 8,
-                    .bucket_bytes = bucket_bytes});
+  return make_plan(
+      {.variables = variables,
+       .optimizer = *adam,
+       .settings = {
+           .mesh = {{"data", int(ranks)}}, .reduce = ReduceMode::tree, .virtual_ranks = 8, .bucket_bytes = bucket_bytes}});
 }
 
 std::string error_of(const std::function<void()>& body) {

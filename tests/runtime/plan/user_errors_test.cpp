@@ -127,7 +127,7 @@ TEST_F(UserErrors, OptimizerGivenOtherThanTheTrainedVariablesNamesThem) {
                     [&] { make_plan({.variables = variables, .optimizer = *sgd, .optimized = std::move(optimized)}); });
   };
   EXPECT_THAT(complaint({"layer/wieght"}), AllOf(HasSubstr("optimizer sgd was given the unknown variable layer/wieght"),
-                                                 HasSubstr("did you mean layer/weight")));
+                                                 HasSubstr("did you mean 'layer/weight'?")));
   EXPECT_THAT(complaint({"layer/weight", "layer/frozen"}),
               AllOf(HasSubstr("optimizer sgd was given layer/frozen of role frozen_parameter"), HasSubstr("unfreeze")));
   EXPECT_THAT(complaint({}), AllOf(HasSubstr("variable layer/weight is trainable"), HasSubstr("optimizer sgd"),

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_text.h"
 #include "tests/support/devices.h"
 #include "tests/support/toy_training.h"
@@ -20,7 +20,7 @@ using toy::Setting;
 using toy::train;
 
 Setting in_bf16(Setting setting) {
-  setting.reduce_dtype = DType::bf16;
+  setting.plan.reduce_dtype = DType::bf16;
   return setting;
 }
 
@@ -90,7 +90,7 @@ TEST(DeviceTrainingInBf16, LearnsInFastModeAlsoFromARecordedStep) {
   LOCKSTEP_NEEDS_GPU();
   for (const DeviceTransport transport : {DeviceTransport::nccl, DeviceTransport::staged}) {
     if (!enough_gpus(2, transport)) continue;
-    const Setting setting = in_bf16({.ranks = 2, .mode = ReduceMode::fast, .steps = 60});
+    const Setting setting = in_bf16({.ranks = 2, .plan = {.reduce = ReduceMode::fast}, .steps = 60});
     for (const bool graph : {false, true}) {
       if (graph && transport == DeviceTransport::staged) continue;
       const Outcome fast = train(on_gpu(setting, transport, graph));
@@ -112,20 +112,14 @@ TEST(DeviceTrainingInBf16, SkipsAStepTogether) {
 Plan plan_of(const Setting& setting) {
   VariableTable variables;
   const Linear first(variables, "first", toy::kInputs, 16), last(variables, "last", 16, toy::kClasses);
-  return make_plan({.variables = variables,
-                    .optimizer = *make_optimizer("adam"),
-                    .ranks = setting.ranks,
-                    .reduce = setting.mode,
-                    .reduce_dtype = setting.reduce_dtype,
-                    .virtual_ranks = setting.virtual_ranks,
-                    .bucket_bytes = setting.bucket_bytes,
-                    .copies = setting.on_gpu ? Copies::per_rank : Copies::per_node});
+  return make_plan({.variables = variables, .optimizer = *make_optimizer("adam"), .settings = plan_settings(setting)});
 }
 
 void expect_as_planned(const Setting& setting) {
   const Outcome found = train(setting);
   const Plan plan = plan_of(setting);
-  SCOPED_TRACE(str(setting.ranks, " ranks, ", to_string(setting.mode), ", ", to_string(setting.reduce_dtype)));
+  SCOPED_TRACE(
+      str(setting.ranks, " ranks, ", to_string(setting.plan.reduce), ", ", to_string(setting.plan.reduce_dtype)));
   EXPECT_EQ(found.gradient_bytes, plan.memory().gradients);
   std::vector<CollectiveRecord> expected;
   for (int64_t step = 0; step < setting.steps; ++step)
@@ -140,14 +134,15 @@ void expect_as_planned(const Setting& setting) {
 
 TEST(Bf16Reduction, HoldsAndSendsWhatThePlanSays) {
   for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast})
-    for (const int ranks : {1, 2, 3}) expect_as_planned(in_bf16({.ranks = ranks, .mode = mode, .steps = 3}));
+    for (const int ranks : {1, 2, 3})
+      expect_as_planned(in_bf16({.ranks = ranks, .plan = {.reduce = mode}, .steps = 3}));
 }
 
 TEST(DeviceTrainingInBf16, HoldsAndSendsWhatThePlanSays) {
   LOCKSTEP_NEEDS_GPU();
   for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast})
     for (const int ranks : {1, 2, 3, 4}) {
-      const Setting setting = in_bf16({.ranks = ranks, .mode = mode, .steps = 4});
+      const Setting setting = in_bf16({.ranks = ranks, .plan = {.reduce = mode}, .steps = 4});
       expect_as_planned(on_gpu(setting, DeviceTransport::staged));
       if (!enough_gpus(ranks, DeviceTransport::nccl)) continue;
       expect_as_planned(on_gpu(setting, DeviceTransport::nccl, /*graph=*/true));
@@ -177,12 +172,13 @@ TEST(Bf16Reduction, TellsPlansApart) {
 }
 
 TEST(Bf16Reduction, IsAskedForByNameAndRefusedWhereMpiAdds) {
-  EXPECT_EQ(parse_reduce_dtype("f32"), DType::f32);
-  EXPECT_EQ(parse_reduce_dtype("bf16"), DType::bf16);
+  const auto parse = [](const char* name) { return parse_choice("--reduce-dtype", name, kReduceDTypes); };
+  EXPECT_EQ(parse("f32"), DType::f32);
+  EXPECT_EQ(parse("bf16"), DType::bf16);
   for (const char* name : {"", "f16", "f64", "BF16"})
-    EXPECT_THAT(usage_error([&] { parse_reduce_dtype(name); }),
+    EXPECT_THAT(usage_error([&] { parse(name); }),
                 AllOf(HasSubstr("--reduce-dtype"), HasSubstr("f32 or bf16"), HasSubstr(str("'", name, "'"))));
-  EXPECT_THAT(usage_error([] { train(in_bf16({.mode = ReduceMode::mpi})); }),
+  EXPECT_THAT(usage_error([] { train(in_bf16({.plan = {.reduce = ReduceMode::mpi}})); }),
               AllOf(HasSubstr("--reduce mpi"), HasSubstr("--reduce-dtype bf16"), HasSubstr("'tree' or 'fast'")));
 }
 

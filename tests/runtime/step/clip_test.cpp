@@ -109,11 +109,11 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
       make_optimizer_set(variables, {.name = setting.optimizer, .options = setting.hyperparameters});
   const Plan plan = make_plan({.variables = model.variables,
                                .optimizer = optimizer,
-                               .ranks = ranks.size(),
-                               .reduce = setting.mode,
-                               .reduce_dtype = setting.reduce_dtype,
-                               .virtual_ranks = kLeaves,
-                               .bucket_bytes = setting.bucket_bytes});
+                               .settings = {.mesh = {{"data", ranks.size()}},
+                                            .reduce = setting.mode,
+                                            .reduce_dtype = setting.reduce_dtype,
+                                            .virtual_ranks = kLeaves,
+                                            .bucket_bytes = setting.bucket_bytes}});
   Stream stream = Stream::cpu(setting.threads);
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, optimizer, ranks, pool, 1);
@@ -239,8 +239,7 @@ std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
   const GivenGradients model;
   const Plan plan = make_plan({.variables = model.variables,
                                .optimizer = *make_optimizer("sgd"),
-                               .ranks = ranks.size(),
-                               .bucket_bytes = bucket_bytes});
+                               .settings = {.mesh = {{"data", ranks.size()}}, .bucket_bytes = bucket_bytes}});
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   HostGradientReducer reducer(ranks, gradient_buckets(plan, ranks.node_of()), plan.arena_elements, ReduceMode::tree, 1);
@@ -258,10 +257,7 @@ std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
   reducer.wait(stream);
   GradientNorms norms(ranks, plan, pool, stream);
   norms.measure(reducer, stream);
-  const int64_t chunks = norms.first_chunk()[5];
-  const std::vector<double> sums(norms.squares(), norms.squares() + chunks);
-  ranks.barrier();
-  return sums;
+  return {norms.squares(), norms.squares() + norms.first_chunk()[5]};
 }
 
 TEST(GradientNorms, HaveTheSameBitsOnAnyRanksNodesAndBuckets) {

@@ -80,7 +80,7 @@ TEST(DeviceTraining, LearnsInFastMode) {
   LOCKSTEP_NEEDS_GPU();
   for (const DeviceTransport transport : kTransports) {
     if (!enough_gpus(2, transport)) continue;
-    const Outcome fast = train(on_gpu({.ranks = 2, .mode = ReduceMode::fast, .steps = 60}, transport));
+    const Outcome fast = train(on_gpu({.ranks = 2, .plan = {.reduce = ReduceMode::fast}, .steps = 60}, transport));
     EXPECT_LT(fast.losses.back(), 0.8f * fast.losses.front());
   }
 }
@@ -118,7 +118,7 @@ TEST(DeviceTraining, SharesVariablesOutAveragesAndScalesLikeCpuRanks) {
                      .clip = clip,
                      .schedule = &falling},
                     DeviceTransport::staged);
-  expect_like_cpu({.ranks = 2, .batch = 24, .accumulation = 3}, DeviceTransport::staged);
+  expect_like_cpu({.ranks = 2, .plan = {.accumulation = 3}, .batch = 24}, DeviceTransport::staged);
   const Setting averaged{.ranks = 2, .average = MovingAverage{.momentum = 0.9}, .take_averages = true};
   if (products_have_equal_bits()) {
     EXPECT_EQ(train(on_gpu(averaged, DeviceTransport::staged)).values, train(averaged).values);
@@ -193,14 +193,15 @@ TEST(DeviceTraining, HoldsAndSendsWhatThePlanSays) {
   const Linear first(variables, "first", toy::kInputs, 16), last(variables, "last", 16, toy::kClasses);
   for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast})
     for (const int ranks : {1, 2, 3}) {
-      const Outcome gpu = train(on_gpu({.ranks = ranks, .mode = mode, .steps = 3}, DeviceTransport::staged));
+      const Outcome gpu =
+          train(on_gpu({.ranks = ranks, .plan = {.reduce = mode}, .steps = 3}, DeviceTransport::staged));
       const Plan plan = make_plan({.variables = variables,
                                    .optimizer = *make_optimizer("adam"),
-                                   .ranks = ranks,
-                                   .reduce = mode,
-                                   .virtual_ranks = 8,
-                                   .bucket_bytes = 256,
-                                   .copies = Copies::per_rank});
+                                   .settings = {.mesh = {{"data", ranks}},
+                                                .reduce = mode,
+                                                .virtual_ranks = 8,
+                                                .bucket_bytes = 256,
+                                                .copies = Copies::per_rank}});
       EXPECT_EQ(gpu.parameter_bytes, plan.memory().parameters);
       EXPECT_EQ(gpu.slot_bytes, plan.memory().slots);
       EXPECT_EQ(gpu.gradient_bytes, plan.memory().gradients) << ranks << " ranks, " << to_string(mode);

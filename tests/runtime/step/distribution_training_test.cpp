@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "collectives/device_mesh.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
 #include "runtime/ops/ops.h"
@@ -46,10 +47,14 @@ struct Trained {
 
 // Trains and checks on this rank what the plan says of counter, learning rate and slots.
 Trained train(const TinyModel& model, const Optimizer& adam, const Distribution& distribution, Communicator& ranks) {
-  const Plan plan =
-      make_plan({.variables = model.variables, .optimizer = adam, .virtual_ranks = 8, .distribution = distribution});
+  const Plan plan = make_plan({.variables = model.variables,
+                               .optimizer = adam,
+                               .settings = {.mesh = distribution.mesh,
+                                            .batch_axis = distribution.batch_axis,
+                                            .layout_rules = distribution.layouts.rules(),
+                                            .virtual_ranks = 8}});
   const DeviceMesh mesh(ranks, plan.settings.mesh);
-  Communicator& batch = mesh.axis(plan.settings.batch_axis);
+  Communicator& batch = mesh.group(plan.settings.batch_axis).host();
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, adam, batch, pool, 11);
@@ -137,7 +142,12 @@ TEST(AdamInAScope, GivesTheSamePlanWhereverItWasCreated) {
   }
   const auto outside = make_optimizer("adam");
   const auto hash = [&](const Optimizer& adam) {
-    return make_plan({.variables = model.variables, .optimizer = adam, .distribution = distribution}).hash();
+    return make_plan({.variables = model.variables,
+                      .optimizer = adam,
+                      .settings = {.mesh = distribution.mesh,
+                                   .batch_axis = distribution.batch_axis,
+                                   .layout_rules = distribution.layouts.rules()}})
+        .hash();
   };
   EXPECT_EQ(hash(*inside), hash(*outside));
 }
@@ -182,7 +192,7 @@ TEST(DistributionScope, OfAnotherMeshThanThePlanIsAnErrorAndNoMixedPlan) {
   }
   const auto adam = make_optimizer("adam");
   try {
-    make_plan({.variables = variables, .optimizer = *adam, .ranks = 4});
+    make_plan({.variables = variables, .optimizer = *adam, .settings = {.mesh = {{"data", 4}}}});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("theirs"), testing::HasSubstr("data=2,model=2"),
@@ -198,18 +208,20 @@ TEST(Aggregation, SumsExactlyWhatNoDoubleCanHold) {
     variables.declare({"mean", {2}, DType::f32, Role::statistic, {}, {}, Aggregation::mean});
     variables.declare({"most", {}, DType::f64, Role::metric, {}, {}, Aggregation::max});
     const auto sgd = make_optimizer("sgd");
-    const Plan plan = make_plan({.variables = variables, .optimizer = *sgd, .ranks = ranks.size()});
+    const Plan plan =
+        make_plan({.variables = variables, .optimizer = *sgd, .settings = {.mesh = {{"data", ranks.size()}}}});
     Pool pool({});
     VariableStore store(plan, variables, *sgd, ranks, pool, 1);
     const int64_t large = (int64_t(1) << 51) + 1;
     *data<int64_t>(store.view(plan.at("count"))) = ranks.rank() % 2 ? -large : large;
     data<float>(store.view(plan.at("mean")))[1] = float(ranks.rank());
     *data<double>(store.view(plan.at("most"))) = -double(ranks.rank());
-    ranks.record_trace(true);
-    const size_t before = ranks.trace().size();
+    ranks.log().keep_records(true);
+    const size_t before = ranks.log().records().size();
     const auto read = read_aggregated(store, ranks);
-    ranks.record_trace(false);
-    EXPECT_EQ(ranks.trace().size() - before, ranks.size() > 1 ? 2u : 0u) << "all sums and means in one collective";
+    ranks.log().keep_records(false);
+    EXPECT_EQ(ranks.log().records().size() - before, ranks.size() > 1 ? 2u : 0u)
+        << "all sums and means in one collective";
     ASSERT_EQ(read.size(), 3u);
     EXPECT_EQ(read[0].values[0], ranks.size() % 2 ? double(large) : 0);
     EXPECT_EQ(read[1].values[1], double(ranks.size() - 1) / 2);

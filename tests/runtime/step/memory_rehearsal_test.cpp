@@ -31,8 +31,9 @@ constexpr int64_t kClasses = 7;
 TransientMemory train_one_step(const VariableTable& variables, const Forward& forward, const Shape& sample,
                                const std::vector<int64_t>& leaf_samples, int threads) {
   const auto optimizer = make_optimizer("sgd");
-  const Plan plan = make_plan(
-      {.variables = variables, .optimizer = *optimizer, .ranks = 1, .virtual_ranks = int(leaf_samples.size())});
+  const Plan plan = make_plan({.variables = variables,
+                               .optimizer = *optimizer,
+                               .settings = {.mesh = {{"data", 1}}, .virtual_ranks = int(leaf_samples.size())}});
   const auto serial = make_serial_communicator();
   Stream stream = Stream::cpu(threads);
   Pool pool(stream.device());

@@ -33,6 +33,8 @@ class Decorated : public Optimizer {
   std::vector<Hyperparameter> hyperparameters() const override { return inner_->hyperparameters(); }
   double learning_rate() const override { return inner_->learning_rate(); }
   std::span<const ScalarState> scalars() const override { return inner_->scalars(); }
+  bool updates_by_tensor() const override { return inner_->updates_by_tensor(); }
+  int64_t scratch_bytes(const Shape& shape) const override { return inner_->scratch_bytes(shape); }
   int64_t constants_bytes() const override { return inner_->constants_bytes(); }
   void prepare(Stream& stream, const StepState& state, const LearningRates& rates,
                const StepVerdict* verdict) const override {
@@ -96,11 +98,10 @@ class Engine {
     variables_.parameter("unused", {5}, Initializer::constant(1));
     for (size_t i = 0; i < inputs_.size(); ++i) inputs_[i] = std::cos(float(i));
     if (scenario.poison) inputs_.back() = NAN;
-    plan_ = make_plan({.variables = variables_,
-                       .optimizer = *optimizer_,
-                       .ranks = kRanks,
-                       .virtual_ranks = kLeaves,
-                       .bucket_bytes = scenario.bucket_bytes});
+    plan_ = make_plan(
+        {.variables = variables_,
+         .optimizer = *optimizer_,
+         .settings = {.mesh = {{"data", kRanks}}, .virtual_ranks = kLeaves, .bucket_bytes = scenario.bucket_bytes}});
   }
 
   Outcome run() {
@@ -290,7 +291,8 @@ std::vector<Started> start(bool together) {
   std::vector<Started> started(kRanks);
   run_thread_ranks({.ranks = kRanks, .node_of = {0, 1}}, [&](Communicator& ranks) {
     const auto optimizer = make_optimizer("schedule_free_adamw", {{"learning_rate", 0.1 * double(1 + ranks.rank())}});
-    const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .ranks = together ? kRanks : 1});
+    const Plan plan = make_plan(
+        {.variables = variables, .optimizer = *optimizer, .settings = {.mesh = {{"data", together ? kRanks : 1}}}});
     const auto alone = make_serial_communicator();
     Pool pool({});
     const VariableStore store(plan, variables, *optimizer, together ? ranks : *alone, pool, uint64_t(ranks.rank()));
@@ -322,7 +324,8 @@ TEST(RuntimeMuseum, Case36HashesPlansByContent) {
   const auto plan = [] {
     VariableTable variables;
     variables.parameter("w", {4}, Initializer::constant(1));
-    return make_plan({.variables = variables, .optimizer = *make_optimizer("adam"), .ranks = 2});
+    return make_plan(
+        {.variables = variables, .optimizer = *make_optimizer("adam"), .settings = {.mesh = {{"data", 2}}}});
   };
   const Plan a = plan(), b = plan();
   EXPECT_EQ(a.hash(), b.hash());

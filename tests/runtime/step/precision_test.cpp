@@ -24,7 +24,7 @@ constexpr Kept kEveryWay[] = {{DType::bf16, false}, {DType::bf16, true}, {DType:
 
 Setting with(Setting setting, const Kept& kept) {
   setting.weights = kept.weights;
-  setting.stochastic_rounding = kept.stochastic;
+  setting.plan.stochastic_rounding = kept.stochastic;
   return setting;
 }
 std::string text(const Kept& kept) {
@@ -62,7 +62,7 @@ TEST(Precision, GivesTheSameBitsInAThousandStepsOnThreeRanks) {
 TEST(Precision, GoesWithGroupsClippingAveragesScalingAndAccumulation) {
   for (const Kept& kept : kEveryWay)
     for (const ClipOptions& clip : {ClipOptions{.clipnorm = 0.05}, ClipOptions{.global_clipnorm = 0.1}}) {
-      Setting setting = with({.accumulation = 2,
+      Setting setting = with({.plan = {.accumulation = 2},
                               .groups = {"first/weight => sgd(learning_rate=0.05, momentum=0.9)",
                                          "last/weight => lamb(learning_rate=0.01)"},
                               .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},
@@ -128,7 +128,7 @@ TEST(Precision, BeginsWithMastersAndCopiesThatAreNotRounded) {
 }
 
 TEST(Precision, RoundsStochasticallyWithoutMasters) {
-  Setting setting{.weights = DType::bf16, .stochastic_rounding = true};
+  Setting setting{.plan = {.stochastic_rounding = true}, .weights = DType::bf16};
   const Outcome outcome = train(setting);
   for (const char* name : {"first/weight", "last/weight"}) {
     EXPECT_FALSE(outcome.values.contains(str(name, "/adam/master")));
@@ -145,13 +145,12 @@ TEST(Precision, HoldsWhatThePlanSays) {
   variables.narrow_weights(DType::bf16);
   for (const bool stochastic : {false, true}) {
     const Outcome outcome =
-        train({.ranks = 2, .bucket_bytes = 512, .weights = DType::bf16, .stochastic_rounding = stochastic});
-    const Plan plan = make_plan({.variables = variables,
-                                 .optimizer = *make_optimizer("adam"),
-                                 .ranks = 2,
-                                 .virtual_ranks = 8,
-                                 .bucket_bytes = 512,
-                                 .stochastic_rounding = stochastic});
+        train({.ranks = 2, .plan = {.stochastic_rounding = stochastic}, .bucket_bytes = 512, .weights = DType::bf16});
+    const Plan plan = make_plan(
+        {.variables = variables,
+         .optimizer = *make_optimizer("adam"),
+         .settings = {
+             .mesh = {{"data", 2}}, .virtual_ranks = 8, .bucket_bytes = 512, .stochastic_rounding = stochastic}});
     EXPECT_EQ(plan.slots, stochastic ? 2 : 3);
     EXPECT_EQ(outcome.parameter_bytes, plan.memory().parameters);
     EXPECT_EQ(outcome.slot_bytes, plan.memory().slots);
@@ -242,7 +241,7 @@ TEST(PrecisionOnAGpu, GoesWithGroupsClippingAveragesScalingAndGraphs) {
 
 std::string plan_error(DType dtype, bool stochastic) {
   try {
-    (void)train({.steps = 1, .weights = dtype, .stochastic_rounding = stochastic});
+    (void)train({.plan = {.stochastic_rounding = stochastic}, .steps = 1, .weights = dtype});
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::plan);
     return error.what();

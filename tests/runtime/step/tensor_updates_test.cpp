@@ -17,7 +17,7 @@ TEST(TensorUpdates, RoundStochasticallyByTheNumbersOfTheirOwnElements) {
   for (const char* path : {"a", "b"}) variables.parameter(path, {40, 3}, Initializer::constant(1));
   variables.narrow_weights(DType::bf16);
   const auto lamb = make_optimizer("lamb", {{"learning_rate", 1e-3}});
-  const Plan plan = make_plan({.variables = variables, .optimizer = *lamb, .stochastic_rounding = true});
+  const Plan plan = make_plan({.variables = variables, .optimizer = *lamb, .settings = {.stochastic_rounding = true}});
   run_thread_ranks(1, [&](Communicator& communicator) {
     Stream stream = Stream::cpu();
     Pool pool(stream.device());
@@ -35,16 +35,19 @@ TEST(TensorUpdates, RoundStochasticallyByTheNumbersOfTheirOwnElements) {
     std::vector<float> wide(kElements, 1.0f), gradient(kElements);
     for (const int32_t v : both) {
       for (int64_t i = 0; i < kElements; ++i) gradient[size_t(i)] = float(i % 7) - 3;
-      updates.run(stream, *lamb, state, v, {gradient.data(), DType::f32, DeviceKind::cpu, Shape{40, 3}}, nullptr);
+      updates.run(stream, *lamb, state, v, {gradient.data(), DType::f32, DeviceKind::cpu, Shape{40, 3}}, {});
     }
     // The same update in f32, then the noise of each variable's granules: four of "a", then those of "b".
     std::vector<std::vector<float>> slots(2, std::vector<float>(kElements));
     const auto view = [](std::vector<float>& x) { return View{x.data(), DType::f32, DeviceKind::cpu, Shape{40, 3}}; };
     const std::vector<View> views = {view(slots[0]), view(slots[1])};
-    std::vector<double> scratch(size_t(lamb->tensor_scratch_bytes({40, 3}) / 8 + 32));
+    std::vector<double> scratch(size_t(lamb->scratch_bytes({40, 3}) / 8 + 32));
     for (int64_t i = 0; i < kElements; ++i) gradient[size_t(i)] = float(i % 7) - 3;
-    lamb->update_tensor(stream, state, {.param = view(wide), .grad = view(gradient), .slots = views},
-                        reinterpret_cast<std::byte*>(scratch.data()));
+    lamb->update(stream, state,
+                 {.param = view(wide),
+                  .grad = view(gradient),
+                  .slots = views,
+                  .scratch = reinterpret_cast<std::byte*>(scratch.data())});
     for (const int32_t v : both) {
       const GranuleNoise noise{&decision.rounding_key, v * 4, nullptr, nullptr};
       const ConstView kept = store.view(plan.variables[size_t(v)]);

@@ -56,9 +56,9 @@ TEST(TrainStep, WeighsEverySampleAlikeHoweverTheBatchIsCut) {
 
 TEST(TrainStep, AccumulatesMicroBatchesWithOneSynchronisation) {
   for (const ReduceMode mode : {ReduceMode::tree, ReduceMode::fast}) {
-    const Setting whole{.ranks = 2, .virtual_ranks = 2, .mode = mode, .batch = 24};
+    const Setting whole{.ranks = 2, .virtual_ranks = 2, .plan = {.reduce = mode}, .batch = 24};
     Setting cut = whole;
-    cut.accumulation = 5;  // 12 samples of a leaf: some micro-batches have 2, others 3; in partial batches 1 or 2
+    cut.plan.accumulation = 5;  // 12 samples of a leaf: some micro-batches have 2, others 3; in partial batches 1 or 2
     const Outcome expected = train(whole), actual = train(cut);
     EXPECT_EQ(actual.trace, expected.trace) << "the same collectives of the same bytes";
     EXPECT_EQ(actual.gradient_bytes, expected.gradient_bytes);
@@ -73,9 +73,10 @@ TEST(TrainStep, AccumulatesMicroBatchesWithOneSynchronisation) {
 TEST(TrainStep, TakesTheSameBitsOnAnyNumberOfRanksWhenItAccumulates) {
   // More micro-batches than samples of most leaves, too.
   for (const int64_t accumulation : {2, 3, 100}) {
-    const Outcome one = train({.ranks = 1, .batch = 24, .accumulation = accumulation});
+    const Outcome one = train({.ranks = 1, .plan = {.accumulation = accumulation}, .batch = 24});
     for (const int ranks : {2, 3, 5})
-      EXPECT_EQ(train({.ranks = ranks, .batch = 24, .accumulation = accumulation}).ledger, one.ledger) << ranks;
+      EXPECT_EQ(train({.ranks = ranks, .plan = {.accumulation = accumulation}, .batch = 24}).ledger, one.ledger)
+          << ranks;
   }
 }
 
@@ -98,7 +99,7 @@ TEST(TrainStep, AccumulatesAlikeForEveryOptimizer) {
   for (const std::string_view name : optimizer_names()) {
     const Setting whole{.virtual_ranks = 1, .steps = 8, .optimizer = std::string(name)};
     Setting cut = whole;
-    cut.accumulation = 3;
+    cut.plan.accumulation = 3;
     const std::vector<float> expected = train(whole).losses, actual = train(cut).losses;
     for (size_t s = 0; s < expected.size(); ++s) EXPECT_NEAR(actual[s], expected[s], 1e-4f) << name << " step " << s;
   }
@@ -113,8 +114,8 @@ TEST(TrainStep, TakesTheSameBitsForAnyThreadsAndBuckets) {
 
 TEST(TrainStep, GivesOtherBitsInFastModeWhichShowsThatTheLedgerSeesOrder) {
   const Outcome tree = train({.ranks = 2});
-  const Outcome fast_two = train({.ranks = 2, .mode = ReduceMode::fast});
-  const Outcome fast_three = train({.ranks = 3, .mode = ReduceMode::fast});
+  const Outcome fast_two = train({.ranks = 2, .plan = {.reduce = ReduceMode::fast}});
+  const Outcome fast_three = train({.ranks = 3, .plan = {.reduce = ReduceMode::fast}});
   EXPECT_NE(fast_two.ledger, tree.ledger);
   EXPECT_NE(fast_two.ledger, fast_three.ledger);
 }
@@ -151,8 +152,9 @@ TEST(TrainStep, NamesTheOpWhenTheLossIsComputedFromFrozenValuesOnly) {
   VariableTable variables;
   variables.parameter("unused", {4}, Initializer::constant(1));
   const auto optimizer = make_optimizer("sgd");
-  const Plan plan =
-      make_plan({.variables = variables, .optimizer = *optimizer, .ranks = 2, .virtual_ranks = 2, .bucket_bytes = 1});
+  const Plan plan = make_plan({.variables = variables,
+                               .optimizer = *optimizer,
+                               .settings = {.mesh = {{"data", 2}}, .virtual_ranks = 2, .bucket_bytes = 1}});
   const Forward detached = [](Context& context, const LeafInput& leaf) {
     const Tensor x = relu(context, Tensor::borrow(leaf.inputs));
     return SampleResults{mean(context, x), mean(context, x)};
@@ -193,7 +195,8 @@ TEST(TrainStep, ReducesATrainableScalar) {
     return SampleResults{multiply(context, y, y), y};
   };
   const auto final_value = [&](int ranks, int64_t steps = 5) {
-    const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .ranks = ranks, .virtual_ranks = 4});
+    const Plan plan = make_plan(
+        {.variables = variables, .optimizer = *optimizer, .settings = {.mesh = {{"data", ranks}}, .virtual_ranks = 4}});
     std::vector<float> values(static_cast<size_t>(ranks));
     run_thread_ranks(ranks, [&](Communicator& communicator) {
       Stream stream = Stream::cpu();
@@ -224,7 +227,7 @@ TEST(Ledger, SeesAChangeOfASingleBitInEverySection) {
   variables.parameter("w", {100}, Initializer::constant(1));
   variables.declare({"fixed", {3}, DType::f32, Role::frozen_parameter, Initializer::constant(2), {}});
   const auto optimizer = make_optimizer("adam");
-  const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .ranks = 1});
+  const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .settings = {.mesh = {{"data", 1}}}});
   const auto serial = make_serial_communicator();
   Pool pool({});
   VariableStore store(plan, variables, *optimizer, *serial, pool, 1);
@@ -249,7 +252,7 @@ TEST(VariableStore, EntersTheBytesOfThePlanIntoTheLedger) {
   VariableTable variables;
   variables.parameter("w", {100}, Initializer::constant(1));
   const auto optimizer = make_optimizer("adam");
-  const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .ranks = 1});
+  const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .settings = {.mesh = {{"data", 1}}}});
   const auto serial = make_serial_communicator();
   Pool pool({});
   {

@@ -92,11 +92,10 @@ Outcome run_on(int ranks, const Case& test) {
   for (const TestVariable& variable : test.variables)
     declared.push_back(variables.parameter(variable.name, variable.shape, Initializer::constant(0)));
   const OptimizerSet optimizer = make_optimizer_set(variables, test.choice);
-  const Plan plan = make_plan({.variables = variables,
-                               .optimizer = optimizer,
-                               .ranks = ranks,
-                               .virtual_ranks = kLeaves,
-                               .accumulation = test.accumulation});
+  const Plan plan =
+      make_plan({.variables = variables,
+                 .optimizer = optimizer,
+                 .settings = {.mesh = {{"data", ranks}}, .virtual_ranks = kLeaves, .accumulation = test.accumulation}});
   Outcome run;
   run_thread_ranks({.ranks = ranks, .node_of = {}}, [&](Communicator& communicator) {
     Stream stream = Stream::cpu();

@@ -85,7 +85,7 @@ TEST(LayoutMap, TwoRulesForAScalarAreAnErrorToo) {
     for (const std::string& pattern : patterns) map.add(pattern, {{"model"}});
     return make_plan({.variables = variables,
                       .optimizer = *adam,
-                      .distribution = model_parallel({{"data", 2}, {"model", 2}}, std::move(map))});
+                      .settings = {.mesh = {{"data", 2}, {"model", 2}}, .layout_rules = map.rules()}});
   };
   EXPECT_THAT(error_of([&] {
                 plan_with({".*iteration", "adam/.*"});

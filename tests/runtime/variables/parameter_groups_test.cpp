@@ -96,6 +96,67 @@ TEST(ParameterGroups, StartSlotsAsTheirOwnOptimizerDoes) {
   EXPECT_EQ(run.values.at("first/bias/adam/momentum")[0], 0);
 }
 
+// The names of the optimizers that variables of these shapes and paths get.
+std::map<std::string, std::string> optimizers_of(const OptimizerChoice& choice) {
+  VariableTable variables;
+  for (const char* path : {"Embedding_2/table", "token_embeddings/table", "dense/weight", "logits/weight"})
+    variables.parameter(path, {8, 4}, Initializer::constant(1));
+  variables.parameter("dense/bias", {4}, Initializer::constant(1));
+  const OptimizerSet set = make_optimizer_set(variables, choice);
+  std::map<std::string, std::string> names;
+  for (const VariableDeclaration& variable : variables.declarations())
+    names[variable.path] = set.group(set.group_of(variable.path)).optimizer->name();
+  return names;
+}
+
+TEST(ParameterGroups, LeaveToMuonsAdamWhatKerasDoes) {
+  const std::map<std::string, std::string> expected = {{"Embedding_2/table", "adam"},
+                                                       {"token_embeddings/table", "adam"},
+                                                       {"dense/weight", "muon"},
+                                                       {"logits/weight", "muon"},
+                                                       {"dense/bias", "adam"}};
+  EXPECT_EQ(optimizers_of({.name = "muon"}), expected);
+}
+
+TEST(ParameterGroups, ExcludeLayersFromMuonByRule) {
+  const OptimizerChoice choice{.name = "muon",
+                               .options = {{"learning_rate", 0.5}, {"adam_lr_ratio", 0.25}, {"adam_beta_1", 0.75}},
+                               .rules = {parse_group_rule("logits/.* => adam_only=1")}};
+  std::map<std::string, std::string> names = optimizers_of(choice);
+  EXPECT_EQ(names.at("logits/weight"), "adam");
+  EXPECT_EQ(names.at("dense/weight"), "muon");
+  // It is the run's own Adam: its options, and its share of the run's rate.
+  VariableTable variables;
+  variables.parameter("logits/weight", {8, 4}, Initializer::constant(1));
+  const OptimizerSet set = make_optimizer_set(variables, choice);
+  const int32_t group = set.group_of("logits/weight");
+  EXPECT_EQ(set.rate_of(group, 0.5), 0.125);
+  EXPECT_THAT(set.description(), HasSubstr("beta_1=0.75"));
+  EXPECT_EQ(set.group(group).optimizer->hyperparameters()[3].value, 0.75) << "beta_1";
+  EXPECT_THROW(optimizers_of({.name = "muon", .options = {{"adam_only", 1}}}), Error);
+  EXPECT_THROW(optimizers_of({.name = "muon", .rules = {parse_group_rule("logits/.* => adam_only=2")}}), Error);
+  EXPECT_THROW(optimizers_of({.name = "adam", .rules = {parse_group_rule("logits/.* => adam_only=1")}}), Error);
+}
+
+// A gradient that becomes the value is the mean over the batch, and micro-batches are parts of it.
+TEST(ParameterGroups, OverwriteByTheMeanOfMicroBatches) {
+  // At rate 0 all other variables stay, so that every step has the gradients of the first.
+  const auto overwritten = [](int64_t accumulation) {
+    return train({.virtual_ranks = 4,
+                  .steps = 1,
+                  .accumulation = accumulation,
+                  .learning_rate = 0,
+                  .groups = {"last/bias => overwrite"}})
+        .values.at("last/bias");
+  };
+  const std::vector<double> whole = overwritten(1);
+  EXPECT_GT(std::abs(whole[0]), 1e-3);
+  for (const int64_t accumulation : {2, 4}) {
+    const std::vector<double> parts = overwritten(accumulation);
+    for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(parts[i], whole[i], 1e-7) << accumulation << ", " << i;
+  }
+}
+
 std::string complaint(const std::vector<std::string>& groups, ErrorCode code) {
   try {
     train({.groups = groups});
@@ -179,9 +240,9 @@ TEST(MovingAverage, RefusesWhatIsNoMomentum) {
 TEST(Bounds, HoldAfterEveryStepOnAnyNumberOfRanks) {
   for (const DType weights : {DType::f32, DType::bf16})
     for (const bool stochastic : {false, true}) {
-      Setting setting{.learning_rate = 0.1,
+      Setting setting{.plan = {.stochastic_rounding = stochastic && weights == DType::bf16},
+                      .learning_rate = 0.1,
                       .weights = weights,
-                      .stochastic_rounding = stochastic && weights == DType::bf16,
                       .groups = {"first/weight => minimum=-0.125, maximum=0.25", "last/weight => lamb(minimum=0)"},
                       .average = MovingAverage{.momentum = 0.5, .overwrite_every = 4}};
       const Outcome one = train(setting);

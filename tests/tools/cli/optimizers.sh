@@ -107,7 +107,7 @@ test_schedules() {
   expect_rates 0.5 0.375 0.25 0.125 0.0 0.0 0.0 0.0 0.0 0.0
 
   # The same bits on any number of ranks; every step has scalars of its own.
-  text='cosine(steps=10, warmup_steps=3, warmup_target=0.002)'
+  text='cosine(decay_steps=10, warmup_steps=3, warmup_target=0.002)'
   expect_success "${run[@]}" --schedule "$text" --ledger "$work/reference" --save "$work/reference_weights"
   for ranks in 2 3 5; do
     expect_success "${run[@]}" --ranks $ranks --schedule "$text" --ledger "$work/ledger" --save "$work/weights"
@@ -169,12 +169,15 @@ test_precision() {
 
 test_plot() {
   local plot=("$lockstep" plot schedule) cosine='cosine(steps=2345, warmup_steps=100)' full
-  full='cosine(learning_rate=0.001, steps=2345, alpha=0, warmup_steps=100, warmup_target=0.001)'
+  full='cosine(learning_rate=0.001, steps=2345, alpha=0, warmup_steps=100, start=0)'
   expect_success "${plot[@]}" "$cosine"
   expect_output 1 '^<svg '
   expect_output 1 '^</svg>$'
   expect_output 1 "^<text .*>${full//[()]/.}</text>$"
-  expect_output 1 '^<polyline points="90.00,'
+  expect_output 1 '^<polyline points="90.00,390.00 '
+  # It ends at the last of its steps.
+  expect_output 1 '^<polyline .* [0-9.]*,390.00" '
+  expect_output 1 '^<text .*>end: step 2345</text>$'
   expect_output 1 '>2500</text>$'
   cp "$work/stdout" "$work/printed"
   expect_success "${plot[@]}" "$cosine" --output "$work/curve.svg"

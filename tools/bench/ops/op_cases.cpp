@@ -94,6 +94,19 @@ OpCase activated_product(const std::string& note, std::vector<OpInput> inputs, s
           large_flops};
 }
 
+// An op over an axis of one rank, whose value and gradient are those of the identity; for more ranks see
+// tests/runtime/ops/collective_ops_test.cpp. Added to its operand, because the op gives back that itself.
+OpCase alone_on_axis(const std::string& op, Tensor (*run)(Context&, const Tensor&)) {
+  return {op,
+          "one rank",
+          {{{6, 5}}},
+          {},
+          [run](Context& context, const std::vector<Tensor>& x) { return add(context, run(context, x[0]), x[0]); },
+          [](const std::vector<DoubleTensor>& x) { return reference::map(x[0], [](double v) { return 2 * v; }); },
+          1e-6,
+          0};
+}
+
 }  // namespace
 
 std::vector<OpCase> op_cases() {
@@ -161,6 +174,11 @@ std::vector<OpCase> op_cases() {
       convolution("5x3 stride 2 padding 1", {{{2, 8, 9, 2}}, {{5, 3, 2, 3}}, {{3}}}, {}, 2, 1, 0),
       pooling("2x2", 2, 2, {{{128, 24, 24, 64}}}),
       pooling("3x3 stride 2", 3, 2, {}),
+      alone_on_axis("all_reduce", [](Context& c, const Tensor& x) { return all_reduce(c, x, "model"); }),
+      alone_on_axis("all_gather", [](Context& c, const Tensor& x) { return all_gather(c, x, 1, "model"); }),
+      alone_on_axis("reduce_scatter", [](Context& c, const Tensor& x) { return reduce_scatter(c, x, 1, "model"); }),
+      alone_on_axis("copy_to_axis", [](Context& c, const Tensor& x) { return copy_to_axis(c, x, "model"); }),
+      alone_on_axis("sum_over_axis", [](Context& c, const Tensor& x) { return sum_over_axis(c, x, "model"); }),
   };
 }
 

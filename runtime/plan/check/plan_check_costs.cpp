@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/plan/plan_check_costs.h"
+#include "runtime/plan/check/plan_check_costs.h"
 
 #include <algorithm>
 #include <tuple>
@@ -13,7 +13,7 @@ __extension__ using Wide = __int128;
 // A collective of the batch axis as a bucket needs it.
 struct Need {
   Phase phase;
-  std::string_view kind;
+  CollectiveKind kind;
   DType dtype;
   Wide bytes;  // of buckets from a file
   int64_t bucket;
@@ -22,7 +22,7 @@ struct Need {
 
 std::string text(const Need& need) {
   const std::string bytes = need.bytes > INT64_MAX ? std::string("too many") : str(int64_t(need.bytes));
-  return str(need.kind, " of ", to_string(need.dtype), ", ", bytes, " B, each ", to_string(need.phase));
+  return str(to_string(need.kind), " of ", to_string(need.dtype), ", ", bytes, " B, each ", to_string(need.phase));
 }
 
 // Gradients are summed over every part of the batch exactly once, and what is split is gathered before it is used.
@@ -30,19 +30,19 @@ void add_needs(const Plan& plan, int64_t number, std::vector<Need>& needs) {
   const PlanSettings& s = plan.settings;
   const PlannedBucket& bucket = plan.buckets[size_t(number)];
   const Wide whole = Wide(bucket.elements()) * (bucket.split_by_batch ? s.batch_ranks() : 1);
-  const auto need = [&](Phase phase, std::string_view kind, bool parameters) {
+  const auto need = [&](Phase phase, CollectiveKind kind, bool parameters) {
     const DType dtype = parameters ? bucket.dtype : s.reduce_dtype;
     needs.push_back({phase, kind, dtype, whole * size_of(dtype), number});
   };
   const bool in_parts = s.zero >= 3 || bucket.split_by_batch;
   if (in_parts)  // once for the forward pass, once for the backward pass
-    for (int pass = 0; pass < 2; ++pass) need(Phase::micro_batch, "all_gather", true);
+    for (int pass = 0; pass < 2; ++pass) need(Phase::micro_batch, CollectiveKind::all_gather, true);
   const bool each_keeps_a_part = s.zero >= 1 || (s.copies == Copies::per_node && s.reduce != ReduceMode::mpi);
   if (s.zero >= 2 || in_parts)
-    need(Phase::micro_batch, "reduce_scatter", false);
+    need(Phase::micro_batch, CollectiveKind::reduce_scatter, false);
   else
-    need(Phase::step, each_keeps_a_part ? "reduce_scatter" : "all_reduce", false);
-  if (s.zero >= 1 && !in_parts) need(Phase::step, "all_gather", true);
+    need(Phase::step, each_keeps_a_part ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce, false);
+  if (s.zero >= 1 && !in_parts) need(Phase::step, CollectiveKind::all_gather, true);
 }
 
 // Collectives of other axes sum activations; all of a micro-batch come before those of the step, and in a step sums
@@ -58,10 +58,12 @@ void check_order(const Plan& plan) {
     demand(!in_step || c.phase == Phase::step, [&] { return misplaced("of a micro-batch comes after the step's"); });
     in_step = c.phase == Phase::step;
     if (c.group == plan.settings.batch_axis) {
-      gathered |= in_step && c.kind == "all_gather";
-      demand(!gathered || c.kind == "all_gather", [&] { return misplaced("comes after parameters were gathered"); });
+      gathered |= in_step && c.kind == CollectiveKind::all_gather;
+      demand(!gathered || c.kind == CollectiveKind::all_gather,
+             [&] { return misplaced("comes after parameters were gathered"); });
     } else {
-      demand(c.kind == "all_reduce" && !in_step && plan.settings.workload.model_parallel_bytes_per_sample > 0,
+      demand(c.kind == CollectiveKind::all_reduce && !in_step &&
+                 plan.settings.workload.model_parallel_bytes_per_sample > 0,
              [&] { return misplaced("runs over " + c.group + ", where only activations are summed"); });
     }
   }
@@ -195,8 +197,8 @@ void check_collectives(const Plan& plan) {
   const PlanSettings& s = plan.settings;
   std::vector<Need> needs, found;
   if (s.batch_ranks() > 1) {
-    needs.push_back(
-        {Phase::step, "all_reduce", DType::f64, (Wide(s.leaves()) * 2 + s.batch_ranks()) * size_of(DType::f64), -1});
+    needs.push_back({Phase::step, CollectiveKind::all_reduce, DType::f64,
+                     (Wide(s.leaves()) * 2 + s.batch_ranks()) * size_of(DType::f64), -1});
     for (size_t b = 0; b < plan.buckets.size(); ++b) add_needs(plan, int64_t(b), needs);
   }
   for (const PlannedCollective& c : plan.collectives)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/plan/plan_check.h"
+#include "runtime/plan/check/plan_check.h"
 
 #include <algorithm>
 #include <map>
@@ -7,7 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
-#include "runtime/plan/plan_check_costs.h"
+#include "runtime/plan/check/plan_check_costs.h"
 
 namespace lockstep {
 namespace {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// An optimizer's step in two launches, whatever the number of tensors: one team decides, counts and computes the
-// constants of the step; one pass over the arena updates. The host gives numbers to neither.
+// The kernels of an optimizer's step. One team decides, counts and computes the constants of the step; then one pass
+// over ranges updates them, or a few launches update a tensor (tensor_rule.h). The host gives numbers to neither.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
@@ -17,6 +18,18 @@ namespace lockstep {
 // A rule's slots are static, or a member where their first values are hyper-parameters.
 template <class Rule>
 inline constexpr size_t kSlots = std::tuple_size_v<std::remove_cv_t<decltype(Rule::slots)>>;
+
+// A rule may keep scalars (nadam.h).
+template <class Rule>
+concept HasScalars = requires {
+  Rule::scalars;
+};
+
+// A rule may want gradients as they are (overwrite.h).
+template <class Rule>
+concept TakesRawGradients = requires {
+  Rule::takes_raw_gradients;
+};
 
 // What prepare() leaves for update().
 template <class Rule>
@@ -39,15 +52,9 @@ struct Prepare {
   StepVerdict verdict;
 };
 
-// A rule may want gradients as they are.
-template <class Rule>
-concept TakesRawGradients = requires {
-  Rule::takes_raw_gradients;
-};
-
 // g = clip(grad) * grad_scale * factor of its variable;  w -= decay w;  rule(w, g + l2 w, slots);  grad = 0. With
-// decision->skip only grad = 0. `working_copy` (bf16 or f16, optional): the new parameter, rounded to nearest. A bf16
-// `param` is rounded stochastically. Constants, decision and granules are in memory of the device.
+// decision->skip only grad = 0. The other operands are those of UpdateOperands; all pointers are to memory of the
+// device.
 template <class Rule>
 struct PreparedUpdate {
   const RuleConstants<Rule>* constants;
@@ -56,12 +63,14 @@ struct PreparedUpdate {
   std::array<View, kSlots<Rule>> slots;
   View working_copy;
   GranuleMap granules;
+  std::byte* scratch;  // of rules that update by tensor
 };
 
 template <class Rule>
 void run(Cpu, Stream&, const Prepare<Rule>&);
 template <class Rule>
 void run(Cuda, Stream&, const Prepare<Rule>&);
+// For rules that update ranges.
 template <class Rule>
 void run(Cpu, Stream&, const PreparedUpdate<Rule>&);
 template <class Rule>

@@ -2,7 +2,6 @@
 // In which dtype matrices are kept, and how updates get into it.
 #pragma once
 
-#include <array>
 #include <string_view>
 
 #include "kernels/device/dtype.h"
@@ -18,12 +17,12 @@ struct Precision {
   bool has_masters() const { return is_narrow(weights) && !stochastic_rounding; }
 };
 
-inline constexpr std::array kPrecisions = {Precision{}, Precision{"bf16", DType::bf16, false},
-                                           Precision{"bf16-stochastic", DType::bf16, true},
-                                           Precision{"f16", DType::f16, false}};
+inline constexpr Precision kPrecisions[] = {
+    {}, {"bf16", DType::bf16, false}, {"bf16-stochastic", DType::bf16, true}, {"f16", DType::f16, false}};
+constexpr std::string_view to_string(const Precision& precision) { return precision.name; }
 
-// One of kPrecisions by its name. Error(usage).
-const Precision& parse_precision(std::string_view name);
+// The one that keeps weights and rounds so, which there is.
+const Precision& precision_of(DType weights, bool stochastic_rounding);
 
 // Bytes that one element's update reads and writes: a master is read and written, its copy written, and so on.
 int64_t update_bytes(const Optimizer& optimizer, const Precision& precision);

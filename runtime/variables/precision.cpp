@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/plan/precision.h"
+#include "runtime/variables/precision.h"
 
 #include <algorithm>
 
-#include "kernels/device/check.h"
-
 namespace lockstep {
 
-const Precision& parse_precision(std::string_view name) {
-  const auto known = std::ranges::find(kPrecisions, name, &Precision::name);
-  check(known != kPrecisions.end(), ErrorCode::usage,
-        [&] { return str("--precision: expected f32, bf16, bf16-stochastic or f16, got '", name, "'"); });
-  return *known;
+const Precision& precision_of(DType weights, bool stochastic_rounding) {
+  return *std::ranges::find_if(kPrecisions, [&](const Precision& each) {
+    return each.weights == weights && each.stochastic_rounding == stochastic_rounding;
+  });
 }
 
 int64_t update_bytes(const Optimizer& optimizer, const Precision& precision) {

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every optimizer does to one element before its rule, for ranges and for whole tensors alike: the order of these
+// few operations decides bits.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/host_device.h"
+#include "optimizers/optimizer.h"
+
+namespace lockstep {
+
+// Clips a gradient by value, unscales it, and applies weight decay: decoupled from the parameter (Loshchilov & Hutter
+// 2019), coupled to the gradient.
+struct GradientTransform {
+  float limit;  // of absolute values; infinity: none
+  float scale;
+  float decay;  // learning rate times decoupled weight decay
+  float l2;     // coupled weight decay
+
+  HOST_DEVICE GradientTransform(const StepScalars& decision, float decay_of_step, float l2_of_step)
+      : limit(decision.clip_value > 0 ? decision.clip_value : INFINITY),
+        scale(decision.grad_scale),
+        decay(decay_of_step),
+        l2(l2_of_step) {}
+
+  // The gradient that the rule takes. `factor`: of its variable, where each is clipped by its own norm; 1 otherwise,
+  // which changes no bit. Without limit, decay and l2 nothing changes either.
+  HOST_DEVICE float operator()(float& param, float grad, float factor = 1) const {
+    const float clipped = grad < -limit ? -limit : (grad > limit ? limit : grad);
+    const float unscaled = clipped * scale * factor;
+    param -= decay * param;
+    return l2 == 0 ? unscaled : unscaled + l2 * param;
+  }
+};
+
+}  // namespace lockstep

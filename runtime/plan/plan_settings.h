@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is asked of the planner. It is part of the plan, so that every decision can be explained from the plan alone.
+//
+// for_each_field() at the end lists the fields, once: the hash of a plan, its file, the difference of two plans and the
+// description of a run go through that list. A field that is added to it is in all of them.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectives/reduce_mode.h"
+#include "runtime/variables/distribution.h"
+
+namespace lockstep {
+
+// How many copies of what is replicated there are.
+enum class Copies : uint8_t {
+  per_node,  // ranks of a node share memory: one copy for all of them (CPU ranks)
+  per_rank,  // every rank has memory of its own (GPUs)
+};
+std::string_view to_string(Copies copies);
+
+// The values that settings can have, for command lines and files.
+inline constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
+inline constexpr ReduceMode kReduceModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
+inline constexpr DType kReduceDTypes[] = {DType::f32, DType::bf16};
+
+// What a step computes, as far as it is known; zeros: not known. Of the whole model, all ranks together.
+struct Workload {
+  int64_t batch = 0;                            // samples of a step
+  int64_t activation_bytes_per_sample = 0;      // kept from forward to backward
+  int64_t model_parallel_bytes_per_sample = 0;  // activations that are summed over the axes that split parameters
+  double flops_per_sample = 0;
+  friend bool operator==(const Workload&, const Workload&) = default;
+};
+
+struct PlanSettings {
+  std::vector<MeshAxis> mesh = {};            // empty: one rank
+  std::string batch_axis = {};                // empty: the axis called data or batch, otherwise the first
+  std::vector<LayoutRule> layout_rules = {};  // in the order they were given
+  std::string optimizer = {};                 // the planner fills it in
+  ReduceMode reduce = ReduceMode::tree;
+  DType reduce_dtype = DType::f32;  // of sums of gradients, and of the messages with them
+  int virtual_ranks = 0;     // leaves of a batch in mode tree; 0: one for each rank of the batch axis, as plans say
+  int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 gradients too, 3 parameters too
+  int64_t accumulation = 1;  // micro-batches of a step
+  int64_t bucket_bytes = 4 << 20;  // of gradients; a bucket closes when it holds this much
+  Copies copies = Copies::per_node;
+  int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
+  bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
+  bool stochastic_rounding = false;    // bf16 parameters are updated in place and rounded so, without f32 masters
+  Workload workload = {};
+
+  int64_t ranks() const;
+  int64_t size(std::string_view axis) const;
+  int64_t batch_ranks() const { return size(batch_axis); }
+  // How many parts a batch is cut into.
+  int leaves() const { return reduce == ReduceMode::tree && virtual_ranks > 0 ? virtual_ranks : int(batch_ranks()); }
+};
+
+// Mesh, batch axis and layout rules as a distribution. Error(plan) as model_parallel().
+Distribution distribution_of(const PlanSettings& settings);
+
+// What was asked, checked, with the batch axis and the virtual ranks filled in; `distribution` is distribution_of() it.
+// Error(plan); Error(usage) for a dtype that gradients cannot be reduced in.
+PlanSettings complete(PlanSettings asked, const Distribution& distribution);
+
+// Whether the description of a run tells a field. It tells what decides the numbers, and nothing else.
+enum class InRun : uint8_t { never, unless_default, always };
+
+struct SettingField {
+  const char* name;  // in files; people read it with spaces
+  InRun in_run = InRun::never;
+  int64_t least = 0, most = std::numeric_limits<int64_t>::max();  // of a whole number
+};
+
+// Calls visit(SettingField, value) for every field. `settings` may be const.
+template <class Settings, class Visit>
+void for_each_field(Settings& settings, const Visit& visit) {
+  constexpr int64_t kMostSamples = int64_t(1) << 48;
+  visit(SettingField{"mesh"}, settings.mesh);
+  visit(SettingField{"batch_axis"}, settings.batch_axis);
+  visit(SettingField{"optimizer"}, settings.optimizer);
+  visit(SettingField{"reduce", InRun::always}, settings.reduce);
+  visit(SettingField{"reduce_dtype", InRun::unless_default}, settings.reduce_dtype);
+  // A run tells it with the dtype of weights, as its precision.
+  visit(SettingField{"stochastic_rounding"}, settings.stochastic_rounding);
+  visit(SettingField{"virtual_ranks", InRun::always}, settings.virtual_ranks);
+  visit(SettingField{"zero", InRun::never, 0, 3}, settings.zero);
+  visit(SettingField{"accumulation", InRun::unless_default, 1, 1'000'000}, settings.accumulation);
+  visit(SettingField{"bucket_bytes"}, settings.bucket_bytes);
+  visit(SettingField{"copies"}, settings.copies);
+  visit(SettingField{"ranks_per_node"}, settings.ranks_per_node);
+  visit(SettingField{"layout_rules"}, settings.layout_rules);
+  visit(SettingField{"replicate_indivisible"}, settings.replicate_indivisible);
+  visit(SettingField{"batch", InRun::never, 0, kMostSamples}, settings.workload.batch);
+  visit(SettingField{"activation_bytes_per_sample"}, settings.workload.activation_bytes_per_sample);
+  visit(SettingField{"model_parallel_bytes_per_sample"}, settings.workload.model_parallel_bytes_per_sample);
+  visit(SettingField{"flops_per_sample"}, settings.workload.flops_per_sample);
+}
+
+// A field in words: "tree", "4194304", "data=8,model=4".
+struct SettingText {
+  SettingField field;
+  std::string value;
+  bool is_default;
+};
+std::vector<SettingText> setting_texts(const PlanSettings& settings);
+
+// What the description of a run tells of fields of one kind: " reduce=tree virtual_ranks=8". Empty for a field that it
+// does not tell.
+std::string run_text(const SettingText& setting, InRun kind);
+std::string run_text(const PlanSettings& settings, InRun kind);
+
+}  // namespace lockstep
