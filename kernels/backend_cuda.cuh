@@ -127,8 +127,8 @@ struct Registers<kWidth, Operand> {
 template <class F, class... Operand>
 __device__ void apply_packed(int64_t i, const F& f, const Operand&... operand) {
   constexpr int kWidth = kPack<Operand...>;
+  const auto& once = loaded(f);
   [&](auto... registers) {
-    const auto& once = loaded(f);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) apply_at(j, once, registers.operand()...);
     (registers.put_back(operand, i), ...);

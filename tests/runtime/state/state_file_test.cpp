@@ -130,6 +130,27 @@ TEST(FrozenForAWhile, KeepsWeightsAndSlots) {
   }
 }
 
+TEST(FrozenForAWhile, KeepsWeightsAndAveragesWhereAveragesOverwrite) {
+  for (const std::string optimizer : {"sgd", "muon"})
+    for (const bool on_gpu : {false, true}) {
+      if (on_gpu && !has_gpu()) continue;
+      Setting frozen{.ranks = 2,
+                     .steps = 7,
+                     .optimizer = optimizer,
+                     .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},
+                     .freeze = {"first/weight"}};
+      frozen.on_gpu = on_gpu;
+      frozen.transport = DeviceTransport::staged;
+      frozen.freeze_at = 2;
+      Setting before = frozen;
+      before.steps = 2;
+      const auto values = train(before).values, resting = train(frozen).values;
+      for (const std::string path : {"first/weight", "last/weight"})
+        for (const std::string& kept : {path, path + "/" + optimizer + "/average"})
+          EXPECT_EQ(resting.at(kept) == values.at(kept), path == "first/weight") << kept << ", GPU " << on_gpu;
+    }
+}
+
 TEST(FrozenForAWhile, TakesTheSameBitsOnAnyNumberOfRanksAndDevices) {
   Setting setting{
       .steps = 8, .groups = {".*/bias => sgd(learning_rate=0.05)"}, .freeze = {"first/weight", "last/bias"}};
