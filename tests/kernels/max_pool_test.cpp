@@ -11,6 +11,7 @@
 namespace lockstep {
 namespace {
 
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
@@ -100,10 +101,16 @@ TEST(MaxPool2d, FindsTheMaximumOfNegativeAndInfiniteElements) {
 }
 
 TEST(MaxPool2d, AcceptsAnEmptyBatch) {
-  Array out({0, 1, 1, 4}), d_in({0, 2, 2, 4});
+  // Room for one image, whose numbers have to stay as they are.
+  Array out({1, 1, 1, 4}, 7), in({1, 2, 2, 4}, 8);
+  View no_out = out, no_in = in;
+  no_out.shape = {0, 1, 1, 4};
+  no_in.shape = {0, 2, 2, 4};
   Stream stream = Stream::cpu();
-  launch(stream, MaxPool2d{out, d_in, 2, 2});
-  launch(stream, MaxPool2dGrad{d_in, out, d_in, out, 2, 2});
+  launch(stream, MaxPool2d{no_out, no_in, 2, 2});
+  launch(stream, MaxPool2dGrad{no_in, no_out, no_in, no_out, 2, 2});
+  EXPECT_THAT(out.values, Each(7));
+  EXPECT_THAT(in.values, Each(8));
 }
 
 TEST(MaxPool2d, NamesTheShapesThatDoNotFit) {

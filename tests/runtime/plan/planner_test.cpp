@@ -168,7 +168,13 @@ TEST(Plan, WritesTheFieldsOthersRelyOn) {
 
 TEST(PlanCheck, AcceptsThePlannersPlans) {
   for (const int64_t ranks : {1, 2, 3, 5, 8, 64})
-    for (const int64_t bucket_bytes : {1, 200, 1 << 20}) check_plan(plan_for(ranks, small_model(), bucket_bytes));
+    for (const int64_t bucket_bytes : {1, 200, 1 << 20}) {
+      Plan plan = plan_for(ranks, small_model(), bucket_bytes);
+      EXPECT_EQ(error_of([&] { check_plan(plan); }), "no error") << ranks << " ranks, " << bucket_bytes;
+      // It has looked: one wrong number is not accepted.
+      ++plan.buckets.front().end;
+      EXPECT_NE(error_of([&] { check_plan(plan); }), "no error") << ranks << " ranks, " << bucket_bytes;
+    }
 }
 
 TEST(Planner, RefusesASlotThatTheModelDeclares) {
