@@ -87,7 +87,9 @@ BucketLayout fill_buckets(const PlanSettings& settings, std::span<const BucketIt
     found->bucket.variables.push_back(int32_t(i));
     layout.offsets[i] = found->elements;
     found->elements = round_up(found->elements + item.elements, kGranule);
-    if (padded(settings, *found) * kGradientBytes < settings.bucket_bytes) continue;
+    const bool first = layout.buckets.empty() && settings.first_bucket_bytes > 0;
+    const int64_t enough = first ? settings.first_bucket_bytes : settings.bucket_bytes;
+    if (padded(settings, *found) * kGradientBytes < enough) continue;
     close(*found);
     open.erase(found);
   }

@@ -48,6 +48,7 @@ struct PlanSettings {
   int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 gradients too, 3 parameters too
   int64_t accumulation = 1;  // micro-batches of a step
   int64_t bucket_bytes = 4 << 20;  // of gradients; a bucket closes when it holds this much
+  int64_t first_bucket_bytes = 0;  // the same of the bucket that is reduced first; 0: as large as the others
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
   bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
@@ -92,6 +93,7 @@ void for_each_field(Settings& settings, const Visit& visit) {
   visit(SettingField{"zero", InRun::never, 0, 3}, settings.zero);
   visit(SettingField{"accumulation", InRun::unless_default, 1, 1'000'000}, settings.accumulation);
   visit(SettingField{"bucket_bytes"}, settings.bucket_bytes);
+  visit(SettingField{"first_bucket_bytes"}, settings.first_bucket_bytes);
   visit(SettingField{"copies"}, settings.copies);
   visit(SettingField{"ranks_per_node"}, settings.ranks_per_node);
   visit(SettingField{"layout_rules"}, settings.layout_rules);

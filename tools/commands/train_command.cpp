@@ -118,6 +118,8 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
   command.add_option("--loss-scale-growth-steps", options.loss_scale_growth_steps,
                      "steps without such a gradient after which it doubles (default: 2000)");
   add_mib_option(command, "--bucket-mib", plan.bucket_bytes, "gradients that are summed together, in MiB");
+  add_mib_option(command, "--first-bucket-mib", plan.first_bucket_bytes,
+                 "the same for the bucket that is summed first, so that it starts early (default: as the others)");
 }
 
 void add_train_command(CLI::App& app, Command& chosen) {

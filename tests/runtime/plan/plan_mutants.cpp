@@ -7,7 +7,6 @@
 
 namespace lockstep {
 namespace {
-using enum CollectiveKind;
 using enum Machine;
 
 Mutant changed(std::string name, Machine machine, std::function<void(Plan&)> change, std::string notices) {
@@ -296,7 +295,7 @@ std::vector<Mutant> collective_mutants() {
           "the plan has: all_reduce of f32, 512 B, each step"),
       changed(
           "every rank receives gradients that it does not keep", zero_1,
-          [](Plan& p) { collective(p, "gradients of bucket 0").kind = all_reduce; },
+          [](Plan& p) { collective(p, "gradients of bucket 0").kind = CollectiveKind::all_reduce; },
           "nothing needs a collective that the plan has: all_reduce of f32, 1024 B, each step"),
       changed(
           "updated parts are never gathered, as in Megatron-LM#6920", zero_1,
@@ -320,14 +319,15 @@ std::vector<Mutant> collective_mutants() {
       changed(
           "statistics are broadcast with every micro-batch, as DDP's buffers", zero_1,
           [](Plan& p) {
-            const PlannedCollective c{broadcast, DType::f32, "data", 32, Phase::micro_batch, "norm/mean"};
+            const PlannedCollective c{CollectiveKind::broadcast, DType::f32, "data", 32, Phase::micro_batch, "norm/mean"};
             p.collectives.insert(p.collectives.begin(), c);
           },
           "nothing needs a collective that the plan has: broadcast of f32, 32 B, each micro_batch"),
       changed(
           "the counter is summed in every step", zero_1,
           [](Plan& p) {
-            p.collectives.push_back({all_reduce, DType::i64, "data", 8, Phase::step, "nadam/iteration"});
+            p.collectives.push_back(
+                {CollectiveKind::all_reduce, DType::i64, "data", 8, Phase::step, "nadam/iteration"});
           },
           "comes after parameters were gathered"),
       changed(

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One list of the fields of PlanSettings serves hash, file, difference and description: here every field is looked for
 // in each of them.
+#include "runtime/plan/plan_settings.h"
+
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
 #include "runtime/plan/plan_json.h"
-#include "runtime/plan/plan_settings.h"
 #include "runtime/plan/plan_text.h"
 #include "runtime/plan/planner.h"
 #include "tests/support/files.h"
@@ -27,6 +28,7 @@ PlanSettings unusual() {
           .zero = 1,
           .accumulation = 2,
           .bucket_bytes = 1,
+          .first_bucket_bytes = 2,
           .copies = Copies::per_rank,
           .ranks_per_node = 2,
           .replicate_indivisible = true,
@@ -58,14 +60,28 @@ TEST(PlanSettings, ListsEveryFieldThatItHas) {
   // Which does not compile when there is one more: name it here, and change it in unusual().
   const PlanSettings settings = unusual();
   const auto& [mesh, batch_axis, layout_rules, optimizer, reduce, reduce_dtype, virtual_ranks, zero, accumulation,
-               bucket_bytes, copies, ranks_per_node, replicate_indivisible, stochastic_rounding, workload] = settings;
+               bucket_bytes, first_bucket_bytes, copies, ranks_per_node, replicate_indivisible, stochastic_rounding,
+               workload] = settings;
   const auto& [batch, activation_bytes, model_parallel_bytes, flops] = workload;
-  const std::vector<const void*> all = {&mesh,         &batch_axis,       &layout_rules,          &optimizer,
-                                        &reduce,       &reduce_dtype,     &virtual_ranks,         &zero,
-                                        &accumulation, &bucket_bytes,
-
-                                        &copies,       &ranks_per_node,   &replicate_indivisible, &stochastic_rounding,
-                                        &batch,        &activation_bytes, &model_parallel_bytes,  &flops};
+  const std::vector<const void*> all = {&mesh,
+                                        &batch_axis,
+                                        &layout_rules,
+                                        &optimizer,
+                                        &reduce,
+                                        &reduce_dtype,
+                                        &virtual_ranks,
+                                        &zero,
+                                        &accumulation,
+                                        &bucket_bytes,
+                                        &first_bucket_bytes,
+                                        &copies,
+                                        &ranks_per_node,
+                                        &replicate_indivisible,
+                                        &stochastic_rounding,
+                                        &batch,
+                                        &activation_bytes,
+                                        &model_parallel_bytes,
+                                        &flops};
   std::vector<const void*> listed;
   for_each_field(settings, [&](const SettingField&, const auto& value) { listed.push_back(&value); });
   EXPECT_THAT(listed, testing::UnorderedElementsAreArray(all));
@@ -119,6 +135,24 @@ TEST(PlanSettings, SayHowManyPartsABatchHas) {
   EXPECT_EQ(plan_of({.mesh = mesh, .virtual_ranks = 6}).settings.leaves(), 6);
   EXPECT_EQ(plan_of({.mesh = mesh, .reduce = ReduceMode::fast, .virtual_ranks = 6}).settings.leaves(), 4);
   EXPECT_EQ((PlanSettings{.mesh = mesh, .batch_axis = "model"}.leaves()), 2) << "before it is planned";
+}
+
+TEST(PlanSettings, MakeTheFirstBucketSmallerSoThatItsSumStartsEarly) {
+  VariableTable variables;
+  for (const char* path : {"a", "b", "c", "d", "e", "f"}) variables.parameter(path, {64}, {});
+  const auto members = [&](PlanSettings settings) {
+    settings.mesh = {{"data", 2}};
+    const Plan plan = make_plan({.variables = variables, .optimizer = *make_optimizer("sgd"), .settings = settings});
+    std::vector<size_t> counts;
+    for (const PlannedBucket& bucket : plan.buckets) counts.push_back(bucket.variables.size());
+    return counts;
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(members({.bucket_bytes = 3 * 256}), ElementsAre(3, 3));
+  EXPECT_THAT(members({.bucket_bytes = 3 * 256, .first_bucket_bytes = 1}), ElementsAre(1, 3, 2));
+  EXPECT_THAT(members({.bucket_bytes = 3 * 256, .first_bucket_bytes = 2 * 256}), ElementsAre(2, 3, 1));
+  EXPECT_THAT(members({.bucket_bytes = 1, .first_bucket_bytes = 5 * 256}), ElementsAre(5, 1)) << "or larger";
+  EXPECT_THROW(members({.first_bucket_bytes = -1}), Error);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/device/known_name.h"
 #include "runtime/plan/check/plan_check.h"
 #include "runtime/plan/plan_text.h"
 #include "tests/support/devices.h"

@@ -143,8 +143,8 @@ TEST(ParameterGroups, OverwriteByTheMeanOfMicroBatches) {
   // At rate 0 all other variables stay, so that every step has the gradients of the first.
   const auto overwritten = [](int64_t accumulation) {
     return train({.virtual_ranks = 4,
+                  .plan = {.accumulation = accumulation},
                   .steps = 1,
-                  .accumulation = accumulation,
                   .learning_rate = 0,
                   .groups = {"last/bias => overwrite"}})
         .values.at("last/bias");
