@@ -151,13 +151,17 @@ function(lockstep_print_choices)
   if(LOCKSTEP_HAS_NCCL)
     set(nccl "${NCCL_VERSION}")
   endif()
+  set(build_type "${CMAKE_BUILD_TYPE}")
+  if(NOT build_type)
+    set(build_type "no build type and so not optimised")
+  endif()
   set(sanitizers "none")
   if(LOCKSTEP_SANITIZE)
     set(sanitizers "${LOCKSTEP_SANITIZE}")
   endif()
   string(JOIN "\n" block
     "Lockstep ${PROJECT_VERSION} is built in ${PROJECT_BINARY_DIR} with"
-    "  compiler      ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}, -march=${LOCKSTEP_MARCH_USED}"
+    "  compiler      ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${build_type}, -march=${LOCKSTEP_MARCH_USED}"
     "  MPI           ${mpi}"
     "  GEMM library  ${gemm}"
     "  CUDA          ${cuda}"

@@ -8,7 +8,9 @@ endif()
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
-set(CMAKE_EXPORT_COMPILE_COMMANDS ON)  # a test reads what nvcc is called with; editors like them too
+if(PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)  # a test reads what nvcc is called with; editors like them too
+endif()
 
 set(LOCKSTEP_MARCH_USED "${LOCKSTEP_MARCH}")
 if(LOCKSTEP_MARCH STREQUAL "AUTO")
