@@ -24,7 +24,9 @@ int main(int argc, char** argv) {
     Net net;
     Trainer trainer(ranks, net.variables, net,
                     {.optimizer = {.name = "adamw", .options = {{"learning_rate", 1e-2}}},
-                     .schedule = "cosine(steps=120, warmup_steps=10)", .plan = {.virtual_ranks = 8}, .seed = 1});
+                     .schedule = "cosine(steps=120, warmup_steps=10)",
+                     .plan = {.virtual_ranks = 8},
+                     .seed = 1});
     std::ofstream ledger(ranks.rank() == 0 ? "classifier.ledger" : "/dev/null");
     std::mt19937 random(1);
     std::vector<float> inputs(64 * 16);
@@ -34,7 +36,7 @@ int main(int argc, char** argv) {
       for (size_t i = 0; i < 64; ++i)
         labels[i] = int32_t(std::max_element(&inputs[i * 16], &inputs[i * 16 + 4]) - &inputs[i * 16]);
       const StepReport report = trainer.run(Batch({{"inputs", inputs, {16}}, {"labels", labels}}));
-      ledger << trainer.write_ledger_line() << '\n';
+      ledger << trainer.ledger_line(report) << '\n';
       if (ranks.rank() == 0) std::printf("step %d loss %.4f correct %.0f\n", step, report.loss, report.sum("correct"));
     }
     return 0;
