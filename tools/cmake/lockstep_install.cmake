@@ -21,8 +21,8 @@ endif()
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/lockstep)
-set(libraries lockstep_kernels lockstep_collectives lockstep_optimizers lockstep_files lockstep_planner lockstep_data
-  lockstep_runtime)
+# Each stands before those that it needs.
+set(libraries runtime data planner files optimizers collectives kernels)
 
 # All headers but those that need a vendor's, which only our own sources include.
 install(DIRECTORY kernels collectives optimizers runtime DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lockstep
@@ -33,7 +33,11 @@ install(FILES ${PROJECT_BINARY_DIR}/generated/kernels/config.h DESTINATION ${CMA
 install(FILES ${PROJECT_BINARY_DIR}/generated/lockstep/lockstep.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lockstep)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
-install(TARGETS lockstep_library ${libraries} EXPORT lockstep_targets)
+install(TARGETS lockstep_library EXPORT lockstep_targets)
+foreach(library IN LISTS libraries)
+  set_target_properties(lockstep_${library} PROPERTIES EXPORT_NAME ${library})
+  install(TARGETS lockstep_${library} EXPORT lockstep_targets)
+endforeach()
 install(EXPORT lockstep_targets NAMESPACE lockstep:: FILE lockstepTargets.cmake DESTINATION ${package_folder})
 set(LOCKSTEP_MPI_LIBRARIES "")
 if(LOCKSTEP_HAS_MPI)
@@ -49,11 +53,10 @@ write_basic_package_version_file(generated/lockstepConfigVersion.cmake COMPATIBI
 install(FILES ${PROJECT_BINARY_DIR}/generated/lockstepConfig.cmake
   ${PROJECT_BINARY_DIR}/generated/lockstepConfigVersion.cmake DESTINATION ${package_folder})
 
-# For users of other build systems. Each library stands before those that it needs.
-set(pc_libraries "")
-foreach(library IN ITEMS runtime data planner files optimizers collectives kernels)
-  string(APPEND pc_libraries " -llockstep_${library}")
-endforeach()
+# For users of other build systems.
+file(RELATIVE_PATH pc_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+list(TRANSFORM libraries PREPEND " -llockstep_" OUTPUT_VARIABLE pc_libraries)
+list(JOIN pc_libraries "" pc_libraries)
 set(pc_others ${RE2_LIBRARY} ${LOCKSTEP_MPI_LIBRARIES})
 if(LOCKSTEP_HAS_ONEDNN)
   list(APPEND pc_others ${ONEDNN_LIBRARY})
@@ -61,8 +64,7 @@ endif()
 if(LOCKSTEP_HAS_CUDA)
   list(APPEND pc_others ${LOCKSTEP_CUBLASLT_LIBRARY} ${CUDA_cudart_static_LIBRARY} -lrt)
 endif()
-list(APPEND pc_others -lz ${OpenMP_CXX_FLAGS} -lpthread ${CMAKE_DL_LIBS})
-list(TRANSFORM pc_others REPLACE "^([a-z]+)$" "-l\\1")
+list(APPEND pc_others -lz ${OpenMP_CXX_FLAGS} -lpthread -ldl)
 list(JOIN pc_others " " pc_others)
 configure_file(tools/cmake/lockstep.pc.in generated/lockstep.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/generated/lockstep.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -9,7 +9,7 @@ program=$1
 # Reads a help text and prints "command NAME", "flag NAME...", or "option NAME... = VALUE..." for one that takes a value.
 entries() {
   awk '
-    /^Subcommands:/ { below = 1 }
+    /^(Subcommands|SUBCOMMANDS):/ { below = 1 }
     below && /^  [a-z]/ { print "command", $1 }
     below || !/^  -/ { next }
     {
