@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,7 +28,7 @@ struct StepInput {
 
 // A named sum over samples.
 struct ReportedSum {
-  std::string_view name;  // the step's, or the trainer's
+  std::string name;
   double value = 0;       // over the batch of the last step
   double all_steps = 0;   // over all steps that were not skipped for a loss that is none
 };
