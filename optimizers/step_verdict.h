@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/host_device.h"
+#include "kernels/step_cells.h"
 #include "optimizers/optimizer.h"
 
 namespace lockstep {
@@ -17,13 +18,13 @@ enum class ClipKind : uint8_t { none, each_variable, all_variables, values };
 // What a gradient of this norm is multiplied with so that its norm is at most `limit`; exactly 1 where it is already.
 HOST_DEVICE inline float clip_factor(double norm, double limit) { return norm > limit ? float(limit / norm) : 1.0f; }
 
-// The canonical sum (collectives/gradients/tree_sum.h: split at the largest power of two below n) of the losses in
-// cells[0], cells[2], cells[4], ..., which are used up: neighbours are added, then sums of two, of four, and so on.
-HOST_DEVICE inline float sum_of_losses(double* cells, int leaves) {
-  for (int width = 1; width < leaves; width *= 2)
-    for (int leaf = 0; leaf + width < leaves; leaf += 2 * width)
-      cells[2 * leaf] = float(cells[2 * leaf]) + float(cells[2 * (leaf + width)]);
-  return float(cells[0]);
+// The canonical sum (collectives/gradients/tree_sum.h: split at the largest power of two below n) of the parts' losses,
+// which are used up: neighbours are added, then sums of two, of four, and so on.
+HOST_DEVICE inline float sum_of_losses(const StepCells& cells) {
+  for (int32_t width = 1; width < cells.parts; width *= 2)
+    for (int32_t part = 0; part + width < cells.parts; part += 2 * width)
+      cells.loss(part) = float(cells.loss(part)) + float(cells.loss(part + width));
+  return float(cells.loss(0));
 }
 
 // A step's end for loss scaling: cells[0] is the factor, cells[1] the steps since it changed.
@@ -47,10 +48,10 @@ struct StepOutcome {
   int64_t broken_step = -1;
   float broken_loss = 0;
   float loss = 0;  // mean over the batch of the last step
-  int64_t correct = 0;
+  double sums[kMostSums] = {};
   // Of all steps.
   double loss_sum = 0;  // over samples
-  int64_t correct_sum = 0;
+  double sums_of_all_steps[kMostSums] = {};
 };
 
 // All pointers are to memory of the device.
@@ -58,11 +59,9 @@ struct StepVerdict {
   const double* squares;       // by chunk, of all variables in order (kernels/chunk_squares.h); null: nobody asks
   const int64_t* first_chunk;  // [variables + 1]; null like squares
   int32_t variables;
-  // By leaf: sum of losses, right answers. Then by rank, where ranks have looked while they added: one plus the first
-  // variable with a gradient that is not finite, or 0. Summed over ranks, and used up.
-  double* cells;
-  int32_t leaves;
-  int32_t ranks;
+  // Summed over ranks, and used up. Ranks that have looked at sums while they added them have entered one plus the
+  // first variable with a gradient that is not finite, or 0.
+  StepCells cells;
   int64_t global_count;  // samples of the batch
   ClipKind clip;
   double limit;
@@ -76,8 +75,8 @@ struct StepVerdict {
 // The first of the variables with a gradient that some rank has seen not to be finite, or -1.
 HOST_DEVICE inline int32_t first_seen_not_finite(const StepVerdict& v) {
   double first = 0;
-  for (int32_t rank = 0; rank < v.ranks; ++rank) {
-    const double seen = v.cells[2 * v.leaves + rank];
+  for (int32_t rank = 0; rank < v.cells.ranks; ++rank) {
+    const double seen = v.cells.verdict(rank);
     if (seen > 0 && (first == 0 || seen < first)) first = seen;
   }
   return int32_t(first) - 1;
@@ -108,10 +107,11 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     });
   team.once([&] {
     StepOutcome& o = *v.outcome;
-    o.loss = sum_of_losses(v.cells, v.leaves) / float(v.global_count);
-    double correct = 0;
-    for (int leaf = 0; leaf < v.leaves; ++leaf) correct += v.cells[2 * leaf + 1];
-    o.correct = int64_t(correct);
+    o.loss = sum_of_losses(v.cells) / float(v.global_count);
+    for (int32_t i = 0; i < v.cells.sums; ++i) {
+      o.sums[i] = 0;
+      for (int32_t part = 0; part < v.cells.parts; ++part) o.sums[i] += v.cells.sum(part, i);
+    }
     if (o.broken == 0 && !(o.loss - o.loss == 0)) {
       o.broken = 1;
       o.broken_step = o.steps;
@@ -119,7 +119,7 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     }
     if (o.broken == 0) {
       o.loss_sum += double(o.loss) * double(v.global_count);
-      o.correct_sum += o.correct;
+      for (int32_t i = 0; i < v.cells.sums; ++i) o.sums_of_all_steps[i] += o.sums[i];
       if (!finite) {
         ++o.skipped;
         o.last_skipped = o.steps;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // lockstep: one program, one small file per sub-command.
-#include <fmt/format.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -11,27 +9,12 @@
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
 #include "kernels/config.h"
+#include "runtime/program.h"
 #include "tools/commands/command_line.h"
 #include "tools/commands/usage.h"
 
 namespace lockstep {
 namespace {
-
-// Which of several ranks an error speaks for: " rank 1 of 2 on host:", or nothing for one rank.
-struct Speaker {
-  std::string name;
-};
-
-void report(const Speaker& speaker, const std::exception& error) {
-  const auto* known = dynamic_cast<const Error*>(&error);
-  const std::string_view code = to_string(known ? known->code() : ErrorCode::internal);
-  std::string place;
-  // A bug is looked for in the source; everything else where the user stands.
-  if (known && known->code() == ErrorCode::internal)
-    place = fmt::format(" ({}:{})", known->at().file_name(), known->at().line());
-  fmt::print(stderr, "lockstep: error: [{}]{} {}{}\n", code, speaker.name, error.what(), place);
-  std::fflush(stderr);
-}
 
 // Output that was lost is a failure, though it shows only when the buffer is emptied.
 void flush_output() {
@@ -40,7 +23,7 @@ void flush_output() {
   });
 }
 
-int run_program(int argc, char** argv, Communicator& communicator) {
+int run_command(int argc, char** argv, Communicator& communicator) {
   CLI::App app("Lockstep trains models on many ranks with the same bits on any number of them.", "lockstep");
   app.set_version_flag("--version", std::string("lockstep ") + config::version);
   app.require_subcommand(1);
@@ -77,13 +60,11 @@ int run_program(int argc, char** argv, Communicator& communicator) {
 
 int main(int argc, char** argv) {
   using namespace lockstep;
-  Speaker speaker;
+  std::string speaker;
   return run_connected(
       [&](Communicator& communicator) {
-        if (communicator.size() > 1)
-          speaker.name =
-              fmt::format(" rank {} of {} on {}:", communicator.rank(), communicator.size(), communicator.place().host);
-        return run_program(argc, argv, communicator);
+        speaker = speaker_of(communicator);
+        return run_command(argc, argv, communicator);
       },
-      [&](const std::exception& error) { report(speaker, error); });
+      [&](const std::exception& error) { print_error(speaker, error); });
 }

@@ -13,7 +13,7 @@ usage: tools/test.sh [--no-install] [--parts PARTS] [PRESET] [-- OPTIONS FOR cte
                  tests/README.md says which tests each of them has
   --no-install   install nothing
   --parts PARTS  build and run only these, as "kernels;runtime": kernels, collectives, optimizers, runtime,
-                 tools, program, scripts, fuzz, emulation, layers
+                 tools, program, scripts, package, fuzz, emulation, layers
   -- OPTIONS     passed to ctest: -- -R Tape -V
 END
 }

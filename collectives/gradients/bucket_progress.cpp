@@ -33,7 +33,7 @@ BucketProgress::BucketProgress(std::vector<GradientBucket> buckets, int64_t elem
     : buckets_(std::move(buckets)),
       own_(own),
       rank_(std::move(rank)),
-      next_leaf_(own.begin),
+      next_part_(own.begin),
       missing_(buckets_.size()) {
   check_buckets(buckets_, elements);
   for (const GradientBucket& bucket : buckets_) labels_.push_back(str("bucket '", bucket.name, "'"));
@@ -43,27 +43,27 @@ void BucketProgress::expect_full(std::string_view caller) const {
   for (size_t b = 0; b < buckets_.size(); ++b) {
     check(missing_[b] == 0, ErrorCode::collective, [&] {
       return str(caller, ": ", labels_[b], " misses ", missing_[b], " of ", buckets_[b].members, " gradients of leaf ",
-                 current_leaf(), " on ", rank_,
+                 current_part(), " on ", rank_,
                  "; call gradient_ready once per member, also for gradients that are zero");
     });
   }
 }
 
-void BucketProgress::begin_leaf(int leaf) {
-  check(leaf == next_leaf_ && leaf < own_.end, ErrorCode::collective, [&] {
-    return str("begin_leaf: expected leaf ", next_leaf_, " of [", own_.begin, ", ", own_.end, "), got ", leaf,
+void BucketProgress::begin_part(int leaf) {
+  check(leaf == next_part_ && leaf < own_.end, ErrorCode::collective, [&] {
+    return str("begin_part: expected leaf ", next_part_, " of [", own_.begin, ", ", own_.end, "), got ", leaf,
                "; leaves come in ascending order and wait() follows the last");
   });
-  if (in_step_) expect_full("begin_leaf");
+  if (in_step_) expect_full("begin_part");
   in_step_ = true;
-  ++next_leaf_;
+  ++next_part_;
   filled_ = 0;
   for (size_t b = 0; b < buckets_.size(); ++b) missing_[b] = buckets_[b].members;
 }
 
-void BucketProgress::begin_without_leaves() {
+void BucketProgress::begin_without_parts() {
   check(own_.size() == 0, ErrorCode::collective,
-        [&] { return str("no_leaves: this rank owns leaves ", own_.begin, " to ", own_.end - 1); });
+        [&] { return str("without_parts: this rank owns leaves ", own_.begin, " to ", own_.end - 1); });
   in_step_ = true;
 }
 
@@ -84,13 +84,13 @@ size_t BucketProgress::advance() {
 }
 
 void BucketProgress::end_step() {
-  check(in_step_ && next_leaf_ == own_.end, ErrorCode::collective, [&] {
-    return str("wait: this rank owns leaves [", own_.begin, ", ", own_.end, "), but leaf ", next_leaf_,
+  check(in_step_ && next_part_ == own_.end, ErrorCode::collective, [&] {
+    return str("wait: this rank owns leaves [", own_.begin, ", ", own_.end, "), but leaf ", next_part_,
                " has not begun");
   });
   expect_full("wait");
   filled_ = 0;
-  next_leaf_ = own_.begin;
+  next_part_ = own_.begin;
   in_step_ = false;
 }
 

@@ -23,15 +23,15 @@ class BucketProgress {
   const GradientBucket& operator[](size_t bucket) const { return buckets_[bucket]; }
   const std::string& label(size_t bucket) const { return labels_[bucket]; }  // for messages
   LeafRange own() const { return own_; }
-  int current_leaf() const { return next_leaf_ - 1; }
+  int current_part() const { return next_part_ - 1; }
   bool in_step() const { return in_step_; }
   // Whether the current leaf is the last one of this rank.
-  bool last_leaf() const { return next_leaf_ >= own_.end; }
+  bool last_part() const { return next_part_ >= own_.end; }
 
   // Leaves come in ascending order, each after all gradients of the one before: Error(collective).
-  void begin_leaf(int leaf);
+  void begin_part(int leaf);
   // Of a rank without leaves.
-  void begin_without_leaves();
+  void begin_without_parts();
   // Each member of a bucket is announced once per leaf: Error(collective). Returns whether the bucket is now full.
   bool gradient_ready(size_t bucket);
   // Buckets [filled() before, filled()) have become full since the last call, in plan order. Returns how many.
@@ -47,7 +47,7 @@ class BucketProgress {
   std::vector<std::string> labels_;
   LeafRange own_;
   std::string rank_;
-  int next_leaf_;
+  int next_part_;
   std::vector<int> missing_;  // gradients still to come for the current leaf, by bucket
   size_t filled_ = 0;         // buckets of the current leaf that are final, in plan order
   bool in_step_ = false;

@@ -76,16 +76,16 @@ DeviceGradientReducer::DeviceGradientReducer(DeviceCommunicator& data_axis, std:
       mode_(mode),
       dtype_(dtype),
       elements_(elements),
-      stack_(leaves_of_batch(mode, virtual_ranks, data_axis.size()),
-             leaves_of(data_axis.rank(), data_axis.size(), leaves_of_batch(mode, virtual_ranks, data_axis.size()))),
+      stack_(parts_of_batch(mode, virtual_ranks, data_axis.size()),
+             leaves_of(data_axis.rank(), data_axis.size(), parts_of_batch(mode, virtual_ranks, data_axis.size()))),
       buckets_(std::move(buckets), elements, stack_.own(), data_axis.ranks().describe(data_axis.rank())),
-      tree_({0, leaves_of_batch(mode, virtual_ranks, data_axis.size())},
-            subtrees_held(data_axis.size(), leaves_of_batch(mode, virtual_ranks, data_axis.size()))),
+      tree_({0, parts_of_batch(mode, virtual_ranks, data_axis.size())},
+            subtrees_held(data_axis.size(), parts_of_batch(mode, virtual_ranks, data_axis.size()))),
       works_(buckets_.size()) {
   check(mode != ReduceMode::mpi, ErrorCode::usage,
         "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
   check_reduce_dtype(mode, dtype);
-  const int ranks = comm_.size(), leaves = leaves_of_batch(mode, virtual_ranks, ranks);
+  const int ranks = comm_.size(), leaves = parts_of_batch(mode, virtual_ranks, ranks);
   for (int rank = 0; rank < ranks; ++rank) {
     const LeafStack stack(leaves, leaves_of(rank, ranks, leaves));
     for (int arena = 0; arena < int(stack.held().size()); ++arena) held_.push_back({rank, arena});
@@ -122,8 +122,8 @@ View DeviceGradientReducer::part(size_t bucket, const View& whole, int rank) con
   return slice(whole, sums.begin - buckets_[bucket].begin, sums.end - buckets_[bucket].begin);
 }
 
-View DeviceGradientReducer::begin_leaf(int leaf, Stream& compute) {
-  buckets_.begin_leaf(leaf);
+View DeviceGradientReducer::begin_part(int leaf, Stream& compute) {
+  buckets_.begin_part(leaf);
   publish(compute);
   return arena(stack_.arena_of(leaf));
 }
@@ -132,8 +132,8 @@ void DeviceGradientReducer::gradient_ready(size_t bucket, Stream& compute) {
   if (buckets_.gradient_ready(bucket)) publish(compute);
 }
 
-void DeviceGradientReducer::no_leaves(Stream& compute) {
-  buckets_.begin_without_leaves();
+void DeviceGradientReducer::without_parts(Stream& compute) {
+  buckets_.begin_without_parts();
   publish(compute);
 }
 
@@ -141,8 +141,8 @@ void DeviceGradientReducer::no_leaves(Stream& compute) {
 void DeviceGradientReducer::publish(Stream& compute) {
   const size_t news = buckets_.advance();
   for (size_t b = buckets_.filled() - news; b < buckets_.filled(); ++b) {
-    if (!buckets_.last_leaf()) {
-      const auto [target, sum] = stack_.merge_after(buckets_.current_leaf());
+    if (!buckets_.last_part()) {
+      const auto [target, sum] = stack_.merge_after(buckets_.current_part());
       for (const auto [into, from] : sum->additions())
         add(compute, bucket_of(target + into, b), bucket_of(target + from, b));
     } else {

@@ -30,11 +30,11 @@ class DeviceGradientReducer final : public GradientReducer {
   DeviceGradientReducer(DeviceCommunicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
                         ReduceMode mode, int virtual_ranks, Pool& pool, Stream& compute, DType dtype = DType::f32);
 
-  int first_leaf() const override { return stack_.own().begin; }
-  int last_leaf() const override { return stack_.own().end; }
-  View begin_leaf(int leaf, Stream& compute) override;
+  int first_part() const override { return stack_.own().begin; }
+  int last_part() const override { return stack_.own().end; }
+  View begin_part(int leaf, Stream& compute) override;
   void gradient_ready(size_t bucket, Stream& compute) override;
-  void no_leaves(Stream& compute) override;
+  void without_parts(Stream& compute) override;
   void wait(Stream& compute) override;
   View sums(Range elements) const override { return slice(arena(0), elements.begin, elements.end); }
   View gathered(size_t, Range elements, const View&, Stream&) const override { return sums(elements); }

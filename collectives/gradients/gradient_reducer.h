@@ -19,7 +19,7 @@
 namespace lockstep {
 
 // How many leaves a batch is cut into.
-inline int leaves_of_batch(ReduceMode mode, int virtual_ranks, int ranks) {
+inline int parts_of_batch(ReduceMode mode, int virtual_ranks, int ranks) {
   return mode == ReduceMode::tree ? virtual_ranks : ranks;
 }
 
@@ -44,23 +44,23 @@ class GradientReducer {
   GradientReducer& operator=(const GradientReducer&) = delete;
   virtual ~GradientReducer() = default;
 
-  // The leaves that this rank computes, ascending: [first_leaf, last_leaf). Empty when ranks outnumber leaves.
-  virtual int first_leaf() const = 0;
-  virtual int last_leaf() const = 0;
+  // The leaves that this rank computes, ascending: [first_part, last_part). Empty when ranks outnumber leaves.
+  virtual int first_part() const = 0;
+  virtual int last_part() const = 0;
 
   // Where the gradients of `leaf` go: the whole arena, [elements] f32. Leaves come in ascending order in every step.
-  virtual View begin_leaf(int leaf, Stream& compute) = 0;
+  virtual View begin_part(int leaf, Stream& compute) = 0;
   // Called once per member of `bucket` and leaf, in any order, as each gradient becomes final. When the last member of
   // the last local leaf arrives the bucket starts; buckets start in plan order, whatever order they fill in.
   virtual void gradient_ready(size_t bucket, Stream& compute) = 0;
-  // A rank without leaves calls this instead of begin_leaf / gradient_ready.
-  virtual void no_leaves(Stream& compute) = 0;
+  // A rank without leaves calls this instead of begin_part / gradient_ready.
+  virtual void without_parts(Stream& compute) = 0;
   // What `compute` is given from here on finds the sums over all leaves. Error(collective) names the bucket, its
   // missing gradients or the ranks that did not come.
   virtual void wait(Stream& compute) = 0;
 
   // The sums of `elements`, which this rank updates and which were merged from buckets in their order; valid after
-  // wait() until the next begin_leaf().
+  // wait() until the next begin_part().
   virtual View sums(Range elements) const = 0;
   // The sums of `elements` of one bucket in one piece, whichever ranks of this node own them: where they lie, or copied
   // to `scratch` ([elements] f32). On ranks that share memory this comes between two meet()s.

@@ -74,8 +74,8 @@ void HostGradientReducer::State::publish(int threads) {
   const size_t news = buckets.advance();
   if (stack.own().size() > 0)
     for (size_t b = buckets.filled() - news; b < buckets.filled(); ++b)
-      stack.merge(buckets.current_leaf(), arenas, local_rank(), bucket(b).range(), threads);
-  if (news == 0 || !buckets.last_leaf()) return;
+      stack.merge(buckets.current_part(), arenas, local_rank(), bucket(b).range(), threads);
+  if (news == 0 || !buckets.last_part()) return;
   progress(local_rank()).buckets.store(filled_before + buckets.filled(), std::memory_order_release);
 }
 
@@ -89,8 +89,7 @@ bool HostGradientReducer::State::sum_bucket(size_t b, Stream& compute) {
     const Range mine = bucket(b).sums[size_t(comm.rank())];
     return all_finite(sums() + mine.begin, mine.size());
   }
-  comm.log().enter(
-      {.kind = CollectiveKind::reduce_scatter, .dtype = dtype, .bytes = whole.size() * size_of(dtype)});
+  comm.log().enter({.kind = CollectiveKind::reduce_scatter, .dtype = dtype, .bytes = whole.size() * size_of(dtype)});
   return sum.run(comm, arenas, bucket(b), compute.threads());
 }
 
@@ -102,20 +101,20 @@ HostGradientReducer::HostGradientReducer(Communicator& data_axis, std::vector<Gr
         "--reduce mpi needs ranks started by mpirun; ranks that are threads can reduce by 'tree' or 'fast'");
   check_reduce_dtype(mode, dtype);
   state_ = std::make_unique<State>(data_axis, std::move(buckets), elements, mode,
-                                   leaves_of_batch(mode, virtual_ranks, data_axis.size()), dtype);
+                                   parts_of_batch(mode, virtual_ranks, data_axis.size()), dtype);
 }
 
 HostGradientReducer::~HostGradientReducer() = default;
 
-int HostGradientReducer::first_leaf() const { return state_->stack.own().begin; }
-int HostGradientReducer::last_leaf() const { return state_->stack.own().end; }
+int HostGradientReducer::first_part() const { return state_->stack.own().begin; }
+int HostGradientReducer::last_part() const { return state_->stack.own().end; }
 int64_t HostGradientReducer::shared_bytes() const { return state_->bytes; }
 void HostGradientReducer::meet() { state_->comm.node().barrier(); }
 
-View HostGradientReducer::begin_leaf(int leaf, Stream&) {
+View HostGradientReducer::begin_part(int leaf, Stream&) {
   State& s = *state_;
   const bool begins_step = !s.buckets.in_step();
-  s.buckets.begin_leaf(leaf);
+  s.buckets.begin_part(leaf);
   // No rank writes into arenas that another may still read: the step before must be over on all ranks of the node.
   if (begins_step) s.comm.node().barrier();
   s.publish(1);
@@ -126,8 +125,8 @@ void HostGradientReducer::gradient_ready(size_t bucket, Stream& compute) {
   if (state_->buckets.gradient_ready(bucket)) state_->publish(compute.threads());
 }
 
-void HostGradientReducer::no_leaves(Stream&) {
-  state_->buckets.begin_without_leaves();
+void HostGradientReducer::without_parts(Stream&) {
+  state_->buckets.begin_without_parts();
   state_->comm.node().barrier();
   state_->publish(1);
 }

@@ -23,11 +23,11 @@ class HostGradientReducer final : public GradientReducer {
                       int virtual_ranks, DType dtype = DType::f32);
   ~HostGradientReducer() override;
 
-  int first_leaf() const override;
-  int last_leaf() const override;
-  View begin_leaf(int leaf, Stream& compute) override;
+  int first_part() const override;
+  int last_part() const override;
+  View begin_part(int leaf, Stream& compute) override;
   void gradient_ready(size_t bucket, Stream& compute) override;
-  void no_leaves(Stream& compute) override;
+  void without_parts(Stream& compute) override;
   // Blocks until the sums are there.
   void wait(Stream& compute) override;
   View sums(Range elements) const override;

@@ -18,14 +18,22 @@ BatchUpload::BatchUpload(Stream& stream, Pool& pool, std::function<void(Event&)>
     : stream_(stream), pool_(pool), wait_for_(std::move(wait_for)) {}
 
 // The key comes first, so that it stays where it is.
-void BatchUpload::place(std::span<const LeafInput> leaves) {
+void BatchUpload::place(std::span<const BatchPart> parts) {
+  on_device_.parts.assign(parts.begin(), parts.end());
   pieces_.clear();
   bytes_ = kAlignment;
-  for (const LeafInput& leaf : leaves)
-    for (const ConstView& view : {leaf.inputs, leaf.labels, leaf.sample_ids}) {
-      pieces_.emplace_back(view, bytes_);
-      bytes_ += aligned(view.bytes());
+  for (BatchPart& part : on_device_.parts)
+    for (const ConstView* view : views_of(part.batch)) {
+      pieces_.emplace_back(*view, bytes_);
+      bytes_ += aligned(view->bytes());
     }
+}
+
+std::vector<ConstView*> BatchUpload::views_of(Batch& batch) {
+  std::vector<ConstView*> views;
+  for (Column& column : batch.columns_) views.push_back(&column.values);
+  views.push_back(&batch.sample_ids_);
+  return views;
 }
 
 void BatchUpload::reserve(int64_t bytes) {
@@ -39,14 +47,14 @@ void BatchUpload::reserve(int64_t bytes) {
   ++generation_;
 }
 
-const BatchUpload::OnDevice& BatchUpload::bring(std::span<const LeafInput> leaves, uint64_t dropout_key) {
+const BatchUpload::OnDevice& BatchUpload::bring(std::span<const BatchPart> parts, uint64_t dropout_key) {
   if (stream_.device().kind == DeviceKind::cpu) {
     key_ = dropout_key;
     on_device_.dropout_key = {&key_, DType::i64, DeviceKind::cpu, Shape{}};
-    on_device_.leaves.assign(leaves.begin(), leaves.end());
+    on_device_.parts.assign(parts.begin(), parts.end());
     return on_device_;
   }
-  place(leaves);
+  place(parts);
   reserve(bytes_);
   Stage& stage = stages_[turn_++ % stages_.size()];
   wait_for_(stage.copied);
@@ -60,10 +68,9 @@ const BatchUpload::OnDevice& BatchUpload::bring(std::span<const LeafInput> leave
 
   auto* base = static_cast<std::byte*>(device_.data());
   on_device_.dropout_key = {base, DType::i64, DeviceKind::cuda, Shape{}};
-  on_device_.leaves.assign(leaves.begin(), leaves.end());
   size_t piece = 0;
-  for (LeafInput& leaf : on_device_.leaves)
-    for (ConstView* view : {&leaf.inputs, &leaf.labels, &leaf.sample_ids}) {
+  for (BatchPart& part : on_device_.parts)
+    for (ConstView* view : views_of(part.batch)) {
       view->data = base + pieces_[piece++].second;
       view->device = DeviceKind::cuda;
     }

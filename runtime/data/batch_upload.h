@@ -14,7 +14,7 @@
 
 namespace lockstep {
 
-// The leaves of a step in one piece of device memory: one copy a step, and the same addresses for every batch of the
+// The parts of a step in one piece of device memory: one copy a step, and the same addresses for every batch of the
 // same sizes, so that a recorded step finds its input there.
 class BatchUpload {
  public:
@@ -22,12 +22,12 @@ class BatchUpload {
   BatchUpload(Stream& stream, Pool& pool, std::function<void(Event&)> wait_for);
 
   struct OnDevice {
-    std::vector<LeafInput> leaves;
+    std::vector<BatchPart> parts;
     ConstView dropout_key;  // [] i64
   };
-  // Copies `leaves` and the key in stream order; what they lie in may be reused on return. Views are valid until the
+  // Copies `parts` and the key in stream order; what they lie in may be reused on return. Views are valid until the
   // next call.
-  const OnDevice& bring(std::span<const LeafInput> leaves, uint64_t dropout_key);
+  const OnDevice& bring(std::span<const BatchPart> parts, uint64_t dropout_key);
   // Changes when memory had to grow, and with it the addresses.
   int generation() const { return generation_; }
 
@@ -37,7 +37,8 @@ class BatchUpload {
     PinnedBuffer memory;
     Event copied;
   };
-  void place(std::span<const LeafInput> leaves);
+  void place(std::span<const BatchPart> parts);
+  static std::vector<ConstView*> views_of(Batch& batch);
   void reserve(int64_t bytes);
 
   Stream& stream_;

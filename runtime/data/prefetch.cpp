@@ -17,8 +17,8 @@ void check_settings(const Images& images, const LoaderSettings& s) {
     return str("expected a batch and a prefetch depth of at least 1 and steps of at least 0, got ", s.batch, ", ",
                s.prefetch, " and ", s.steps);
   });
-  check(s.first_leaf >= 0 && s.first_leaf <= s.end_leaf && s.end_leaf <= s.virtual_ranks, ErrorCode::internal, [&] {
-    return str("expected leaves within 0 .. ", s.virtual_ranks, ", got ", s.first_leaf, " .. ", s.end_leaf);
+  check(s.first_part >= 0 && s.first_part <= s.end_part && s.end_part <= s.virtual_ranks, ErrorCode::internal, [&] {
+    return str("expected leaves within 0 .. ", s.virtual_ranks, ", got ", s.first_part, " .. ", s.end_part);
   });
   check(images.count >= 1 && int64_t(images.labels.size()) == images.count &&
             int64_t(images.pixels.size()) == images.count * images.pixels_each(),
@@ -39,7 +39,7 @@ void scale_pixels(const uint8_t* __restrict pixels, float* __restrict out, int64
 BatchLoader::BatchLoader(const Images& images, const LoaderSettings& settings) : images_(images), settings_(settings) {
   check_settings(images, settings);
   slots_.resize(size_t(settings.prefetch) + 1);
-  for (Batch& batch : slots_) batch.leaves.resize(size_t(settings.end_leaf - settings.first_leaf));
+  for (ImageBatch& batch : slots_) batch.leaves.resize(size_t(settings.end_part - settings.first_part));
   order_.resize(size_t(images.count));
   thread_ = std::thread([this] { prepare_all(); });
 }
@@ -53,7 +53,7 @@ BatchLoader::~BatchLoader() {
   thread_.join();
 }
 
-const Batch& BatchLoader::next() {
+const ImageBatch& BatchLoader::next() {
   std::unique_lock lock(mutex_);
   const int64_t step = handed_out_;
   check(step < settings_.steps, ErrorCode::internal,
@@ -92,7 +92,7 @@ void BatchLoader::prepare_all() {
   }
 }
 
-void BatchLoader::prepare(Batch& batch, int64_t step) {
+void BatchLoader::prepare(ImageBatch& batch, int64_t step) {
   const BatchPlace place = batch_at(step, images_.count, settings_.batch);
   if (place.epoch != ordered_epoch_) {
     if (settings_.shuffle)
@@ -107,13 +107,13 @@ void BatchLoader::prepare(Batch& batch, int64_t step) {
   batch.global_count = place.positions.count();
   batch.data_hash = XXH3_64bits(samples, size_t(batch.global_count) * sizeof(int64_t));
   for (size_t i = 0; i < batch.leaves.size(); ++i) {
-    batch.leaves[i].leaf = settings_.first_leaf + int64_t(i);
+    batch.leaves[i].leaf = settings_.first_part + int64_t(i);
     const SampleRange range = leaf_range(batch.global_count, settings_.virtual_ranks, batch.leaves[i].leaf);
     fill(batch.leaves[i], samples + range.begin, range.count());
   }
 }
 
-void BatchLoader::fill(LeafBatch& leaf, const int64_t* samples, int64_t count) const {
+void BatchLoader::fill(ImagePart& leaf, const int64_t* samples, int64_t count) const {
   const int64_t pixels = images_.pixels_each();
   leaf.count = count;
   leaf.samples.assign(samples, samples + count);

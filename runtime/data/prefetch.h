@@ -31,7 +31,7 @@ template <class T>
 using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
 
 // The samples of one leaf.
-struct LeafBatch {
+struct ImagePart {
   int64_t leaf = 0;
   int64_t count = 0;               // may be 0 in a partial batch
   AlignedVector<float> images;     // [count, height, width], 0 to 1
@@ -39,11 +39,11 @@ struct LeafBatch {
   AlignedVector<int64_t> samples;  // [count], index in the data set: what dropout is keyed by
 };
 
-struct Batch {
+struct ImageBatch {
   int64_t step = 0;
   int64_t epoch = 0;
   int64_t global_count = 0;  // samples of all leaves of all ranks: the divisor of the mean loss
-  std::vector<LeafBatch> leaves;
+  std::vector<ImagePart> leaves;
   uint64_t data_hash = 0;  // over the global batch's samples in order, so equal on every rank
 };
 
@@ -53,8 +53,8 @@ struct LoaderSettings {
   uint64_t seed = 0;
   bool shuffle = true;  // without it each epoch is in the order of the data set
   int64_t virtual_ranks = 1;
-  int64_t first_leaf = 0;  // this rank prepares leaves [first_leaf, end_leaf) of the virtual_ranks
-  int64_t end_leaf = 1;
+  int64_t first_part = 0;  // this rank prepares leaves [first_part, end_part) of the virtual_ranks
+  int64_t end_part = 1;
   int64_t prefetch = 2;  // batches prepared ahead of the one in use
 };
 
@@ -68,17 +68,17 @@ class BatchLoader {
   ~BatchLoader();  // at any moment, whatever the thread is at
 
   // Valid until the following next(). Throws what the thread threw, at the step it was thrown for.
-  const Batch& next();
+  const ImageBatch& next();
 
  private:
   void prepare_all();
-  void prepare(Batch& batch, int64_t step);
-  void fill(LeafBatch& leaf, const int64_t* samples, int64_t count) const;
-  Batch& slot(int64_t step) { return slots_[size_t(step) % slots_.size()]; }
+  void prepare(ImageBatch& batch, int64_t step);
+  void fill(ImagePart& leaf, const int64_t* samples, int64_t count) const;
+  ImageBatch& slot(int64_t step) { return slots_[size_t(step) % slots_.size()]; }
 
   const Images& images_;
   const LoaderSettings settings_;
-  std::vector<Batch> slots_;
+  std::vector<ImageBatch> slots_;
   std::vector<int64_t> order_;  // of epoch `ordered_epoch_`; only the thread touches these two and unlocked slots
   int64_t ordered_epoch_ = -1;
 

@@ -2,9 +2,9 @@
 #include "runtime/models/models.h"
 
 #include "kernels/device/known_name.h"
-#include "kernels/softmax.h"
 #include "runtime/layers/convolution.h"
 #include "runtime/layers/linear.h"
+#include "runtime/layers/metrics.h"
 #include "runtime/ops/ops.h"
 
 namespace lockstep {
@@ -62,12 +62,11 @@ int64_t Model::flops_per_sample() const {
   return flops;
 }
 
-SampleResults Model::forward(Context& context, const LeafInput& leaf) const {
-  const Tensor labels = Tensor::borrow(leaf.labels);
-  const Tensor scores = logits(context, Tensor::borrow(leaf.inputs));
-  SampleResults results{softmax_cross_entropy(context, scores, labels), context.empty(labels.shape())};
-  context.launch(CountCorrect{.correct = results.correct, .logits = scores, .labels = labels});
-  return results;
+Results Model::forward(Context& context, const Batch& batch) const {
+  const Tensor labels = batch["labels"];
+  const Tensor scores = logits(context, batch["images"]);
+  return {.loss = softmax_cross_entropy(context, scores, labels),
+          .sums = {{"correct", count_correct(context, scores, labels)}}};
 }
 
 std::vector<std::string_view> model_names() { return {"mlp", "cnn"}; }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "runtime/autograd/context.h"
-#include "runtime/data/step_input.h"
+#include "runtime/data/batch.h"
 #include "runtime/variables/variables.h"
 
 namespace lockstep {
@@ -38,8 +38,9 @@ struct Model {
   std::vector<LayerProduct> products;
 
   int64_t flops_per_sample() const;
-  // Cross-entropy and right answers of each sample.
-  SampleResults forward(Context& context, const LeafInput& leaf) const;
+  // Takes a batch with columns "images" (f32) and "labels" (i32): cross-entropy, and the sum "correct" of right
+  // answers.
+  Results forward(Context& context, const Batch& batch) const;
 };
 
 std::vector<std::string_view> model_names();

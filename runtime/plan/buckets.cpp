@@ -190,8 +190,6 @@ int64_t activation_bytes(const PlanSettings& settings) {
          (settings.ranks() / settings.batch_ranks());
 }
 
-int64_t verdict_cells(int64_t leaves, int64_t ranks) { return 2 * leaves + ranks; }
-
 namespace {
 
 // Gathers parameters that are split, runs the micro-batch, and scatters the gradients that are not kept whole.
@@ -241,8 +239,8 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
     each(scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce, false, "gradients");
   // After the sums, so that what each rank has seen of them goes along.
   visit({CollectiveKind::all_reduce, DType::f64, &batch,
-         verdict_cells(settings.leaves(), settings.batch_ranks()) * size_of(DType::f64), Phase::step, -1,
-         "loss and right answers of every leaf, verdict of every rank"});
+         StepCells::count(settings.leaves(), settings.sums, settings.batch_ranks()) * size_of(DType::f64), Phase::step,
+         -1, "loss and right answers of every leaf, verdict of every rank"});
   if (settings.zero == 1 || settings.zero == 2) each(CollectiveKind::all_gather, true, "updated parameters");
 }
 

@@ -59,11 +59,6 @@ std::vector<RankClass> rank_classes(const PlanSettings& settings, const std::vec
 
 // Bytes of activations that a micro-batch keeps in one rank, at most.
 int64_t activation_bytes(const PlanSettings& settings);
-
-// Numbers that ranks exchange before an update: loss and right answers by leaf, then by rank whether gradients are
-// finite.
-int64_t verdict_cells(int64_t leaves, int64_t ranks);
-
 struct CollectiveSize {
   CollectiveKind kind;
   DType dtype;

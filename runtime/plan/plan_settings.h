@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "collectives/reduce_mode.h"
+#include "kernels/step_cells.h"
 #include "runtime/variables/distribution.h"
 
 namespace lockstep {
@@ -52,6 +53,7 @@ struct PlanSettings {
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
   bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
+  int sums = 1;                        // named sums that a step reports beside the loss, at most
   bool stochastic_rounding = false;    // bf16 parameters are updated in place and rounded so, without f32 masters
   Workload workload = {};
 
@@ -97,6 +99,7 @@ void for_each_field(Settings& settings, const Visit& visit) {
   visit(SettingField{"copies"}, settings.copies);
   visit(SettingField{"ranks_per_node"}, settings.ranks_per_node);
   visit(SettingField{"layout_rules"}, settings.layout_rules);
+  visit(SettingField{"sums", InRun::never, 0, kMostSums}, settings.sums);
   visit(SettingField{"replicate_indivisible"}, settings.replicate_indivisible);
   visit(SettingField{"batch", InRun::never, 0, kMostSamples}, settings.workload.batch);
   visit(SettingField{"activation_bytes_per_sample"}, settings.workload.activation_bytes_per_sample);

@@ -1,54 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/step/forward_backward.h"
 
-#include "kernels/leaf_results.h"
-#include "kernels/pointwise.h"
 #include "kernels/reduction.h"
 
 namespace lockstep {
 namespace {
 
-Tensor sum(Context& context, const Tensor& values) {
+void check_results(const Results& results, const StepCells& cells) {
+  check(results.sums.size() <= size_t(cells.sums), ErrorCode::usage, [&] {
+    return str("the model returns ", results.sums.size(), " named sums, but the plan has room for ", cells.sums,
+               "; raise `sums` of the plan's settings, up to ", kMostSums);
+  });
+  for (const NamedSum& sum : results.sums)
+    check(sum.values && sum.values.dtype() == DType::f32, ErrorCode::usage, [&] {
+      return str("the model's sum '", sum.name, "' is ", to_string(sum.values.dtype()),
+                 ", expected f32 for every sample");
+    });
+}
+
+}  // namespace
+
+Tensor sum_over_samples(Context& context, const Tensor& values) {
   Tensor total = context.empty({});
   context.launch(Sum{.out = total, .in = values});
   return total;
 }
 
-// Samples [begin, end) of something that has one at least.
-ConstView samples_of(const ConstView& view, int64_t begin, int64_t end) {
-  const int64_t elements = view.size() / view.shape[0];
-  ConstView part = slice(view, begin * elements, end * elements);
-  std::vector<int64_t> sizes(view.shape.sizes().begin(), view.shape.sizes().end());
-  sizes[0] = end - begin;
-  part.shape = Shape(std::span<const int64_t>(sizes));
-  return part;
-}
-
-}  // namespace
-
-std::vector<LeafInput> micro_batches(const LeafInput& leaf, int64_t parts) {
-  if (parts == 1) return {leaf};
-  const int64_t samples = leaf.sample_ids.size();
-  std::vector<LeafInput> all;
-  for (int64_t p = 0; p < parts; ++p) {
-    const int64_t begin = p * samples / parts, end = (p + 1) * samples / parts;
-    if (begin == end) continue;
-    all.push_back({.leaf = leaf.leaf,
-                   .inputs = samples_of(leaf.inputs, begin, end),
-                   .labels = samples_of(leaf.labels, begin, end),
-                   .sample_ids = samples_of(leaf.sample_ids, begin, end)});
+std::vector<BatchPart> micro_batches(const BatchPart& part, int64_t count) {
+  if (count == 1) return {part};
+  const int64_t samples = part.batch.samples();
+  std::vector<BatchPart> all;
+  for (int64_t m = 0; m < count; ++m) {
+    const int64_t begin = m * samples / count, end = (m + 1) * samples / count;
+    if (begin < end) all.push_back({part.number, part.batch.rows(begin, end)});
   }
   return all;
 }
 
-void forward_backward(Context& context, const Forward& forward, const LeafInput& leaf, const View& cells, float weight,
-                      const Tape::OnReady& ready, const double* scale) {
-  const SampleResults results = forward(context, leaf);
-  context.launch(AddLeafResults{
-      .cells = cells, .loss = sum(context, results.loss), .correct = sum(context, results.correct), .leaf = leaf.leaf});
+Results forward_backward(Context& context, const Forward& forward, const BatchPart& part, const StepCells& cells,
+                         float weight, const Tape::OnReady& ready, const double* scale) {
+  Results results = forward(context, part.batch);
+  check_results(results, cells);
+  std::vector<Tensor> totals{sum_over_samples(context, results.loss)};
+  for (const NamedSum& sum : results.sums) totals.push_back(sum_over_samples(context, sum.values));
+  AddToPart add{.cells = cells, .part = part.number, .count = int32_t(totals.size()), .numbers = {}};
+  std::copy(totals.begin(), totals.end(), add.numbers.begin());
+  context.launch(add);
   Tensor seed = context.empty_like(results.loss);
   context.launch(SeedGradient{seed, weight, scale});
   context.tape()->backward(context, results.loss, seed, ready);
+  return results;
 }
 
 }  // namespace lockstep

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Forward and backward pass of one leaf of the batch: what training runs and a rehearsal counts.
+// Forward and backward pass of one part of the batch: what training runs and a rehearsal counts.
 #pragma once
 
+#include <string>
 #include <vector>
 
+#include "kernels/step_cells.h"
+#include "runtime/autograd/tape.h"
 #include "runtime/data/step_input.h"
 
 namespace lockstep {
 
-// The micro-batches that a leaf is cut into: of its samples, in order, those there are any of.
-std::vector<LeafInput> micro_batches(const LeafInput& leaf, int64_t parts);
+// The micro-batches that a part is cut into: its samples in order, without those that would be empty.
+std::vector<BatchPart> micro_batches(const BatchPart& part, int64_t count);
 
-// Records the forward pass on the context's tape, adds the sums of losses and right answers to `cells` (f64, two by
-// leaf), and runs the backward pass with `weight` for every sample, times `scale` (on the device) if that is not null.
-void forward_backward(Context& context, const Forward& forward, const LeafInput& leaf, const View& cells, float weight,
-                      const Tape::OnReady& ready, const double* scale = nullptr);
+// Records the forward pass on the context's tape, adds the sums of losses and named sums to the part's row of `cells`,
+// and runs the backward pass with `weight` for every sample, times `scale` (on the device) if that is not null. Error
+// (usage) for results that are not one number per sample, and for more sums than the cells have room for. Returns the
+// results.
+Results forward_backward(Context& context, const Forward& forward, const BatchPart& part, const StepCells& cells,
+                         float weight, const Tape::OnReady& ready, const double* scale = nullptr);
+
+// The sum of one number per sample, [] f32.
+Tensor sum_over_samples(Context& context, const Tensor& values);
 
 }  // namespace lockstep

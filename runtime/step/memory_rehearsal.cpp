@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/step/memory_rehearsal.h"
 
+#include <deque>
 #include <vector>
 
 #include "runtime/step/forward_backward.h"
@@ -34,46 +35,59 @@ struct RehearsedVariables {
   }
 };
 
-// A batch without memory.
-struct RehearsedLeaf {
-  Tensor inputs, labels, sample_ids, dropout_key, cells;
+// A part of a batch without memory.
+class RehearsedPart {
+ public:
+  RehearsedPart(Pool& pool, const PartShape& shape)
+      : sample_ids_(pool, DType::i64, {shape.samples}, Purpose::data),
+        dropout_key_(pool, DType::i64, {}, Purpose::data),
+        cells_(pool, DType::f64, {1 + kMostSums}, Purpose::data) {
+    std::vector<Column> columns;
+    for (const auto& [name, dtype, sample] : shape.columns) {
+      std::vector<int64_t> sizes{shape.samples};
+      sizes.insert(sizes.end(), sample.sizes().begin(), sample.sizes().end());
+      const Tensor& values = values_.emplace_back(pool, dtype, Shape(std::span<const int64_t>(sizes)), Purpose::data);
+      columns.emplace_back(name, ConstView(values));
+    }
+    part_ = {0, Batch(std::move(columns), ConstView(sample_ids_))};
+  }
 
-  RehearsedLeaf(Pool& pool, const LeafShape& shape)
-      : inputs(pool, DType::f32, batch_shape(shape), Purpose::data),
-        labels(pool, DType::i32, {shape.samples}, Purpose::data),
-        sample_ids(pool, DType::i64, {shape.samples}, Purpose::data),
-        dropout_key(pool, DType::i64, {}, Purpose::data),
-        cells(pool, DType::f64, {2}, Purpose::data) {}
-
-  LeafInput input() const { return {.leaf = 0, .inputs = inputs, .labels = labels, .sample_ids = sample_ids}; }
+  const BatchPart& part() const { return part_; }
+  ConstView dropout_key() const { return dropout_key_; }
+  StepCells cells() const { return {data<double>(View(cells_)), 1, kMostSums, 0}; }
 
  private:
-  static Shape batch_shape(const LeafShape& shape) {
-    std::vector<int64_t> sizes{shape.samples};
-    sizes.insert(sizes.end(), shape.sample.sizes().begin(), shape.sample.sizes().end());
-    return Shape(std::span<const int64_t>(sizes));
-  }
+  std::deque<Tensor> values_;
+  Tensor sample_ids_, dropout_key_, cells_;
+  BatchPart part_;
 };
 
 }  // namespace
 
-TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& forward, const LeafShape& shape,
+PartShape shape_of(const Batch& batch, int64_t samples, int64_t micro_batches) {
+  PartShape shape{{}, samples, micro_batches};
+  for (const auto& [name, values] : batch.columns())
+    shape.columns.push_back({name, values.dtype, Shape(values.shape.sizes().subspan(1))});
+  return shape;
+}
+
+TransientMemory rehearse_part(const VariableTable& variables, const Forward& forward, const PartShape& shape,
                               int threads, const std::vector<MeshGroup>* groups) {
   if (shape.samples == 0) return {};
   Stream stream = Stream::rehearsal(threads);
   Pool persistent = Pool::counted(stream.device()), transient = Pool::counted(stream.device());
   RehearsedVariables values(persistent, variables);
-  const RehearsedLeaf leaf(persistent, shape);
+  const RehearsedPart rehearsed(persistent, shape);
   Tape tape;
-  const std::vector<LeafInput> parts = micro_batches(leaf.input(), shape.micro_batches);
-  for (size_t p = 0; p < parts.size(); ++p) {
+  const std::vector<BatchPart> micro = micro_batches(rehearsed.part(), shape.micro_batches);
+  for (size_t m = 0; m < micro.size(); ++m) {
     tape.clear();
-    values.watch(tape, variables, p == 0 ? Tape::Destination::fresh : Tape::Destination::adds_up);
+    values.watch(tape, variables, m == 0 ? Tape::Destination::fresh : Tape::Destination::adds_up);
     Context context(stream, transient, &tape);
     context.set_values(values.values);
     if (groups) context.set_groups(*groups);
-    context.random() = {.key = leaf.dropout_key, .sample_ids = parts[p].sample_ids};
-    forward_backward(context, forward, parts[p], leaf.cells, 1.0f, nullptr);
+    context.random() = {.key = rehearsed.dropout_key(), .sample_ids = micro[m].batch.sample_ids()};
+    (void)forward_backward(context, forward, micro[m], rehearsed.cells(), 1.0f, nullptr);
   }
   return {.activations = transient.live(Purpose::activations).peak,
           .held = transient.held(),

@@ -1,23 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// A rehearsal of one training leaf: the model's own forward and backward on memory that is only counted, with kernels
-// that are not run. It tells, to the byte and before anything is allocated, what the leaf will need.
+// A rehearsal of one part of a training batch: the model's own forward and backward on memory that is only counted,
+// with kernels that are not run. It tells, to the byte and before anything is allocated, what the part will need.
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "runtime/step/train_step.h"
 #include "runtime/variables/variables.h"
 
 namespace lockstep {
 
-// What a leaf's forward pass is given.
-struct LeafShape {
-  Shape sample;         // of one sample, f32: [height, width, channels]
-  int64_t samples = 0;  // none is allowed: such a leaf runs nothing
+// What the forward pass of a part is given.
+struct PartShape {
+  struct ColumnShape {
+    std::string name;
+    DType dtype;
+    Shape sample;  // of one sample: [height, width, channels]; [] for a number
+  };
+  std::vector<ColumnShape> columns;
+  int64_t samples = 0;  // none is allowed: such a part runs nothing
   int64_t micro_batches = 1;
 };
+// The columns of a batch, with other numbers of samples and micro-batches.
+PartShape shape_of(const Batch& batch, int64_t samples, int64_t micro_batches = 1);
 
-// What comes and goes with a leaf, in bytes. The caller's batch, variables and gradients are not in it, nor are the
+// What comes and goes with a part, in bytes. The caller's batch, variables and gradients are not in it, nor are the
 // tape's records and what libraries allocate inside their calls (Note [Scratch] in kernels/launch.h).
 struct TransientMemory {
   int64_t activations = 0;  // peak of the ledger, bytes asked for
@@ -30,7 +39,7 @@ struct TransientMemory {
 // on the host ends the program with a segmentation fault, because there is no memory. Throws what `forward` throws, and
 // Error(tape) when the loss reaches no trainable variable.
 // `groups`: the axes that ops reach over, for which MeshGroup::rehearsal() is enough; null: one rank.
-TransientMemory rehearse_leaf(const VariableTable& variables, const Forward& forward, const LeafShape& shape,
+TransientMemory rehearse_part(const VariableTable& variables, const Forward& forward, const PartShape& shape,
                               int threads, const std::vector<MeshGroup>* groups = nullptr);
 
 }  // namespace lockstep

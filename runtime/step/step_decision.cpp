@@ -19,13 +19,11 @@ StepDecision::StepDecision(Communicator& ranks, VariableStore& variables, const 
       tables_(tables),
       clip_(options.clip),
       seed_(seed),
-      leaves_(variables.plan().settings.leaves()),
-      count_(verdict_cells(leaves_, ranks.size())),
       rates_(options.schedule, variables, pool, stream),
       fetched_(pool.device(), sizeof(StepOutcome)) {
   const bool looks_on_device = pool.device().kind != DeviceKind::cpu;
   if (looks_on_device || clip_.by_norm()) norms_.emplace(ranks, variables.plan(), pool, stream);
-  cells_ = Buffer(pool, count_ * size_of(DType::f64), Purpose::scratch);
+  cells_ = Buffer(pool, cells().count() * size_of(DType::f64), Purpose::scratch);
   for (int32_t group = 0; group < optimizer_.groups(); ++group)
     constants_.emplace_back(pool, optimizer_.group(group).optimizer->constants_bytes(), Purpose::scratch);
   const std::vector<StepScalars> decision(1);
@@ -33,6 +31,11 @@ StepDecision::StepDecision(Communicator& ranks, VariableStore& variables, const 
   decision_ = upload(decision, pool, stream);
   outcome_ = upload(outcome, pool, stream);
   stream.synchronize();  // the vectors go
+}
+
+StepCells StepDecision::cells() const {
+  const PlanSettings& settings = variables_.plan().settings;
+  return {static_cast<double*>(cells_.data()), settings.leaves(), settings.sums, ranks_.size()};
 }
 
 // The kernels' number of the first variable with a sum that is not finite among those this rank added up, or -1. Sums
@@ -54,10 +57,10 @@ int32_t StepDecision::first_not_finite(const GradientReducer& reducer) const {
 // Each cell has one rank that writes it and zeros elsewhere: the sum is exact in any order.
 void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
   if (device_ == nullptr) {
-    data<double>(cells())[2 * leaves_ + ranks_.rank()] = double(1 + first_not_finite(reducer));
-    ranks_.all_reduce(cells(), ReduceOp::sum, stream).wait(stream);
+    cells().verdict(ranks_.rank()) = double(1 + first_not_finite(reducer));
+    ranks_.all_reduce(view_of_cells(), ReduceOp::sum, stream).wait(stream);
   } else if (device_->size() > 1) {
-    device_->all_reduce(cells(), ReduceOp::sum, stream).wait(stream);
+    device_->all_reduce(view_of_cells(), ReduceOp::sum, stream).wait(stream);
   }
 }
 
@@ -65,9 +68,7 @@ StepVerdict StepDecision::verdict(int64_t global_count) const {
   StepVerdict verdict{.squares = norms_ ? norms_->squares() : nullptr,
                       .first_chunk = norms_ ? norms_->first_chunk() : nullptr,
                       .variables = int32_t(tables_.variables().size()),
-                      .cells = static_cast<double*>(cells_.data()),
-                      .leaves = leaves_,
-                      .ranks = ranks_.size(),
+                      .cells = cells(),
                       .global_count = global_count,
                       .clip = ClipKind::none,
                       .limit = 0,

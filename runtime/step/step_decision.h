@@ -29,8 +29,10 @@ class StepDecision {
 
   // Before the passes of a step: takes the learning rate of the schedule.
   void begin_step() { rates_.cover_next_step(); }
-  // Cells of the leaves and verdicts of the ranks, [verdict_cells()] f64 on the device.
-  View cells() const { return cells_.view(DType::f64, Shape{count_}); }
+  // What parts of the batch and ranks enter into, on the device.
+  StepCells cells() const;
+  // Before the first part of a step.
+  void clear_cells(Stream& stream) { clear(stream, view_of_cells()); }
   // Collective: adds up what ranks have entered into the cells, and what each has seen of the sums.
   void exchange(const GradientReducer& reducer, Stream& stream);
   // Decides, counts the step and computes what updates of every group need. The counter advances here and nowhere else.
@@ -50,6 +52,7 @@ class StepDecision {
  private:
   int32_t first_not_finite(const GradientReducer& reducer) const;
   StepVerdict verdict(int64_t global_count) const;
+  View view_of_cells() const { return cells_.view(DType::f64, Shape{cells().count()}); }
 
   Communicator& ranks_;
   DeviceCommunicator* device_;
@@ -58,8 +61,6 @@ class StepDecision {
   const StepTables& tables_;
   ClipOptions clip_;
   uint64_t seed_;
-  int leaves_;  // of the whole batch
-  int64_t count_;
   RateTable rates_;
   std::optional<GradientNorms> norms_;  // where clipping needs norms, and on GPUs
   Buffer cells_, decision_, outcome_;

@@ -19,13 +19,20 @@ namespace lockstep {
 // What of a step's launches comes from the host: a recorded step serves steps of the same shape.
 struct StepShape {
   int64_t global_count = 0;
-  std::vector<std::pair<int, int64_t>> leaves;  // number, samples
+  std::vector<int64_t> parts;  // of each its number and the shapes and dtypes of its columns
   auto operator<=>(const StepShape&) const = default;
 };
 
 inline StepShape shape_of(const StepInput& input) {
   StepShape shape{input.global_count, {}};
-  for (const LeafInput& leaf : input.leaves) shape.leaves.emplace_back(leaf.leaf, leaf.sample_ids.size());
+  for (const BatchPart& part : input.parts) {
+    shape.parts.push_back(part.number);
+    for (const Column& column : part.batch.columns()) {
+      shape.parts.push_back(int64_t(column.values.dtype));
+      shape.parts.push_back(column.values.shape.rank());
+      for (const int64_t size : column.values.shape.sizes()) shape.parts.push_back(size);
+    }
+  }
   return shape;
 }
 

@@ -2,7 +2,9 @@
 // What can be chosen about a training step besides its plan.
 #pragma once
 
-#include "collectives/device/device_communicator.h"
+#include <vector>
+
+#include "collectives/mesh_group.h"
 #include "optimizers/schedules/schedule.h"
 #include "runtime/step/clip.h"
 
@@ -10,9 +12,10 @@ namespace lockstep {
 
 struct StepOptions {
   ClipOptions clip = {};
-  const Schedule* schedule = nullptr;    // of the learning rate; null: the rate is the variable's
-  DeviceCommunicator* device = nullptr;  // of ranks with GPUs, over the same ranks; null on CPU ranks
-  bool graph = false;                    // GPUs: record the step once and launch it as a whole from then on
+  const Schedule* schedule = nullptr;              // of the learning rate; null: the rate is the variable's
+  DeviceCommunicator* device = nullptr;            // of ranks with GPUs, over the same ranks; null on CPU ranks
+  const std::vector<MeshGroup>* groups = nullptr;  // the axes that ops of the model reach over; null: none
+  bool graph = false;                              // GPUs: record the step once and launch it as a whole from then on
 };
 
 }  // namespace lockstep

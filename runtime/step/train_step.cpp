@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/step/train_step.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "collectives/gradients/device_gradient_reducer.h"
@@ -64,8 +65,8 @@ TrainStep::~TrainStep() { pool_.enter(Purpose::gradients, -reducer_->shared_byte
 void TrainStep::queue(const StepInput& input) {
   if (first_step_ < 0) first_step_ = input.step;
   decision_.begin_step();
-  const BatchUpload::OnDevice& batch = upload_.bring(input.leaves, dropout_key(seed_, input.step));
-  const StepInput on_device{input.step, input.global_count, batch.leaves};
+  const BatchUpload::OnDevice& batch = upload_.bring(input.parts, dropout_key(seed_, input.step));
+  const StepInput on_device{input.step, input.global_count, batch.parts};
   const auto work = [&] { take(on_device, batch.dropout_key); };
   if (options_.graph)
     graphs_.run(stream_, ranks_.log(), shape_of(on_device),
@@ -78,9 +79,9 @@ void TrainStep::queue(const StepInput& input) {
 
 void TrainStep::take(const StepInput& input, const ConstView& dropout_key) {
   mark(StepMark::begun);
-  clear(stream_, decision_.cells());
-  for (const LeafInput& leaf : input.leaves) compute_leaf(leaf, dropout_key, input.global_count);
-  if (input.leaves.empty()) reducer_->no_leaves(stream_);
+  decision_.clear_cells(stream_);
+  for (const BatchPart& part : input.parts) compute_part(part, dropout_key, input.global_count);
+  if (input.parts.empty()) reducer_->without_parts(stream_);
   mark(StepMark::computed);
   reducer_->wait(stream_);
   decision_.exchange(*reducer_, stream_);
@@ -92,30 +93,41 @@ void TrainStep::take(const StepInput& input, const ConstView& dropout_key) {
   mark(StepMark::done);
 }
 
-void TrainStep::compute_leaf(const LeafInput& leaf, const ConstView& dropout_key, int64_t global_count) {
-  const View arena = reducer_->begin_leaf(leaf.leaf, stream_);
-  if (leaf.sample_ids.size() == 0) {  // a partial batch may leave leaves without samples
+void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key, int64_t global_count) {
+  const View arena = reducer_->begin_part(part.number, stream_);
+  if (part.batch.samples() == 0) {  // a partial batch may leave parts without samples
     launch(stream_, Fill{arena, 0.0f});
     for (const int32_t variable : tables_.variables()) ready(variable);
     return;
   }
-  const std::vector<LeafInput> parts = micro_batches(leaf, variables_.plan().settings.accumulation);
-  for (size_t p = 0; p < parts.size(); ++p) {
+  const std::vector<BatchPart> micro = micro_batches(part, variables_.plan().settings.accumulation);
+  for (size_t m = 0; m < micro.size(); ++m) {
     tape_.clear();
-    watch_variables(arena, p == 0 ? Tape::Destination::fresh : Tape::Destination::adds_up);
+    watch_variables(arena, m == 0 ? Tape::Destination::fresh : Tape::Destination::adds_up);
     Context context(stream_, pool_, &tape_);
     context.set_values(variables_.values());
-    context.random() = {.key = dropout_key, .sample_ids = parts[p].sample_ids};
-    const bool last = p + 1 == parts.size();
-    // Every sample weighs one over the global batch, so that the sum over leaves is the gradient of the mean loss
-    // whatever the sizes of the leaves.
-    forward_backward(
-        context, forward_, parts[p], decision_.cells(), 1 / float(global_count),
+    if (options_.groups) context.set_groups(*options_.groups);
+    context.random() = {.key = dropout_key, .sample_ids = micro[m].batch.sample_ids()};
+    const bool last = m + 1 == micro.size();
+    // Every sample weighs one over the global batch, so that the sum over parts is the gradient of the mean loss
+    // whatever the sizes of the parts.
+    const Results results = forward_backward(
+        context, forward_, micro[m], decision_.cells(), 1 / float(global_count),
         [this, last](int32_t variable) {
           if (last) ready(variable);
         },
         variables_.loss_scale_cell());
+    std::vector<std::string> names;
+    for (const NamedSum& sum : results.sums) names.push_back(sum.name);
+    learn_sums(names);
   }
+}
+
+void TrainStep::learn_sums(const std::vector<std::string>& names) {
+  if (sum_names_.empty()) sum_names_ = names;
+  check(
+      names == sum_names_, ErrorCode::usage,
+      "the model returned other named sums than before; it is to return the same ones, in one order, for every batch");
 }
 
 void TrainStep::ready(int32_t variable) {
@@ -157,10 +169,10 @@ StepReport TrainStep::report() {
   const StepOutcome& outcome = decision_.outcome();
   StepReport report;
   report.loss = outcome.loss;
-  report.correct = outcome.correct;
+  for (size_t i = 0; i < sum_names_.size(); ++i)
+    report.sums.push_back({sum_names_[i], outcome.sums[i], outcome.sums_of_all_steps[i]});
   report.skipped = outcome.last_skipped >= 0 && outcome.last_skipped == outcome.steps - 1;
   report.loss_sum = outcome.loss_sum;
-  report.correct_sum = outcome.correct_sum;
   report.skipped_sum = outcome.skipped;
   if (outcome.last_not_finite >= 0) {
     const int32_t variable = tables_.variables()[size_t(outcome.last_not_finite)];

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// One training step of a data-parallel run, the same sequence on every device: the leaves of this rank forward and
+// One training step of a data-parallel run, the same sequence on every device: the parts of this rank forward and
 // backward, gradients summed over ranks, one decision of all ranks, one update, and everybody sees it.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/data/batch_upload.h"
@@ -26,9 +28,9 @@ class TrainStep {
   TrainStep& operator=(const TrainStep&) = delete;
   ~TrainStep();
 
-  // The leaves this rank is to be given, [first_leaf, last_leaf).
-  int first_leaf() const { return reducer_->first_leaf(); }
-  int last_leaf() const { return reducer_->last_leaf(); }
+  // The parts of the batch that this rank is to be given, [first_part, last_part).
+  int first_part() const { return reducer_->first_part(); }
+  int last_part() const { return reducer_->last_part(); }
 
   // Collective; views of `input` lie on the host and may be reused on return. A step whose gradient is not finite after
   // the sums is skipped by all ranks: nothing changes, not even the counter. On CPU ranks the step is done on return,
@@ -52,9 +54,13 @@ class TrainStep {
   // Variables that got no gradient in the last step, as indices of the plan.
   const std::vector<int32_t>& unused_variables() const { return tape_.unused_variables(); }
 
+  // The names of the model's sums. A rank that has computed no part yet does not know them otherwise. Error(usage)
+  // where they are not the ones returned before.
+  void learn_sums(const std::vector<std::string>& names);
+
  private:
   void take(const StepInput& input, const ConstView& dropout_key);
-  void compute_leaf(const LeafInput& leaf, const ConstView& dropout_key, int64_t global_count);
+  void compute_part(const BatchPart& part, const ConstView& dropout_key, int64_t global_count);
   void ready(int32_t variable);
   void watch_variables(const View& arena, Tape::Destination destination);
   void mark(StepMark mark) {
@@ -78,7 +84,8 @@ class TrainStep {
   StepGraphs graphs_;
   StepClock clock_;
   Tape tape_;
-  int64_t first_step_ = -1;  // the number of the first step that was queued
+  std::vector<std::string> sum_names_;  // as the model has returned them
+  int64_t first_step_ = -1;             // the number of the first step that was queued
 };
 
 }  // namespace lockstep

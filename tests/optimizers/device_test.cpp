@@ -229,7 +229,7 @@ TEST(OptimizerOnAGpu, NothingChangesAfterALossThatIsNotFinite) {
     EXPECT_EQ(outcome.steps, 5);
     EXPECT_EQ(outcome.skipped, 0) << "it is not the gradients";
     EXPECT_EQ(outcome.loss_sum, fine.loss_sum);
-    EXPECT_EQ(outcome.correct_sum, fine.correct_sum);
+    EXPECT_EQ(outcome.sums_of_all_steps[0], fine.sums_of_all_steps[0]);
   }
 }
 
@@ -241,9 +241,9 @@ TEST(OptimizerOnAGpu, AddsUpLossesAndRightAnswers) {
   variables.step(variables.gradient(3), 14);
   const StepOutcome outcome = variables.tables.outcome();
   EXPECT_EQ(outcome.loss, 2.0f) << "(14 + 2) / 8";
-  EXPECT_EQ(outcome.correct, 3);
+  EXPECT_EQ(outcome.sums[0], 3);
   EXPECT_EQ(outcome.loss_sum, 24);
-  EXPECT_EQ(outcome.correct_sum, 6);
+  EXPECT_EQ(outcome.sums_of_all_steps[0], 6);
   EXPECT_EQ(outcome.last_skipped, -1);
   EXPECT_EQ(outcome.last_not_finite, -1);
 }

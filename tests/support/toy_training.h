@@ -14,12 +14,14 @@
 #include "collectives/host/thread_ranks.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
+#include "runtime/layers/metrics.h"
 #include "runtime/ops/ops.h"
 #include "runtime/plan/planner.h"
 #include "runtime/state/ledger.h"
 #include "runtime/state/state_file.h"
 #include "runtime/step/train_step.h"
 #include "runtime/variables/parameter_groups.h"
+#include "tests/support/batch_parts.h"
 
 namespace lockstep::toy {
 
@@ -36,12 +38,11 @@ struct Samples {
     for (int64_t s = 0; s < kSamples; ++s) labels[size_t(s)] = int32_t(s * 7 % kClasses), ids[size_t(s)] = s;
   }
   // Samples [begin, end) as a leaf.
-  LeafInput leaf(int number, int64_t begin, int64_t end) const {
+  BatchPart leaf(int number, int64_t begin, int64_t end) const {
     const int64_t n = end - begin;
-    return {number,
-            {inputs.data() + begin * kInputs, DType::f32, DeviceKind::cpu, Shape{n, kInputs}},
-            {labels.data() + begin, DType::i32, DeviceKind::cpu, Shape{n}},
-            {ids.data() + begin, DType::i64, DeviceKind::cpu, Shape{n}}};
+    return labelled_part(number, {inputs.data() + begin * kInputs, DType::f32, DeviceKind::cpu, Shape{n, kInputs}},
+                         {labels.data() + begin, DType::i32, DeviceKind::cpu, Shape{n}},
+                         {ids.data() + begin, DType::i64, DeviceKind::cpu, Shape{n}});
   }
 };
 
@@ -118,12 +119,11 @@ inline Outcome train(const Setting& setting) {
   VariableTable variables;
   const Linear first(variables, "first", kInputs, 16), last(variables, "last", 16, kClasses);
   if (is_narrow(setting.weights)) variables.narrow_weights(setting.weights);
-  const Forward forward = [&](Context& context, const LeafInput& leaf) {
-    Tensor x = dropout(context, gelu(context, first(context, Tensor::borrow(leaf.inputs))), setting.dropout);
-    const Tensor labels = Tensor::borrow(leaf.labels), logits = last(context, x);
-    SampleResults results{softmax_cross_entropy(context, logits, labels), context.empty(labels.shape())};
-    context.launch(CountCorrect{.correct = results.correct, .logits = logits, .labels = labels});
-    return results;
+  const Forward forward = [&](Context& context, const Batch& batch) {
+    Tensor x = dropout(context, gelu(context, first(context, batch["inputs"])), setting.dropout);
+    const Tensor labels = batch["labels"], logits = last(context, x);
+    return Results{softmax_cross_entropy(context, logits, labels),
+                   {{"correct", count_correct(context, logits, labels)}}};
   };
   OptimizerChoice choice{.name = setting.optimizer,
                          .options = {{"learning_rate", setting.learning_rate}},
@@ -155,8 +155,8 @@ inline Outcome train(const Setting& setting) {
       if (s == 3 && setting.poison != 0) mine.inputs[0] = setting.poison;
       const int64_t begin = s * setting.batch % kSamples;
       const int64_t count = std::min(setting.batch, kSamples - begin);  // the last of a round may be partial
-      std::vector<LeafInput> own;
-      for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
+      std::vector<BatchPart> own;
+      for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
         own.push_back(mine.leaf(leaf, begin + leaf * count / plan.settings.leaves(),
                                 begin + (leaf + 1) * count / plan.settings.leaves()));
       step.queue({s, count, own});

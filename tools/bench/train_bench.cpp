@@ -7,7 +7,7 @@
 #include "kernels/matmul.h"
 #include "tools/bench/device/device_timing.h"
 #include "tools/bench/memory_roof.h"
-#include "tools/training/leaf_input.h"
+#include "tools/training/image_part.h"
 #include "tools/training/training_run.h"
 
 namespace lockstep {
@@ -87,8 +87,8 @@ class TrainBench {
                                 .steps = int64_t(1) << 40,
                                 .seed = 1,
                                 .virtual_ranks = run_.leaves(),
-                                .first_leaf = run_.step().first_leaf(),
-                                .end_leaf = run_.step().last_leaf()}) {}
+                                .first_part = run_.step().first_part(),
+                                .end_part = run_.step().last_part()}) {}
 
   const Model& model() const { return run_.model(); }
 
@@ -107,10 +107,10 @@ class TrainBench {
 
  private:
   void step() {
-    const Batch& batch = loader_.next();
-    leaves_.clear();
-    for (const LeafBatch& leaf : batch.leaves) leaves_.push_back(leaf_input(leaf, dataset_.train));
-    run_.step().queue({batch.step, batch.global_count, leaves_});
+    const ImageBatch& batch = loader_.next();
+    parts_.clear();
+    for (const ImagePart& part : batch.leaves) parts_.push_back(image_part(part, dataset_.train));
+    run_.step().queue({batch.step, batch.global_count, parts_});
   }
 
   Communicator& communicator_;
@@ -118,7 +118,7 @@ class TrainBench {
   TrainingRun run_;
   ModelProducts products_;
   BatchLoader loader_;
-  std::vector<LeafInput> leaves_;
+  std::vector<BatchPart> parts_;
 };
 
 std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBenchOptions& options,

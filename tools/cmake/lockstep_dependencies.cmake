@@ -16,20 +16,24 @@ function(lockstep_decide name found what out)
   endif()
 endfunction()
 
+# Whoever links with lockstep::lockstep from a folder above this one must see these targets.
+set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL TRUE)
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(Eigen3 3.3 REQUIRED NO_MODULE)
-find_package(CLI11 REQUIRED)
-find_package(fmt REQUIRED)
+if(LOCKSTEP_PROGRAM)
+  find_package(CLI11 REQUIRED)
+  find_package(fmt REQUIRED)
+  find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)
+endif()
 find_package(nlohmann_json REQUIRED)
 find_package(ZLIB REQUIRED)
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
-# Without package files in Debian's versions: a header and a library, and headers alone.
+# RE2 has no package file in Debian's version.
 find_path(RE2_INCLUDE_DIR re2/re2.h REQUIRED)
 find_library(RE2_LIBRARY re2 REQUIRED)
-add_library(re2::re2 UNKNOWN IMPORTED)
+add_library(re2::re2 UNKNOWN IMPORTED GLOBAL)
 set_target_properties(re2::re2 PROPERTIES IMPORTED_LOCATION ${RE2_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${RE2_INCLUDE_DIR})
-find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)
 
 # Not by oneDNN's own package file: Debian's demands the OpenCL headers, which nothing here needs.
 set(onednn_found FALSE)
@@ -38,7 +42,7 @@ if(NOT LOCKSTEP_ONEDNN STREQUAL "OFF")
   find_library(ONEDNN_LIBRARY dnnl)
   if(ONEDNN_INCLUDE_DIR AND ONEDNN_LIBRARY)
     set(onednn_found TRUE)
-    add_library(DNNL::dnnl UNKNOWN IMPORTED)
+    add_library(DNNL::dnnl UNKNOWN IMPORTED GLOBAL)
     set_target_properties(DNNL::dnnl PROPERTIES
       IMPORTED_LOCATION ${ONEDNN_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${ONEDNN_INCLUDE_DIR})
     file(STRINGS ${ONEDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h version REGEX "define DNNL_VERSION_(MAJOR|MINOR|PATCH) ")
@@ -89,7 +93,7 @@ function(lockstep_find_cublas_of_python)
   list(GET libraries 0 library)
   get_filename_component(folder ${library}/../../include ABSOLUTE)
   find_path(CUBLASLT_INCLUDE_DIR cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${folder} REQUIRED)
-  add_library(CUDA::cublasLt UNKNOWN IMPORTED)
+  add_library(CUDA::cublasLt UNKNOWN IMPORTED GLOBAL)
   set_target_properties(CUDA::cublasLt PROPERTIES
     IMPORTED_LOCATION ${library} INTERFACE_INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS};${CUBLASLT_INCLUDE_DIR}")
 endfunction()
@@ -147,13 +151,17 @@ function(lockstep_print_choices)
   if(LOCKSTEP_HAS_NCCL)
     set(nccl "${NCCL_VERSION}")
   endif()
+  set(build_type "${CMAKE_BUILD_TYPE}")
+  if(NOT build_type)
+    set(build_type "no build type and so not optimised")
+  endif()
   set(sanitizers "none")
   if(LOCKSTEP_SANITIZE)
     set(sanitizers "${LOCKSTEP_SANITIZE}")
   endif()
   string(JOIN "\n" block
     "Lockstep ${PROJECT_VERSION} is built in ${PROJECT_BINARY_DIR} with"
-    "  compiler      ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}, -march=${LOCKSTEP_MARCH_USED}"
+    "  compiler      ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${build_type}, -march=${LOCKSTEP_MARCH_USED}"
     "  MPI           ${mpi}"
     "  GEMM library  ${gemm}"
     "  CUDA          ${cuda}"

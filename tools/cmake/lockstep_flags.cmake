@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Compiler flags of the whole tree.
 
-if(NOT CMAKE_BUILD_TYPE)
-  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+# A project around Lockstep may have chosen a later standard.
+if(NOT DEFINED CMAKE_CXX_STANDARD OR CMAKE_CXX_STANDARD LESS 20 OR CMAKE_CXX_STANDARD EQUAL 98)
+  set(CMAKE_CXX_STANDARD 20)
 endif()
-set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
-set(CMAKE_EXPORT_COMPILE_COMMANDS ON)  # a test reads what nvcc is called with; editors like them too
+if(PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)  # a test reads what nvcc is called with; editors like them too
+endif()
 
 set(LOCKSTEP_MARCH_USED "${LOCKSTEP_MARCH}")
 if(LOCKSTEP_MARCH STREQUAL "AUTO")

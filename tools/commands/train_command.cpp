@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "collectives/host/thread_ranks.h"
+#include "optimizers/optimizer.h"
 #include "runtime/models/models.h"
 #include "runtime/variables/precision.h"
 #include "tools/commands/command_line.h"
@@ -47,11 +48,7 @@ CLI::Option* add_mib_option(CLI::App& command, const char* flag, int64_t& bytes,
   return bytes == 0 ? option : option->default_str(str(double(bytes) / (1 << 20)));
 }
 
-std::string model_choices() {
-  std::string names;
-  for (const std::string_view name : model_names()) names += str(names.empty() ? "" : " | ", name);
-  return names;
-}
+std::string model_choices() { return fmt::format("{}", fmt::join(model_names(), " | ")); }
 
 CLI::Option* add_transport_option(CLI::App& command, DeviceTransport& transport, const std::string& help) {
   return command
@@ -62,7 +59,8 @@ CLI::Option* add_transport_option(CLI::App& command, DeviceTransport& transport,
 
 void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& plan) {
   command.add_option("--model", options.name, model_choices())->capture_default_str();
-  command.add_option("--optimizer", options.optimizer, "sgd | adam | adamw | ...")->capture_default_str();
+  command.add_option("--optimizer", options.optimizer, fmt::format("{}", fmt::join(optimizer_names(), " | ")))
+      ->capture_default_str();
   add_hyperparameter(command, options, "--learning-rate", "learning_rate", "default: the optimizer's");
   add_hyperparameter(command, options, "--momentum", "momentum", "of sgd");
   add_hyperparameter(command, options, "--nesterov", "nesterov", "1: Nesterov momentum, of sgd");

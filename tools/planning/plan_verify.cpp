@@ -14,6 +14,7 @@
 #include "runtime/step/memory_rehearsal.h"
 #include "runtime/step/tensor_owners.h"
 #include "tools/bench/benchmark.h"
+#include "tools/training/image_part.h"
 #include "tools/training/training_run.h"
 
 namespace lockstep {
@@ -24,19 +25,17 @@ constexpr int kRounds = 25;  // of interleaved timings; medians count
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Images and labels without meaning: bytes, collectives and speed do not depend on them.
-class MadeUpLeaves {
+class MadeUpParts {
  public:
-  MadeUpLeaves(int first_leaf, int last_leaf, int64_t samples_per_leaf) : samples_(samples_per_leaf) {
+  MadeUpParts(int first_part, int last_part, int64_t samples_per_part) : samples_(samples_per_part) {
     images_.resize(size_t(samples_ * kPixels));
     for (size_t i = 0; i < images_.size(); ++i) images_[i] = float(i * 7 % 255) / 255;
     for (int64_t i = 0; i < samples_; ++i) labels_.push_back(int32_t(i % 10)), ids_.push_back(i);
-    for (int leaf = first_leaf; leaf < last_leaf; ++leaf)
-      leaves_.push_back({leaf,
-                         {images_.data(), DType::f32, DeviceKind::cpu, Shape{samples_, 28, 28, 1}},
-                         {labels_.data(), DType::i32, DeviceKind::cpu, Shape{samples_}},
-                         {ids_.data(), DType::i64, DeviceKind::cpu, Shape{samples_}}});
+    for (int part = first_part; part < last_part; ++part)
+      parts_.push_back({part, Batch({{"images", images_, {28, 28, 1}}, {"labels", labels_}},
+                                    {ids_.data(), DType::i64, DeviceKind::cpu, Shape{samples_}})});
   }
-  std::span<const LeafInput> leaves() const { return leaves_; }
+  std::span<const BatchPart> parts() const { return parts_; }
 
  private:
   static constexpr int64_t kPixels = 28 * 28;
@@ -44,7 +43,7 @@ class MadeUpLeaves {
   std::vector<float> images_;
   std::vector<int32_t> labels_;
   std::vector<int64_t> ids_;
-  std::vector<LeafInput> leaves_;
+  std::vector<BatchPart> parts_;
 };
 
 // The collectives of a plan by themselves: nothing is computed between them.
@@ -58,7 +57,7 @@ class BareCommunication {
 
   // Seconds of one round among ranks that begin together.
   double seconds() {
-    reducer_.begin_leaf(reducer_.first_leaf(), stream_);
+    reducer_.begin_part(reducer_.first_part(), stream_);
     for (size_t b = 0; b < buckets_; ++b) reducer_.gradient_ready(b, stream_);
     batch_.barrier();
     const double start = now();
@@ -147,22 +146,22 @@ class Verification {
 };
 
 void Verification::run_steps() {
-  TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, batch_, {}, 1);
+  TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, ranks_, {}, 1);
   const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
-  const MadeUpLeaves leaves(run.step().first_leaf(), run.step().last_leaf(), leaf_samples);
+  const MadeUpParts parts(run.step().first_part(), run.step().last_part(), leaf_samples);
   const int64_t global_count = leaf_samples * run.leaves();
 
-  batch_.log().keep_records(true);
-  const size_t before = batch_.log().records().size();
-  for (int64_t step = 0; step < steps_; ++step) (void)run.step().run({step, global_count, leaves.leaves()});
-  batch_.log().keep_records(false);
+  run.batch_axis().log().keep_records(true);
+  const size_t before = run.batch_axis().log().records().size();
+  for (int64_t step = 0; step < steps_; ++step) (void)run.step().run({step, global_count, parts.parts()});
+  run.batch_axis().log().keep_records(false);
 
   const StateSizes sizes{plan_.frozen_bytes, plan_.local_bytes, plan_.slots};
   const PlannedMemory forecast = memory_of_rank(plan_.settings, plan_.buckets, sizes, ranks_.rank());
-  const TransientMemory transient = rehearse_leaf(
+  const TransientMemory transient = rehearse_part(
       planning_.variables(),
-      [&](Context& context, const LeafInput& leaf) { return planning_.model()->forward(context, leaf); },
-      {{28, 28, 1}, leaves.leaves().empty() ? 0 : leaf_samples, plan_.settings.accumulation}, 1);
+      [&](Context& context, const Batch& batch) { return planning_.model()->forward(context, batch); },
+      image_part_shape(28, 28, parts.parts().empty() ? 0 : leaf_samples, plan_.settings.accumulation), 1);
   if (ranks_.rank() == 0) fmt::print("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured");
   exact("bytes that stay: parameters", forecast.parameters, run.pool().live(Purpose::parameters).now);
   exact("bytes that stay: slots", forecast.slots, run.pool().live(Purpose::slots).now);
@@ -173,7 +172,7 @@ void Verification::run_steps() {
   exact("bytes at the peak: scratch of kernels",
         std::max(transient.scratch, rehearse_updates(plan_, run.optimizer(), tensors, 1)),
         run.stream().scratch_bytes());
-  check_log(std::span(batch_.log().records()).subspan(before));
+  check_log(std::span(run.batch_axis().log().records()).subspan(before));
 }
 
 void Verification::check_log(std::span<const CollectiveRecord> records) {

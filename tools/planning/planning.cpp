@@ -7,6 +7,7 @@
 
 #include "kernels/device/known_name.h"
 #include "tools/planning/model_file.h"
+#include "tools/training/image_part.h"
 
 namespace lockstep {
 namespace {
@@ -115,9 +116,9 @@ void Planning::rehearse_activations() {
   const int64_t micro_batches = settings_.accumulation;
   const ModelSettings shape;
   leaf_ = {samples,
-           rehearse_leaf(
-               variables_, [&](Context& context, const LeafInput& leaf) { return model_->forward(context, leaf); },
-               {{shape.height, shape.width, 1}, samples, micro_batches}, 1)};
+           rehearse_part(
+               variables_, [&](Context& context, const Batch& batch) { return model_->forward(context, batch); },
+               image_part_shape(shape.height, shape.width, samples, micro_batches), 1)};
   const int64_t at_once = (samples + micro_batches - 1) / micro_batches;
   settings_.workload.activation_bytes_per_sample = (leaf_->memory.activations + at_once - 1) / at_once;
 }

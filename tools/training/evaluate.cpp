@@ -3,21 +3,20 @@
 
 #include <optional>
 
-#include "kernels/reduction.h"
 #include "runtime/data/batch_upload.h"
 #include "runtime/data/sample_order.h"
-#include "tools/training/leaf_input.h"
+#include "runtime/step/forward_backward.h"
+#include "tools/training/image_part.h"
 
 namespace lockstep {
 namespace {
 
-int64_t count_correct_leaf(Stream& stream, Pool& pool, const Model& model, std::span<const Tensor> values,
-                           const LeafInput& leaf) {
+int64_t count_correct_part(Stream& stream, Pool& pool, const Model& model, std::span<const Tensor> values,
+                           const Batch& batch) {
   Context context(stream, pool, nullptr);
   context.set_values(values);
-  const SampleResults results = model.forward(context, leaf);
-  Tensor total = context.empty({});
-  context.launch(Sum{.out = total, .in = results.correct});
+  const Results results = model.forward(context, batch);
+  const Tensor total = sum_over_samples(context, results.sums[0].values);
   return int64_t(data<float>(HostValue(total, stream).view())[0]);
 }
 
@@ -33,17 +32,17 @@ int64_t count_correct(Communicator& communicator, Stream& stream, Pool& pool, co
                               .steps = steps,
                               .shuffle = false,
                               .virtual_ranks = kLeaves,
-                              .first_leaf = rank * kLeaves / ranks,
-                              .end_leaf = (rank + 1) * kLeaves / ranks});
+                              .first_part = rank * kLeaves / ranks,
+                              .end_part = (rank + 1) * kLeaves / ranks});
   std::optional<BatchUpload> upload;
   if (stream.device().kind == DeviceKind::cuda) upload.emplace(stream, pool, [](Event& event) { event.synchronize(); });
   int64_t correct = 0;
   for (int64_t step = 0; step < steps; ++step)
-    for (const LeafBatch& batch : loader.next().leaves) {
+    for (const ImagePart& batch : loader.next().leaves) {
       if (batch.count == 0) continue;
-      LeafInput leaf = leaf_input(batch, images);
-      if (upload) leaf = upload->bring({&leaf, 1}, 0).leaves[0];
-      correct += count_correct_leaf(stream, pool, model, values, leaf);
+      BatchPart part = image_part(batch, images);
+      if (upload) part = upload->bring({&part, 1}, 0).parts[0];
+      correct += count_correct_part(stream, pool, model, values, part.batch);
     }
   Stream host = Stream::cpu();
   communicator.all_reduce(View{&correct, DType::i64, DeviceKind::cpu, Shape{1}}, ReduceOp::sum, host).wait(host);

@@ -30,7 +30,7 @@ void Progress::step(int64_t step, int64_t samples, const std::function<const Ste
   if (out_) print(step, end_of_epoch, now);
   if (!end_of_epoch) return;
   loss_before_ = now.loss_sum;
-  correct_before_ = now.correct_sum;
+  correct_before_ = now.sum_of_all_steps("correct");
   epoch_samples_ = 0;
 }
 
@@ -42,7 +42,8 @@ void Progress::print(int64_t step, bool end_of_epoch, const StepReport& report) 
   const std::string line = fmt::format(
       "epoch {}/{}  step {}/{}  loss {:.4f}  accuracy {:.4f}  {:.0f} images/s  {} left", step / steps_per_epoch_ + 1,
       epochs, step + 1, steps_, (report.loss_sum - loss_before_) / double(epoch_samples_),
-      double(report.correct_sum - correct_before_) / double(epoch_samples_), samples_per_second(), clock_text(left));
+      (report.sum_of_all_steps("correct") - correct_before_) / double(epoch_samples_), samples_per_second(),
+      clock_text(left));
   if (terminal_)
     fmt::print(out_, "\r\x1b[K{}{}", line, end_of_epoch ? "\n" : "");
   else

@@ -33,7 +33,7 @@ class Progress {
   int64_t epoch_samples_ = 0;  // so far
   // Of all epochs before this one.
   double loss_before_ = 0;
-  int64_t correct_before_ = 0;
+  double correct_before_ = 0;
   Clock::time_point start_ = Clock::now(), last_print_ = start_;
 };
 

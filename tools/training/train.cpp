@@ -10,7 +10,6 @@
 #include <optional>
 
 #include "collectives/bootstrap.h"
-#include "collectives/device_mesh.h"
 #include "collectives/handshake.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/files/atomic_file.h"
@@ -18,7 +17,7 @@
 #include "runtime/state/ledger.h"
 #include "tools/training/build_identity.h"
 #include "tools/training/evaluate.h"
-#include "tools/training/leaf_input.h"
+#include "tools/training/image_part.h"
 #include "tools/training/progress.h"
 #include "tools/training/training_run.h"
 #include "tools/training/weights.h"
@@ -48,14 +47,14 @@ struct Outputs {
 
   bool want_steps() const { return ledger || metrics; }
 
-  void write(const StepReport& report, const Batch& batch, const VariableStore& variables, double seconds) {
+  void write(const StepReport& report, const ImageBatch& batch, const VariableStore& variables, double seconds) {
     if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
     if (!metrics) return;
     const double samples = double(batch.global_count);
     nlohmann::json line{{"step", batch.step},
                         {"epoch", batch.epoch},
                         {"loss", report.loss},
-                        {"accuracy", double(report.correct) / samples},
+                        {"accuracy", report.sum("correct") / samples},
                         {"samples_per_second", samples / seconds},
                         {"step_ms", seconds * 1e3},
                         {"compute_ms", report.compute_seconds * 1e3},
@@ -149,9 +148,8 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   const std::string description = run_description(options, planned.optimizer, schedule, planned.plan.settings);
   agree(communicator, options, planned, description, dataset);
 
-  const DeviceMesh mesh(communicator, planned.plan.settings.mesh);
-  TrainingRun run(std::move(planned), mesh.group("data").host(), device, uint64_t(options.seed),
-                  {.clip = options.clip, .schedule = schedule ? &*schedule : nullptr, .graph = options.graph});
+  TrainingRun run(std::move(planned), communicator, device, uint64_t(options.seed),
+                  {.clip = options.clip, .graph = options.graph}, schedule);
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, description);
   if (first)
@@ -166,18 +164,18 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
                                      .steps = steps,
                                      .seed = uint64_t(options.seed),
                                      .virtual_ranks = run.leaves(),
-                                     .first_leaf = run.step().first_leaf(),
-                                     .end_leaf = run.step().last_leaf()});
+                                     .first_part = run.step().first_part(),
+                                     .end_part = run.step().last_part()});
   Reports reports(run.step(), first,
                   device.device.kind == DeviceKind::cpu || !options.ledger.empty() || !options.metrics.empty());
   Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch);
-  std::vector<LeafInput> leaves;
+  std::vector<BatchPart> parts;
   for (int64_t step = 0; step < steps; ++step) {
     const auto start = std::chrono::steady_clock::now();
-    const Batch& batch = loader.next();
-    leaves.clear();
-    for (const LeafBatch& leaf : batch.leaves) leaves.push_back(leaf_input(leaf, dataset.train));
-    run.step().queue({batch.step, batch.global_count, leaves});
+    const ImageBatch& batch = loader.next();
+    parts.clear();
+    for (const ImagePart& part : batch.leaves) parts.push_back(image_part(part, dataset.train));
+    run.step().queue({batch.step, batch.global_count, parts});
     if (reports.every_step()) (void)reports.get();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (outputs && outputs->want_steps()) outputs->write(reports.get(), batch, run.variables(), seconds);

@@ -50,16 +50,6 @@ int64_t bytes_of_mib(const char* option, double mib) {
   return std::max<int64_t>(1, int64_t(mib * 1024 * 1024));
 }
 
-DeviceKind parse_device(const std::string& device) {
-  check(device == "cpu" || device == "cuda", ErrorCode::usage,
-        [&] { return str("--device: expected cpu or cuda, got '", device, "'"); });
-  if (device == "cpu") return DeviceKind::cpu;
-  const CudaDevices found = find_cuda_devices();
-  check(found.count() > 0, ErrorCode::device,
-        [&] { return str("--device cuda: no GPU can be used: ", found.detail, "; use --device cpu"); });
-  return DeviceKind::cuda;
-}
-
 OptimizerSet choose_optimizers(const ModelOptions& options, VariableTable& variables) {
   if (is_narrow(options.weights)) variables.narrow_weights(options.weights);
   std::vector<std::string_view> paths;

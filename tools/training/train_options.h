@@ -14,6 +14,7 @@
 #include "optimizers/schedules/schedule.h"
 #include "runtime/data/dataset.h"
 #include "runtime/plan/plan_settings.h"
+#include "runtime/run_device.h"
 #include "runtime/step/clip.h"
 #include "runtime/variables/parameter_groups.h"
 #include "runtime/variables/precision.h"
@@ -59,9 +60,6 @@ struct TrainOptions {
 
 // Bytes of what `option` gives in MiB, at least one. Error(usage).
 int64_t bytes_of_mib(const char* option, double mib);
-
-// "cpu" or "cuda". Error(usage); Error(device) where cuda is asked for and there is none, naming what was looked for.
-DeviceKind parse_device(const std::string& device);
 
 // Error(usage) unless it is a number of threads, or 0 for the cores there are.
 void check_threads(int64_t threads);

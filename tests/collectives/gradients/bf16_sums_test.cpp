@@ -122,14 +122,14 @@ std::vector<GradientBucket> two_buckets(const Communicator& ranks) {
 }
 
 void run_step(GradientReducer& reducer, Stream& stream, int step, float added = 0) {
-  for (int leaf = reducer.first_leaf(); leaf < reducer.last_leaf(); ++leaf) {
-    const View arena = reducer.begin_leaf(leaf, stream);
+  for (int leaf = reducer.first_part(); leaf < reducer.last_part(); ++leaf) {
+    const View arena = reducer.begin_part(leaf, stream);
     Row row = leaf_gradient(step, leaf, size_t(kElements));
     if (leaf == 0) row[77] += added;
     std::ranges::copy(row, data<float>(arena));
     for (const size_t bucket : {1, 0}) reducer.gradient_ready(bucket, stream);
   }
-  if (reducer.first_leaf() == reducer.last_leaf()) reducer.no_leaves(stream);
+  if (reducer.first_part() == reducer.last_part()) reducer.without_parts(stream);
   reducer.wait(stream);
 }
 

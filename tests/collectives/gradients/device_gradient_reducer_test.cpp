@@ -33,25 +33,25 @@ class OneRank {
   OneRank(DeviceRank& on, ReduceMode mode, int leaves, DType dtype)
       : on_(on),
         reducer_(on.comm, three_buckets(on.comm.ranks()), kElements, mode, leaves, on.pool, on.compute, dtype) {
-    for (int leaf = reducer_.first_leaf(); leaf < reducer_.last_leaf(); ++leaf) leaves_.emplace_back(on, kElements);
+    for (int leaf = reducer_.first_part(); leaf < reducer_.last_part(); ++leaf) leaves_.emplace_back(on, kElements);
   }
 
   void take(int step, float added = 0) {
     on_.compute.synchronize();
-    for (int leaf = reducer_.first_leaf(); leaf < reducer_.last_leaf(); ++leaf) {
+    for (int leaf = reducer_.first_part(); leaf < reducer_.last_part(); ++leaf) {
       Row row = leaf_gradient(step, leaf, size_t(kElements));
       if (leaf == 0) row[77] += added;
-      leaves_[size_t(leaf - reducer_.first_leaf())].set(row);
+      leaves_[size_t(leaf - reducer_.first_part())].set(row);
     }
   }
   // One step on the stream, as the passes of a model make it.
   void queue() {
-    for (int leaf = reducer_.first_leaf(); leaf < reducer_.last_leaf(); ++leaf) {
-      const View arena = reducer_.begin_leaf(leaf, on_.compute);
-      copy(on_.compute, arena, leaves_[size_t(leaf - reducer_.first_leaf())].view());
+    for (int leaf = reducer_.first_part(); leaf < reducer_.last_part(); ++leaf) {
+      const View arena = reducer_.begin_part(leaf, on_.compute);
+      copy(on_.compute, arena, leaves_[size_t(leaf - reducer_.first_part())].view());
       for (const size_t bucket : {1, 0, 1, 2}) reducer_.gradient_ready(bucket, on_.compute);
     }
-    if (leaves_.empty()) reducer_.no_leaves(on_.compute);
+    if (leaves_.empty()) reducer_.without_parts(on_.compute);
     reducer_.wait(on_.compute);
   }
   Row sums() {

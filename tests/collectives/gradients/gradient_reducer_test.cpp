@@ -49,14 +49,14 @@ Row tree_reference(int step, LeafRange leaves) {
 // One step as train_step runs it. Buckets fill in another order than planned, different on every rank.
 void run_step(Communicator& comm, GradientReducer& reducer, int step, Stream& stream) {
   std::minstd_rand random(unsigned(comm.rank() * 31 + step + 1));
-  for (int leaf = reducer.first_leaf(); leaf < reducer.last_leaf(); ++leaf) {
-    const View arena = reducer.begin_leaf(leaf, stream);
+  for (int leaf = reducer.first_part(); leaf < reducer.last_part(); ++leaf) {
+    const View arena = reducer.begin_part(leaf, stream);
     std::ranges::copy(gradient(step, leaf), data<float>(arena));
     std::vector<size_t> ready{0, 1, 1, 1, 2, 2};
     std::shuffle(ready.begin(), ready.end(), random);
     for (const size_t bucket : ready) reducer.gradient_ready(bucket, stream);
   }
-  if (reducer.first_leaf() == reducer.last_leaf()) reducer.no_leaves(stream);
+  if (reducer.first_part() == reducer.last_part()) reducer.without_parts(stream);
   if (random() % 2) std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
   reducer.wait(stream);
 }
@@ -134,8 +134,8 @@ TEST(GradientReducer, FastModeGivesEveryRankOneLeafWhateverTheVirtualRanks) {
   on_every_group([](Communicator& comm) {
     Stream stream = Stream::cpu();
     HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::fast, 24);
-    EXPECT_EQ(reducer.first_leaf(), comm.rank());
-    EXPECT_EQ(reducer.last_leaf(), comm.rank() + 1);
+    EXPECT_EQ(reducer.first_part(), comm.rank());
+    EXPECT_EQ(reducer.last_part(), comm.rank() + 1);
     run_step(comm, reducer, 0, stream);
     expect_owned(comm, reducer, tree_reference(0, {0, comm.size()}));
   });
@@ -167,7 +167,7 @@ TEST(GradientReducer, OneRankWithOneLeafHandsItsArenaBack) {
     Stream stream = Stream::cpu();
     HostGradientReducer reducer(comm, owned_buckets(comm, {{.begin = 0, .end = 32, .members = 1, .name = "w"}}), 32,
                                 ReduceMode::tree, 1);
-    const View arena = reducer.begin_leaf(0, stream);
+    const View arena = reducer.begin_part(0, stream);
     reducer.gradient_ready(0, stream);
     reducer.wait(stream);
     EXPECT_EQ(reducer.sums({0, 32}).data, arena.data);
@@ -218,7 +218,7 @@ TEST(GradientReducer, WaitNamesTheBucketAndItsMissingGradients) {
   run_ranks(1, [](Communicator& comm) {
     Stream stream = Stream::cpu();
     HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 1);
-    reducer.begin_leaf(0, stream);
+    reducer.begin_part(0, stream);
     for (const size_t bucket : {0, 1, 2, 2}) reducer.gradient_ready(bucket, stream);
     EXPECT_THAT(error_of([&] { reducer.wait(stream); }, ErrorCode::collective),
                 AllOf(HasSubstr("'hidden'"), HasSubstr("misses 2 of 3")));
@@ -230,7 +230,7 @@ TEST(GradientReducer, NamesTheRanksThatDoNotCome) {
   const auto body = [](Communicator& comm) {
     Stream stream = Stream::cpu();
     HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 3);
-    reducer.begin_leaf(comm.rank(), stream);
+    reducer.begin_part(comm.rank(), stream);
     if (comm.rank() == 1) {
       // Gone astray, until the others have given up.
       EXPECT_THROW(comm.node().wait_for_all("nothing", [](int) { return false; }), Error);
@@ -249,9 +249,9 @@ TEST(GradientReducer, RefusesLeavesOutOfTurnAndBucketsThatOverlap) {
   run_ranks(1, [](Communicator& comm) {
     Stream stream = Stream::cpu();
     HostGradientReducer reducer(comm, three_buckets(comm), kElements, ReduceMode::tree, 4);
-    EXPECT_THAT(error_of([&] { reducer.begin_leaf(1, stream); }, ErrorCode::collective), HasSubstr("expected leaf 0"));
-    reducer.begin_leaf(0, stream);
-    EXPECT_THAT(error_of([&] { reducer.begin_leaf(1, stream); }, ErrorCode::collective), HasSubstr("misses 1 of 1"));
+    EXPECT_THAT(error_of([&] { reducer.begin_part(1, stream); }, ErrorCode::collective), HasSubstr("expected leaf 0"));
+    reducer.begin_part(0, stream);
+    EXPECT_THAT(error_of([&] { reducer.begin_part(1, stream); }, ErrorCode::collective), HasSubstr("misses 1 of 1"));
     auto buckets = three_buckets(comm);
     buckets[1].begin = 96;
     EXPECT_THAT(error_of([&] { HostGradientReducer(comm, buckets, kElements, ReduceMode::tree, 1); }, ErrorCode::plan),

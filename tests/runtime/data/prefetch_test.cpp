@@ -24,7 +24,7 @@ Images numbered_images(int64_t count, int64_t height = 3, int64_t width = 5) {
   return images;
 }
 
-void expect_true_copy(const Images& images, const LeafBatch& leaf) {
+void expect_true_copy(const Images& images, const ImagePart& leaf) {
   ASSERT_EQ(int64_t(leaf.samples.size()), leaf.count);
   ASSERT_EQ(int64_t(leaf.labels.size()), leaf.count);
   ASSERT_EQ(int64_t(leaf.images.size()), leaf.count * images.pixels_each());
@@ -43,10 +43,10 @@ std::vector<std::vector<int64_t>> samples_of(const Images& images, const LoaderS
   BatchLoader loader(images, settings);
   std::vector<std::vector<int64_t>> steps;
   for (int64_t step = 0; step < settings.steps; ++step) {
-    const Batch& batch = loader.next();
+    const ImageBatch& batch = loader.next();
     if (hashes) hashes->push_back(batch.data_hash);
     steps.emplace_back();
-    for (const LeafBatch& leaf : batch.leaves)
+    for (const ImagePart& leaf : batch.leaves)
       steps.back().insert(steps.back().end(), leaf.samples.begin(), leaf.samples.end());
   }
   return steps;
@@ -54,10 +54,10 @@ std::vector<std::vector<int64_t>> samples_of(const Images& images, const LoaderS
 
 TEST(BatchLoader, HandsOutTheStepsInOrderWithTrueCopies) {
   const Images images = numbered_images(50);
-  const LoaderSettings settings{.batch = 8, .steps = 20, .seed = 3, .virtual_ranks = 4, .end_leaf = 4};
+  const LoaderSettings settings{.batch = 8, .steps = 20, .seed = 3, .virtual_ranks = 4, .end_part = 4};
   BatchLoader loader(images, settings);
   for (int64_t step = 0; step < 20; ++step) {
-    const Batch& batch = loader.next();
+    const ImageBatch& batch = loader.next();
     EXPECT_EQ(batch.step, step);
     EXPECT_EQ(batch.epoch, step / 7);
     EXPECT_EQ(batch.global_count, step % 7 == 6 ? 2 : 8);
@@ -80,7 +80,7 @@ TEST(BatchLoader, GivesTheNearestFloatToEveryPixelValue) {
 
 TEST(BatchLoader, FollowsTheOrderOfSeedAndEpoch) {
   const Images images = numbered_images(10);
-  const auto steps = samples_of(images, {.batch = 10, .steps = 3, .seed = 9, .virtual_ranks = 4, .end_leaf = 4});
+  const auto steps = samples_of(images, {.batch = 10, .steps = 3, .seed = 9, .virtual_ranks = 4, .end_part = 4});
   std::vector<int64_t> order(10);
   for (int64_t epoch = 0; epoch < 3; ++epoch) {
     shuffle_samples(9, epoch, order);
@@ -95,14 +95,14 @@ TEST(BatchLoader, KeepsTheDataSetsOrderWithoutShuffling) {
 
 TEST(BatchLoader, SplitsTheSameBatchOverAnyNumberOfRanks) {
   const Images images = numbered_images(53);
-  LoaderSettings settings{.batch = 16, .steps = 9, .seed = 1, .virtual_ranks = 8, .end_leaf = 8};
+  LoaderSettings settings{.batch = 16, .steps = 9, .seed = 1, .virtual_ranks = 8, .end_part = 8};
   std::vector<uint64_t> hashes;
   const auto whole = samples_of(images, settings, &hashes);
   for (const int64_t ranks : {2, 3, 5, 8}) {
     std::vector<std::vector<int64_t>> joined(whole.size());
     for (int64_t rank = 0; rank < ranks; ++rank) {
-      settings.first_leaf = rank * 8 / ranks;
-      settings.end_leaf = (rank + 1) * 8 / ranks;
+      settings.first_part = rank * 8 / ranks;
+      settings.end_part = (rank + 1) * 8 / ranks;
       std::vector<uint64_t> rank_hashes;
       const auto part = samples_of(images, settings, &rank_hashes);
       for (size_t step = 0; step < part.size(); ++step)
@@ -116,7 +116,7 @@ TEST(BatchLoader, SplitsTheSameBatchOverAnyNumberOfRanks) {
 
 TEST(BatchLoader, AgreesWhateverTheDepth) {
   const Images images = numbered_images(20);
-  LoaderSettings settings{.batch = 6, .steps = 30, .seed = 5, .virtual_ranks = 2, .end_leaf = 2, .prefetch = 1};
+  LoaderSettings settings{.batch = 6, .steps = 30, .seed = 5, .virtual_ranks = 2, .end_part = 2, .prefetch = 1};
   const auto expected = samples_of(images, settings);
   for (const int64_t depth : {2, 3, 7, 100}) {
     settings.prefetch = depth;
@@ -129,7 +129,7 @@ TEST(BatchLoader, LeavesTheBatchInUseAloneAndReusesItsMemory) {
   BatchLoader loader(images, {.batch = 8, .steps = 40, .prefetch = 2});
   std::set<const float*> blocks;
   for (int64_t step = 0; step < 40; ++step) {
-    const Batch& batch = loader.next();
+    const ImageBatch& batch = loader.next();
     // Long enough for the thread to overwrite what it should not.
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(batch.step, step);
@@ -145,7 +145,7 @@ TEST(BatchLoader, StopsAtAnyMoment) {
   const Images images = numbered_images(2000, 28, 28);
   const auto begin = std::chrono::steady_clock::now();
   for (int64_t taken = 0; taken < 40; ++taken) {
-    BatchLoader loader(images, {.batch = 128, .steps = 1'000'000, .virtual_ranks = 8, .end_leaf = 8});
+    BatchLoader loader(images, {.batch = 128, .steps = 1'000'000, .virtual_ranks = 8, .end_part = 8});
     for (int64_t step = 0; step < taken % 8; ++step) EXPECT_EQ(loader.next().step, step);
   }
   BatchLoader(images, {.batch = 128, .steps = 0});
@@ -180,8 +180,8 @@ TEST(BatchLoader, RefusesSettingsThatCannotBeMeant) {
   EXPECT_THAT(refusal(images, {.batch = 0, .steps = 1}), StartsWith("usage: "));
   EXPECT_THAT(refusal(images, {.batch = 2, .steps = -1}), StartsWith("usage: "));
   EXPECT_THAT(refusal(images, {.batch = 2, .steps = 1, .prefetch = 0}), StartsWith("usage: "));
-  EXPECT_THAT(refusal(images, {.batch = 2, .steps = 1, .virtual_ranks = 2, .end_leaf = 3}), HasSubstr("0 .. 2"));
-  EXPECT_THAT(refusal(images, {.batch = 2, .steps = 1, .first_leaf = 1, .end_leaf = 0}), HasSubstr("1 .. 0"));
+  EXPECT_THAT(refusal(images, {.batch = 2, .steps = 1, .virtual_ranks = 2, .end_part = 3}), HasSubstr("0 .. 2"));
+  EXPECT_THAT(refusal(images, {.batch = 2, .steps = 1, .first_part = 1, .end_part = 0}), HasSubstr("1 .. 0"));
   Images short_of_labels = images;
   short_of_labels.labels.pop_back();
   EXPECT_THAT(refusal(short_of_labels, {.batch = 2, .steps = 1}), HasSubstr("3 labels"));

@@ -10,12 +10,14 @@
 #include "collectives/device_mesh.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
+#include "runtime/layers/metrics.h"
 #include "runtime/ops/ops.h"
 #include "runtime/plan/planner.h"
 #include "runtime/step/memory_rehearsal.h"
 #include "runtime/step/tensor_owners.h"
 #include "runtime/step/train_step.h"
 #include "runtime/variables/parameter_groups.h"
+#include "tests/support/batch_parts.h"
 #include "tests/support/ranks.h"
 
 namespace lockstep {
@@ -93,18 +95,17 @@ struct RandomCase {
     return threads;
   }
 
-  SampleResults forward(Context& context, const LeafInput& leaf) const {
-    Tensor x = Tensor::borrow(leaf.inputs);
+  Results forward(Context& context, const Batch& batch) const {
+    Tensor x = batch["inputs"];
     for (size_t i = 0; i + 1 < layers.size(); ++i) {
       x = layers[i](context, x);
       if (activations[i] == 1) x = relu(context, x);
       if (activations[i] == 2) x = gelu(context, x);
       if (activations[i] == 3) x = dropout(context, tanh(context, x), dropout_rate);
     }
-    const Tensor labels = Tensor::borrow(leaf.labels), scores = layers.back()(context, x);
-    SampleResults results{softmax_cross_entropy(context, scores, labels), context.empty(labels.shape())};
-    context.launch(CountCorrect{.correct = results.correct, .logits = scores, .labels = labels});
-    return results;
+    const Tensor labels = batch["labels"], scores = layers.back()(context, x);
+    return Results{softmax_cross_entropy(context, scores, labels),
+                   {{"correct", count_correct(context, scores, labels)}}};
   }
 
  private:
@@ -144,12 +145,11 @@ struct Samples {
   Samples(int64_t n, int64_t width) : inputs(size_t(n * width), 0.5f), labels(size_t(n), 1) {
     for (int64_t i = 0; i < n; ++i) ids.push_back(i);
   }
-  LeafInput leaf(int number) const {
+  BatchPart leaf(int number) const {
     const auto n = int64_t(labels.size());
-    return {number,
-            {inputs.data(), DType::f32, DeviceKind::cpu, Shape{n, int64_t(inputs.size()) / n}},
-            {labels.data(), DType::i32, DeviceKind::cpu, Shape{n}},
-            {ids.data(), DType::i64, DeviceKind::cpu, Shape{n}}};
+    return labelled_part(number, {inputs.data(), DType::f32, DeviceKind::cpu, Shape{n, int64_t(inputs.size()) / n}},
+                         {labels.data(), DType::i32, DeviceKind::cpu, Shape{n}},
+                         {ids.data(), DType::i64, DeviceKind::cpu, Shape{n}});
   }
 };
 
@@ -161,12 +161,12 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
   Communicator& batch = mesh.group(plan.settings.batch_axis).host();
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
-  const Forward forward = [&](Context& context, const LeafInput& leaf) { return c.forward(context, leaf); };
+  const Forward forward = [&](Context& context, const Batch& batch) { return c.forward(context, batch); };
   VariableStore store(plan, c.variables, optimizer, batch, pool, 3);
   TrainStep step(batch, store, optimizer, forward, stream, pool, 3);
   const Samples samples(c.leaf_samples, c.inputs);
-  std::vector<LeafInput> leaves;
-  for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf) leaves.push_back(samples.leaf(leaf));
+  std::vector<BatchPart> leaves;
+  for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf) leaves.push_back(samples.leaf(leaf));
   const size_t before = batch.log().records().size();
   batch.log().keep_records(true);
   for (int64_t s = 0; s < kSteps; ++s) (void)step.run({s, c.leaf_samples * plan.settings.leaves(), leaves});
@@ -186,7 +186,7 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
                                   [&](const RankClass& members) { return members.memory == planned; });
   same("a class of ranks that holds this", 1, listed);
   const TransientMemory transient =
-      rehearse_leaf(c.variables, forward, {{c.inputs}, leaves.empty() ? 0 : c.leaf_samples}, 1);
+      rehearse_part(c.variables, forward, labelled_shape({c.inputs}, leaves.empty() ? 0 : c.leaf_samples), 1);
   same("activations at the peak", transient.activations, pool.live(Purpose::activations).peak);
   const std::vector<int32_t> tensors = tensors_of_rank(plan, optimizer, batch.place());
   same("scratch", std::max(transient.scratch, rehearse_updates(plan, optimizer, tensors, 1)), stream.scratch_bytes());

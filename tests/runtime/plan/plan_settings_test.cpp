@@ -60,8 +60,8 @@ TEST(PlanSettings, ListsEveryFieldThatItHas) {
   // Which does not compile when there is one more: name it here, and change it in unusual().
   const PlanSettings settings = unusual();
   const auto& [mesh, batch_axis, layout_rules, optimizer, reduce, reduce_dtype, virtual_ranks, zero, accumulation,
-               bucket_bytes, first_bucket_bytes, copies, ranks_per_node, replicate_indivisible, stochastic_rounding,
-               workload] = settings;
+               bucket_bytes, first_bucket_bytes, copies, ranks_per_node, replicate_indivisible, sums,
+               stochastic_rounding, workload] = settings;
   const auto& [batch, activation_bytes, model_parallel_bytes, flops] = workload;
   const std::vector<const void*> all = {&mesh,
                                         &batch_axis,
@@ -77,6 +77,7 @@ TEST(PlanSettings, ListsEveryFieldThatItHas) {
                                         &copies,
                                         &ranks_per_node,
                                         &replicate_indivisible,
+                                        &sums,
                                         &stochastic_rounding,
                                         &batch,
                                         &activation_bytes,

@@ -27,11 +27,12 @@ VariableTable small_model() {
 
 Plan plan_for(int64_t ranks, const VariableTable& variables = small_model(), int64_t bucket_bytes = 4 << 20) {
   const auto adam = make_optimizer("adam");
-  return make_plan(
-      {.variables = variables,
-       .optimizer = *adam,
-       .settings = {
-           .mesh = {{"data", int(ranks)}}, .reduce = ReduceMode::tree, .virtual_ranks = 8, .bucket_bytes = bucket_bytes}});
+  return make_plan({.variables = variables,
+                    .optimizer = *adam,
+                    .settings = {.mesh = {{"data", int(ranks)}},
+                                 .reduce = ReduceMode::tree,
+                                 .virtual_ranks = 8,
+                                 .bucket_bytes = bucket_bytes}});
 }
 
 std::string error_of(const std::function<void()>& body) {

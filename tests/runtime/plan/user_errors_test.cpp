@@ -40,13 +40,14 @@ class UserErrors : public testing::Test {
     Stream stream = Stream::cpu();
     Pool pool({});
     VariableStore store(plan, variables, *sgd, *alone, pool, 1);
-    const Forward forward = [&](Context& context, const LeafInput&) {
+    const Forward forward = [&](Context& context, const Batch&) {
       const Tensor values = loss(context);
-      return SampleResults{values, values};
+      return Results{values};
     };
     TrainStep step(*alone, store, *sgd, forward, stream, pool, 1);
     const std::array<int64_t, 2> ids{0, 1};
-    const LeafInput leaf{0, {}, {}, {ids.data(), DType::i64, DeviceKind::cpu, Shape{2}}};
+    const ConstView numbers{ids.data(), DType::i64, DeviceKind::cpu, Shape{2}};
+    const BatchPart leaf{0, Batch({{"numbers", numbers}}, numbers)};
     (void)step.run({0, 2, {&leaf, 1}});
   }
   std::string complaint_about(const std::function<Tensor(Context&)>& loss) {

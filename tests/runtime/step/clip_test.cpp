@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "collectives/gradients/finite.h"
 #include "collectives/gradients/host_gradient_reducer.h"
@@ -17,6 +19,7 @@
 #include "runtime/state/ledger.h"
 #include "runtime/step/train_step.h"
 #include "runtime/variables/parameter_groups.h"
+#include "tests/support/batch_parts.h"
 #include "tests/support/ranks.h"
 
 namespace lockstep {
@@ -63,21 +66,21 @@ struct GivenGradients {
     return (float(mixed) - 50) * std::exp2(-float(place.variable));
   }
 
-  SampleResults forward(Context& context, const LeafInput& leaf) const {
-    const auto step = int64_t(data<float>(leaf.inputs)[0]);
-    Tensor loss = context.empty({1}), correct = context.empty({1});
-    context.launch(Fill{loss, float(1 + leaf.leaf)});
-    context.launch(Fill{correct, 1});
+  Results forward(Context& context, const Batch& batch) const {
+    const auto step = int64_t(data<float>(ConstView(batch["inputs"]))[0]);
+    const int leaf = *data<int32_t>(ConstView(batch["labels"]));
+    Tensor loss = context.empty({1});
+    context.launch(Fill{loss, float(1 + leaf)});
     const auto at = [&](size_t v) { return context.value(trained[v]).position(); };
     Call(context).record("given gradients", {at(0), at(1), at(2), at(3), at(4)}, loss,
-                         [this, step, number = leaf.leaf](Context&, Gradients& grad) {
+                         [this, step, number = leaf](Context&, Gradients& grad) {
                            for (int v = 0; v < 5; ++v) {
                              const View out = grad.in(v);
                              for (int64_t i = 0; i < out.size(); ++i)
                                data<float>(out)[i] = gradient({step, number, v, i});
                            }
                          });
-    return {loss, correct};
+    return {loss};
   }
 };
 
@@ -117,17 +120,17 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
   Stream stream = Stream::cpu(setting.threads);
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, optimizer, ranks, pool, 1);
-  TrainStep step(ranks, store, optimizer, [&](Context& c, const LeafInput& leaf) { return model.forward(c, leaf); },
+  TrainStep step(ranks, store, optimizer, [&](Context& c, const Batch& batch) { return model.forward(c, batch); },
                  stream, pool, 1, {.clip = setting.clip});
-  float input = 0;  // tells the model which step it is
-  const int32_t label = 0;
+  float input = 0;                       // tells the model which step it is
+  std::array<int32_t, kLeaves> numbers;  // tells the model which leaf it is
+  std::iota(numbers.begin(), numbers.end(), 0);
   const int64_t id = 0;
-  std::vector<LeafInput> leaves;
-  for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
-    leaves.push_back({leaf,
-                      {&input, DType::f32, DeviceKind::cpu, {1}},
-                      {&label, DType::i32, DeviceKind::cpu, {1}},
-                      {&id, DType::i64, DeviceKind::cpu, {1}}});
+  std::vector<BatchPart> leaves;
+  for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
+    leaves.push_back(labelled_part(leaf, {&input, DType::f32, DeviceKind::cpu, {1}},
+                                   {&numbers[size_t(leaf)], DType::i32, DeviceKind::cpu, {1}},
+                                   {&id, DType::i64, DeviceKind::cpu, {1}}));
   std::vector<AfterStep> seen;
   for (int64_t s = 0; s < setting.steps; ++s) {
     input = float(s);
@@ -145,9 +148,7 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
 }
 
 std::vector<AfterStep> on_one_rank(const GivenGradients& model, const Setting& setting) {
-  std::vector<AfterStep> seen;
-  run_ranks(1, [&](Communicator& ranks) { seen = take_steps(model, setting, ranks); });
-  return seen;
+  return take_steps(model, setting, *make_serial_communicator());
 }
 
 // Step 2 of 5 is bad: every rank of every group skips it, names `path`, keeps every byte, and goes on.
@@ -243,10 +244,10 @@ std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   HostGradientReducer reducer(ranks, gradient_buckets(plan, ranks.node_of()), plan.arena_elements, ReduceMode::tree, 1);
-  if (reducer.first_leaf() == reducer.last_leaf()) {
-    reducer.no_leaves(stream);
+  if (reducer.first_part() == reducer.last_part()) {
+    reducer.without_parts(stream);
   } else {
-    const View arena = reducer.begin_leaf(0, stream);
+    const View arena = reducer.begin_part(0, stream);
     for (const Variable v : model.trained) {
       const PlannedVariable& variable = plan.variables[size_t(v.index)];
       for (int64_t i = 0; i < variable.shape.size(); ++i)

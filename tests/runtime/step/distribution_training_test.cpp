@@ -9,11 +9,13 @@
 #include "collectives/device_mesh.h"
 #include "kernels/softmax.h"
 #include "runtime/layers/linear.h"
+#include "runtime/layers/metrics.h"
 #include "runtime/ops/ops.h"
 #include "runtime/plan/planner.h"
 #include "runtime/state/ledger.h"
 #include "runtime/state/read_aggregated.h"
 #include "runtime/step/train_step.h"
+#include "tests/support/batch_parts.h"
 #include "tests/support/ranks.h"
 
 namespace lockstep {
@@ -31,12 +33,11 @@ struct TinyModel {
     last = std::make_unique<Linear>(variables, "last", 8, kClasses);
     seen = variables.declare({"seen", {}, DType::i64, Role::metric, {}, {}});
   }
-  SampleResults forward(Context& context, const LeafInput& leaf) const {
-    const Tensor labels = Tensor::borrow(leaf.labels);
-    const Tensor scores = (*last)(context, relu(context, (*first)(context, Tensor::borrow(leaf.inputs))));
-    SampleResults results{softmax_cross_entropy(context, scores, labels), context.empty(labels.shape())};
-    context.launch(CountCorrect{.correct = results.correct, .logits = scores, .labels = labels});
-    return results;
+  Results forward(Context& context, const Batch& batch) const {
+    const Tensor labels = batch["labels"];
+    const Tensor scores = (*last)(context, relu(context, (*first)(context, batch["inputs"])));
+    return Results{softmax_cross_entropy(context, scores, labels),
+                   {{"correct", count_correct(context, scores, labels)}}};
   }
 };
 
@@ -60,18 +61,17 @@ Trained train(const TinyModel& model, const Optimizer& adam, const Distribution&
   VariableStore store(plan, model.variables, adam, batch, pool, 11);
   EXPECT_EQ(store.iteration(), 0) << "creating and broadcasting state must not count as a step";
   TrainStep step(
-      batch, store, adam, [&](Context& context, const LeafInput& leaf) { return model.forward(context, leaf); }, stream,
+      batch, store, adam, [&](Context& context, const Batch& batch) { return model.forward(context, batch); }, stream,
       pool, 11);
   std::vector<float> inputs(size_t(kSamples * kInputs));
   for (size_t i = 0; i < inputs.size(); ++i) inputs[i] = float(i % 7) / 7;
   const std::vector<int32_t> labels = {0, 1, 2, 2, 1, 0};
   const std::vector<int64_t> ids = {0, 1, 2, 3, 4, 5};
-  std::vector<LeafInput> leaves;
-  for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
-    leaves.push_back({leaf,
-                      {inputs.data(), DType::f32, DeviceKind::cpu, Shape{kSamples, kInputs}},
-                      {labels.data(), DType::i32, DeviceKind::cpu, Shape{kSamples}},
-                      {ids.data(), DType::i64, DeviceKind::cpu, Shape{kSamples}}});
+  std::vector<BatchPart> leaves;
+  for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
+    leaves.push_back(labelled_part(leaf, {inputs.data(), DType::f32, DeviceKind::cpu, Shape{kSamples, kInputs}},
+                                   {labels.data(), DType::i32, DeviceKind::cpu, Shape{kSamples}},
+                                   {ids.data(), DType::i64, DeviceKind::cpu, Shape{kSamples}}));
   Trained trained;
   for (int64_t s = 0; s < kSteps; ++s) {
     trained.losses.push_back(step.run({s, 8 * kSamples, leaves}).loss);

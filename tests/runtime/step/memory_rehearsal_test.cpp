@@ -15,7 +15,9 @@
 #include "runtime/models/models.h"
 #include "runtime/ops/ops.h"
 #include "runtime/plan/planner.h"
+#include "tests/support/batch_parts.h"
 #include "tools/bench/ops/op_cases.h"
+#include "tools/training/image_part.h"
 
 namespace lockstep {
 
@@ -49,16 +51,16 @@ TransientMemory train_one_step(const VariableTable& variables, const Forward& fo
   std::vector<int64_t> ids(static_cast<size_t>(total));
   for (int64_t s = 0; s < total; ++s) labels[size_t(s)] = int32_t(s % kClasses), ids[size_t(s)] = s;
 
-  std::vector<LeafInput> leaves;
+  std::vector<BatchPart> leaves;
   int64_t first = 0;
   for (const int64_t n : leaf_samples) {
     std::vector<int64_t> sizes{n};
     sizes.insert(sizes.end(), sample.sizes().begin(), sample.sizes().end());
-    leaves.push_back(
-        {int(leaves.size()),
-         {inputs.data() + first * sample.size(), DType::f32, DeviceKind::cpu, Shape(std::span<const int64_t>(sizes))},
-         {labels.data() + first, DType::i32, DeviceKind::cpu, Shape{n}},
-         {ids.data() + first, DType::i64, DeviceKind::cpu, Shape{n}}});
+    const ConstView images{inputs.data() + first * sample.size(), DType::f32, DeviceKind::cpu,
+                           Shape(std::span<const int64_t>(sizes))};
+    const ConstView classes{labels.data() + first, DType::i32, DeviceKind::cpu, Shape{n}};
+    leaves.push_back({int(leaves.size()), Batch({{"inputs", images}, {"images", images}, {"labels", classes}},
+                                                {ids.data() + first, DType::i64, DeviceKind::cpu, Shape{n}})});
     first += n;
   }
   (void)step.run({0, total, leaves});
@@ -82,11 +84,11 @@ class RandomModel {
     if (pick({0, 0, 1}) && variables.declarations().size() > 2) variables.freeze(variables.declarations()[0].path);
   }
 
-  SampleResults forward(Context& context, const LeafInput& leaf) const {
-    Tensor x = Tensor::borrow(leaf.inputs);
+  Results forward(Context& context, const Batch& batch) const {
+    Tensor x = batch["inputs"];
     for (const auto& op : ops_) x = op(context, x);
-    const Tensor labels = Tensor::borrow(leaf.labels);
-    return {softmax_cross_entropy(context, x, labels), context.empty(labels.shape())};
+    const Tensor labels = batch["labels"];
+    return {softmax_cross_entropy(context, x, labels), {{"nothing", context.empty(labels.shape())}}};
   }
 
   VariableTable variables;
@@ -168,7 +170,7 @@ class RandomModel {
 };
 
 Forward forward_of(const RandomModel& model) {
-  return [&model](Context& context, const LeafInput& leaf) { return model.forward(context, leaf); };
+  return [&model](Context& context, const Batch& batch) { return model.forward(context, batch); };
 }
 
 TEST(MemoryRehearsal, ForecastsRandomModelsToTheByte) {
@@ -179,7 +181,7 @@ TEST(MemoryRehearsal, ForecastsRandomModelsToTheByte) {
     const int64_t samples = 1 + int64_t(random() % (number % 4 == 0 ? 130 : 20));
     const int threads = 1 + int(number % 2);
     const TransientMemory forecast =
-        rehearse_leaf(model.variables, forward_of(model), {model.sample, samples}, threads);
+        rehearse_part(model.variables, forward_of(model), labelled_shape(model.sample, samples), threads);
     EXPECT_EQ(forecast, train_one_step(model.variables, forward_of(model), model.sample, {samples}, threads))
         << "model " << number << ":" << model.description << ", " << samples << " samples of "
         << to_string(model.sample) << ", " << threads << " threads";
@@ -193,9 +195,9 @@ TEST(MemoryRehearsal, ForecastsTheShippedModelsToTheByte) {
     for (const int64_t samples : {1, 16, 128})
       for (const int threads : {1, 2}) {
         const Model model = make_model(name, {.dropout = 0.1f});
-        const Forward forward = [&](Context& context, const LeafInput& leaf) { return model.forward(context, leaf); };
+        const Forward forward = [&](Context& context, const Batch& batch) { return model.forward(context, batch); };
         const Shape sample{28, 28, 1};
-        EXPECT_EQ(rehearse_leaf(model.variables, forward, {sample, samples}, threads),
+        EXPECT_EQ(rehearse_part(model.variables, forward, image_part_shape(28, 28, samples, 1), threads),
                   train_one_step(model.variables, forward, sample, {samples}, threads))
             << name << ", " << samples << " samples, " << threads << " threads";
       }
@@ -205,7 +207,7 @@ TEST(MemoryRehearsal, OfSeveralLeavesIsThatOfTheLargest) {
   for (const uint64_t number : {3, 8, 21, 34}) {
     const RandomModel model(number);
     const auto rehearse = [&](int64_t samples) {
-      return rehearse_leaf(model.variables, forward_of(model), {model.sample, samples}, 2);
+      return rehearse_part(model.variables, forward_of(model), labelled_shape(model.sample, samples), 2);
     };
     const TransientMemory two = rehearse(2), nine = rehearse(9);
     const TransientMemory real = train_one_step(model.variables, forward_of(model), model.sample, {2, 9, 0, 2}, 2);
@@ -217,19 +219,18 @@ TEST(MemoryRehearsal, OfSeveralLeavesIsThatOfTheLargest) {
 
 TEST(MemoryRehearsal, OfALeafWithoutSamplesIsZero) {
   const RandomModel model(1);
-  EXPECT_EQ(rehearse_leaf(model.variables, forward_of(model), {model.sample, 0}, 1), TransientMemory{});
+  EXPECT_EQ(rehearse_part(model.variables, forward_of(model), labelled_shape(model.sample, 0), 1), TransientMemory{});
 }
 
 TEST(MemoryRehearsal, CountsHundredsOfGigabytesThatItDoesNotTake) {
   VariableTable variables;
   const int64_t width = 100'000, samples = 200'000, wide = samples * width * 4;
   const Linear first(variables, "first", width, width), last(variables, "last", width, kClasses);
-  const Forward forward = [&](Context& context, const LeafInput& leaf) {
-    const Tensor x = last(context, relu(context, first(context, Tensor::borrow(leaf.inputs))));
-    return SampleResults{softmax_cross_entropy(context, x, Tensor::borrow(leaf.labels)),
-                         context.empty(leaf.labels.shape)};
+  const Forward forward = [&](Context& context, const Batch& batch) {
+    const Tensor x = last(context, relu(context, first(context, batch["inputs"])));
+    return Results{softmax_cross_entropy(context, x, batch["labels"])};
   };
-  const TransientMemory forecast = rehearse_leaf(variables, forward, {Shape{width}, samples}, 2);
+  const TransientMemory forecast = rehearse_part(variables, forward, labelled_shape({width}, samples), 2);
   // Two activations and a gradient of their size are alive at once.
   EXPECT_GT(forecast.activations, 3 * wide);
   EXPECT_LT(forecast.activations, 3 * wide + wide / 100);
@@ -278,38 +279,34 @@ TEST(MemoryRehearsal, KnowsEveryOpOfTheVocabulary) {
 TEST(MemoryRehearsal, EndsTheProgramWhenAModelReadsANumber) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const RandomModel model(1);
-  const Forward reads = [&](Context& context, const LeafInput& leaf) {
-    SampleResults results = model.forward(context, leaf);
+  const Forward reads = [&](Context& context, const Batch& batch) {
+    Results results = model.forward(context, batch);
     if (*data<float>(ConstView(results.loss)) > 1) results.loss = relu(context, results.loss);
     return results;
   };
-  EXPECT_DEATH(rehearse_leaf(model.variables, reads, {model.sample, 3}, 1), "");
+  EXPECT_DEATH(rehearse_part(model.variables, reads, labelled_shape(model.sample, 3), 1), "");
 }
 
 TEST(MemoryRehearsal, NamesTheVariableThatHasNoShapeYet) {
   VariableTable variables;
   variables.declare(
       {"open", {}, DType::f32, Role::parameter, Initializer::constant(0), {}, {}, /*shape_pending=*/true});
-  const Forward forward = [](Context&, const LeafInput&) { return SampleResults{}; };
-  EXPECT_THAT(
-      [&] {
-        rehearse_leaf(variables, forward, {Shape{4}, 2}, 1);
-      },
-      testing::ThrowsMessage<Error>(testing::HasSubstr("variable open has no shape yet")));
+  const Forward forward = [](Context&, const Batch&) { return Results{}; };
+  EXPECT_THAT([&] { rehearse_part(variables, forward, labelled_shape({4}, 2), 1); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("variable open has no shape yet")));
 }
 
 TEST(MemoryRehearsal, PassesOnWhatTheModelComplainsAbout) {
   VariableTable variables;
   const Linear layer(variables, "layer", 3, kClasses);
-  const Forward forward = [&](Context& context, const LeafInput& leaf) {
-    const Tensor loss =
-        softmax_cross_entropy(context, layer(context, Tensor::borrow(leaf.inputs)), Tensor::borrow(leaf.labels));
-    return SampleResults{loss, loss};
+  const Forward forward = [&](Context& context, const Batch& batch) {
+    const Tensor loss = softmax_cross_entropy(context, layer(context, batch["inputs"]), batch["labels"]);
+    return Results{loss};
   };
-  EXPECT_THROW(rehearse_leaf(variables, forward, {Shape{4}, 2}, 1), Error) << "inputs that do not fit";
+  EXPECT_THROW(rehearse_part(variables, forward, labelled_shape({4}, 2), 1), Error) << "inputs that do not fit";
   variables.freeze("layer/weight");
   variables.freeze("layer/bias");
-  EXPECT_THROW(rehearse_leaf(variables, forward, {Shape{3}, 2}, 1), Error) << "nothing to differentiate";
+  EXPECT_THROW(rehearse_part(variables, forward, labelled_shape({3}, 2), 1), Error) << "nothing to differentiate";
 }
 
 }  // namespace

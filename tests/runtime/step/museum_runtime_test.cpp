@@ -122,8 +122,8 @@ class Engine {
     outcome_.slots_at_start[rank] = section_hash(store, Section::slot);
     store.set_iteration(scenario_.first_iteration);
     TrainStep step(
-        ranks, store, *optimizer,
-        [&](Context& context, const LeafInput& leaf) { return forward(context, leaf, store); }, stream, pool, 1);
+        ranks, store, *optimizer, [&](Context& context, const Batch& batch) { return forward(context, batch, store); },
+        stream, pool, 1);
     try {
       for (int64_t s = 0; s < kSteps; ++s) {
         (void)step.run({s, kLeaves, leaves(step)});
@@ -137,24 +137,23 @@ class Engine {
     ranks.barrier();
   }
 
-  SampleResults forward(Context& context, const LeafInput& leaf, VariableStore& store) {
+  Results forward(Context& context, const Batch& batch, VariableStore& store) {
     if (scenario_.in_forward) scenario_.in_forward(store);
     const std::array<float, 3> zeros{};
-    const bool left_out = scenario_.skips_alone && std::isnan(static_cast<const float*>(leaf.inputs.data)[2]);
-    Tensor x = context.empty(leaf.inputs.shape);
-    std::copy_n(left_out ? zeros.data() : data<float>(leaf.inputs), 3, data<float>(View(x)));
+    const bool left_out = scenario_.skips_alone && std::isnan(data<float>(ConstView(batch["inputs"]))[2]);
+    Tensor x = context.empty(batch["inputs"].shape());
+    std::copy_n(left_out ? zeros.data() : data<float>(ConstView(batch["inputs"])), 3, data<float>(View(x)));
     const Tensor y = layer_(context, x);
     const Tensor loss = reshape(context, mean(context, multiply(context, y, y)), {1});
-    return {loss, loss};
+    return {loss};
   }
 
-  std::vector<LeafInput> leaves(const TrainStep& step) {
-    std::vector<LeafInput> own;
-    for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
-      own.push_back({leaf,
-                     {inputs_.data() + 3 * leaf, DType::f32, DeviceKind::cpu, Shape{1, 3}},
-                     {},
-                     {ids_.data() + leaf, DType::i64, DeviceKind::cpu, Shape{1}}});
+  std::vector<BatchPart> leaves(const TrainStep& step) {
+    std::vector<BatchPart> own;
+    for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
+      own.push_back(
+          {leaf, Batch({{"inputs", ConstView{inputs_.data() + 3 * leaf, DType::f32, DeviceKind::cpu, Shape{1, 3}}}},
+                       {ids_.data() + leaf, DType::i64, DeviceKind::cpu, Shape{1}})});
     return own;
   }
 
@@ -267,7 +266,7 @@ TEST(RuntimeMuseum, Case31TrainsWithAnUnusedWeightAndAStatelessOptimizer) {
           owned_buckets(ranks, {{.begin = 0, .end = 64, .members = 2, .name = "layer/weight, unused"}});
       HostGradientReducer reducer(ranks, buckets, 64, ReduceMode::tree, kRanks);
       Stream stream = Stream::cpu();
-      (void)reducer.begin_leaf(ranks.rank(), stream);
+      (void)reducer.begin_part(ranks.rank(), stream);
       reducer.gradient_ready(0, stream);
       reducer.wait(stream);
     });

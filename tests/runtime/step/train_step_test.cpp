@@ -63,7 +63,7 @@ TEST(TrainStep, AccumulatesMicroBatchesWithOneSynchronisation) {
     EXPECT_EQ(actual.trace, expected.trace) << "the same collectives of the same bytes";
     EXPECT_EQ(actual.gradient_bytes, expected.gradient_bytes);
     EXPECT_EQ(actual.counters, expected.counters) << "the counter counts updates";
-    EXPECT_EQ(actual.last.correct_sum, expected.last.correct_sum);
+    EXPECT_EQ(actual.last.sum_of_all_steps("correct"), expected.last.sum_of_all_steps("correct"));
     EXPECT_NE(actual.ledger, expected.ledger) << "micro-batches are added in an order of their own";
     for (size_t s = 0; s < expected.losses.size(); ++s)
       EXPECT_NEAR(actual.losses[s], expected.losses[s], 1e-5f) << "step " << s;
@@ -155,9 +155,9 @@ TEST(TrainStep, NamesTheOpWhenTheLossIsComputedFromFrozenValuesOnly) {
   const Plan plan = make_plan({.variables = variables,
                                .optimizer = *optimizer,
                                .settings = {.mesh = {{"data", 2}}, .virtual_ranks = 2, .bucket_bytes = 1}});
-  const Forward detached = [](Context& context, const LeafInput& leaf) {
-    const Tensor x = relu(context, Tensor::borrow(leaf.inputs));
-    return SampleResults{mean(context, x), mean(context, x)};
+  const Forward detached = [](Context& context, const Batch& batch) {
+    const Tensor x = relu(context, batch["inputs"]);
+    return Results{mean(context, x)};
   };
   const Samples samples;
   int complaints = 0;
@@ -168,7 +168,7 @@ TEST(TrainStep, NamesTheOpWhenTheLossIsComputedFromFrozenValuesOnly) {
                                   Pool pool({});
                                   VariableStore store(plan, variables, *optimizer, communicator, pool, 1);
                                   TrainStep step(communicator, store, *optimizer, detached, stream, pool, 1);
-                                  const LeafInput leaf = samples.leaf(communicator.rank(), 0, 1);
+                                  const BatchPart leaf = samples.leaf(communicator.rank(), 0, 1);
                                   try {
                                     step.run({0, 2, {&leaf, 1}});
                                   } catch (const Error& error) {
@@ -188,11 +188,11 @@ TEST(TrainStep, ReducesATrainableScalar) {
   const Variable temperature = variables.parameter("temperature", {}, Initializer::constant(0.5));
   const auto optimizer = make_optimizer("adam", {{"learning_rate", 0.1}});
   const Samples samples;
-  const Forward forward = [&](Context& context, const LeafInput& leaf) {
+  const Forward forward = [&](Context& context, const Batch& batch) {
     const Tensor scale = reshape(context, context.value(temperature), {1});
-    const Tensor x = reshape(context, mean(context, Tensor::borrow(leaf.inputs)), {1});
+    const Tensor x = reshape(context, mean(context, batch["inputs"]), {1});
     const Tensor y = multiply(context, scale, x);
-    return SampleResults{multiply(context, y, y), y};
+    return Results{multiply(context, y, y), {{"y", y}}};
   };
   const auto final_value = [&](int ranks, int64_t steps = 5) {
     const Plan plan = make_plan(
@@ -204,8 +204,8 @@ TEST(TrainStep, ReducesATrainableScalar) {
       VariableStore store(plan, variables, *optimizer, communicator, pool, 1);
       TrainStep step(communicator, store, *optimizer, forward, stream, pool, 1);
       for (int64_t s = 0; s < steps; ++s) {
-        std::vector<LeafInput> own;
-        for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
+        std::vector<BatchPart> own;
+        for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
           own.push_back(samples.leaf(leaf, leaf, leaf + 1));
         (void)step.run({s, 4, own});
       }

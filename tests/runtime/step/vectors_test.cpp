@@ -13,6 +13,7 @@
 #include "runtime/state/ledger.h"
 #include "runtime/step/train_step.h"
 #include "runtime/variables/parameter_groups.h"
+#include "tests/support/batch_parts.h"
 #include "tests/support/optimizer_vectors.h"
 
 namespace lockstep {
@@ -104,23 +105,19 @@ Outcome run_on(int ranks, const Case& test) {
     if (communicator.rank() == 0) write_initial(store, optimizer, test);
     communicator.barrier();
     size_t now = 0;
-    const Forward forward = [&](Context& context, const LeafInput& leaf) {
-      const int64_t samples = leaf.sample_ids.size();
-      SampleResults results{loss_of(context, test.variables, declared, now, samples), context.empty({samples})};
-      std::fill_n(data<float>(View(results.correct)), samples, 0.0f);
-      return results;
+    const Forward forward = [&](Context& context, const Batch& batch) {
+      return Results{loss_of(context, test.variables, declared, now, batch.samples())};
     };
     TrainStep step(communicator, store, optimizer, forward, stream, pool, 1, {.clip = test.clip});
     const std::vector<float> inputs(size_t(test.accumulation), 0.0f);
     const std::vector<int32_t> labels(size_t(test.accumulation), 0);
     const std::vector<int64_t> ids(size_t(test.accumulation), 0);
     const Shape samples{test.accumulation};
-    std::vector<LeafInput> leaves;
-    for (int leaf = step.first_leaf(); leaf < step.last_leaf(); ++leaf)
-      leaves.push_back({leaf,
-                        {inputs.data(), DType::f32, DeviceKind::cpu, samples},
-                        {labels.data(), DType::i32, DeviceKind::cpu, samples},
-                        {ids.data(), DType::i64, DeviceKind::cpu, samples}});
+    std::vector<BatchPart> leaves;
+    for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
+      leaves.push_back(labelled_part(leaf, {inputs.data(), DType::f32, DeviceKind::cpu, samples},
+                                     {labels.data(), DType::i32, DeviceKind::cpu, samples},
+                                     {ids.data(), DType::i64, DeviceKind::cpu, samples}));
     for (; now < test.steps(); ++now) {
       const StepReport report = step.run({int64_t(now), kLeaves * test.accumulation, leaves});
       if (communicator.rank() != 0) continue;

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that a program of one's own needs to train a model: docs/library.md walks through it.
+#pragma once
+
+#include "runtime/data/batch.h"
+#include "runtime/layers/convolution.h"
+#include "runtime/layers/linear.h"
+#include "runtime/layers/metrics.h"
+#include "runtime/ops/ops.h"
+#include "runtime/plan/plan_text.h"
+#include "runtime/program.h"
+#include "runtime/trainer.h"

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/program.h"
+
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <string_view>
+
+#include "collectives/bootstrap.h"
+#include "collectives/host/thread_ranks.h"
+#include "kernels/device/check.h"
+
+namespace lockstep {
+namespace {
+
+// The number behind --ranks; 0 where it is not given.
+int thread_ranks_of(int argc, char** argv) {
+  constexpr std::string_view kOption = "--ranks";
+  for (int i = 1; i < argc; ++i) {
+    std::string_view text = argv[i];
+    if (!text.starts_with(kOption)) continue;
+    text.remove_prefix(kOption.size());
+    if (text.starts_with("="))
+      text.remove_prefix(1);
+    else if (text.empty())
+      text = i + 1 < argc ? argv[i + 1] : "";
+    else
+      continue;
+    int ranks = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ranks);
+    check(error == std::errc() && end == text.data() + text.size() && ranks >= 1 && ranks <= 256, ErrorCode::usage,
+          [&] { return str("--ranks: expected 1 to 256 ranks, got '", text, "'"); });
+    return ranks;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string speaker_of(const Communicator& ranks) {
+  if (ranks.size() == 1) return "";
+  return str(" rank ", ranks.rank(), " of ", ranks.size(), " on ", ranks.place().host, ":");
+}
+
+void print_error(const std::string& speaker, const std::exception& error) {
+  const auto* known = dynamic_cast<const Error*>(&error);
+  const std::string_view code = to_string(known ? known->code() : ErrorCode::internal);
+  std::string place;
+  // A bug is looked for in the source; everything else where the user stands.
+  if (known && known->code() == ErrorCode::internal)
+    place = str(" (", known->at().file_name(), ":", known->at().line(), ")");
+  const std::string line = str("lockstep: error: [", code, "]", speaker, " ", error.what(), place, "\n");
+  std::fputs(line.c_str(), stderr);
+  std::fflush(stderr);
+}
+
+int run_program(int argc, char** argv, const std::function<int(Communicator&)>& body) {
+  std::string speaker;
+  return run_connected(
+      [&](Communicator& launched) {
+        const int threads = thread_ranks_of(argc, argv);
+        speaker = speaker_of(launched);
+        if (threads == 0) return body(launched);
+        check(launched.size() == 1, ErrorCode::usage, [&] {
+          return str("--ranks ", threads, " starts ranks as threads, but the launcher has started ", launched.size(),
+                     " processes already; use one or the other");
+        });
+        int code = 0;
+        run_thread_ranks(threads, [&](Communicator& ranks) {
+          const int mine = body(ranks);
+          if (ranks.rank() == 0) code = mine;
+        });
+        return code;
+      },
+      [&](const std::exception& error) { print_error(speaker, error); });
+}
+
+}  // namespace lockstep
