@@ -84,6 +84,8 @@ class Trainer {
   const OptimizerSet& optimizer() const { return planned_.optimizer; }
   VariableStore& variables() { return store_; }
   TrainStep& train_step() { return step_; }
+  // The ranks that share the batch out, with the log of a step's collectives.
+  Communicator& batch_axis() { return batch_axis_; }
   Stream& stream() { return stream_; }
   Pool& pool() { return pool_; }
   // "nccl", "staged"; on the CPU what carries bytes between ranks.

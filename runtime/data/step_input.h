@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,9 +28,9 @@ struct StepInput {
 
 // A named sum over samples.
 struct ReportedSum {
-  std::string_view name;  // owned by the step, or the trainer
-  double value = 0;       // over the batch of the last step
-  double all_steps = 0;   // over all steps before the first whose loss was not finite
+  std::string name;
+  double value = 0;      // over the batch of the last step
+  double all_steps = 0;  // over all steps before the first whose loss was not finite
 };
 
 struct StepReport {

@@ -146,15 +146,15 @@ class Verification {
 };
 
 void Verification::run_steps() {
-  TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, batch_, {}, 1);
+  TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, ranks_, {}, 1);
   const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
   const MadeUpParts parts(run.step().first_part(), run.step().last_part(), leaf_samples);
   const int64_t global_count = leaf_samples * run.leaves();
 
-  batch_.log().keep_records(true);
-  const size_t before = batch_.log().records().size();
+  run.batch_axis().log().keep_records(true);
+  const size_t before = run.batch_axis().log().records().size();
   for (int64_t step = 0; step < steps_; ++step) (void)run.step().run({step, global_count, parts.parts()});
-  batch_.log().keep_records(false);
+  run.batch_axis().log().keep_records(false);
 
   const StateSizes sizes{plan_.frozen_bytes, plan_.local_bytes, plan_.slots};
   const PlannedMemory forecast = memory_of_rank(plan_.settings, plan_.buckets, sizes, ranks_.rank());
@@ -172,7 +172,7 @@ void Verification::run_steps() {
   exact("bytes at the peak: scratch of kernels",
         std::max(transient.scratch, rehearse_updates(plan_, run.optimizer(), tensors, 1)),
         run.stream().scratch_bytes());
-  check_log(std::span(batch_.log().records()).subspan(before));
+  check_log(std::span(run.batch_axis().log().records()).subspan(before));
 }
 
 void Verification::check_log(std::span<const CollectiveRecord> records) {

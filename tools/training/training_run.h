@@ -35,6 +35,7 @@ class TrainingRun {
   Stream& stream() { return trainer_.stream(); }
   Pool& pool() { return trainer_.pool(); }
   VariableStore& variables() { return trainer_.variables(); }
+  Communicator& batch_axis() { return trainer_.batch_axis(); }
   TrainStep& step() { return trainer_.train_step(); }
   std::string_view transport() const { return trainer_.transport(); }
 
