@@ -16,12 +16,12 @@ namespace lockstep {
 // its gradient is zero then.
 struct BatchPart {
   int number;   // number among all parts of the batch
-  Batch batch;  // has sample numbers
+  Batch batch;  // includes sample numbers
 };
 
 // The part of a step's global batch that this rank computes.
 struct StepInput {
-  int64_t step;          // from 0
+  int64_t step;          // counted from 0
   int64_t global_count;  // samples of all parts of all ranks
   std::span<const BatchPart> parts;
 };

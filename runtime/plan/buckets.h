@@ -21,7 +21,7 @@ constexpr int64_t next_local_offset(int64_t offset, int64_t bytes) { return roun
 
 // A trainable variable as buckets see it.
 struct BucketItem {
-  int64_t elements;  // in one rank
+  int64_t elements;  // elements in one rank
   DType dtype;
   bool split_by_batch;
 };
@@ -32,7 +32,7 @@ std::vector<int64_t> granule_numbers(const Plan& plan);
 
 struct BucketLayout {
   std::vector<PlannedBucket> buckets;  // in the order they are reduced; members are numbers of items
-  std::vector<int64_t> offsets;        // by item, in the arena
+  std::vector<int64_t> offsets;        // place of each item in the arena
   int64_t arena_elements = 0;
 };
 

@@ -77,7 +77,7 @@ int64_t bytes_per_rank(const PlanSettings& settings, const PlannedVariable& vari
 // Elements [begin, end) of the arena that are reduced together. All members have one dtype.
 struct PlannedBucket {
   int64_t begin = 0, end = 0;
-  DType dtype = DType::f32;        // of the parameters; arenas of gradients are f32
+  DType dtype = DType::f32;        // dtype of the parameters; arenas of gradients are f32
   bool split_by_batch = false;     // the batch axis splits members' layouts: gathered for use, gradients scattered
   std::vector<int32_t> variables;  // ascending offsets
   int64_t elements() const { return end - begin; }
@@ -119,7 +119,7 @@ struct Plan {
   std::vector<PlannedVariable> variables;  // the model's in order of declaration, then slots, then scalars
   std::vector<std::string> pending;        // variables without a known shape; they are planned when it is
   std::vector<PlannedBucket> buckets;      // in the order they are reduced
-  int64_t arena_elements = 0;              // of the trainable section, padding included
+  int64_t arena_elements = 0;              // elements of the trainable section, padding included
   int64_t frozen_bytes = 0;
   int64_t local_bytes = 0;
   int32_t slots = 0;                           // arenas of slots, master copies included
@@ -131,7 +131,7 @@ struct Plan {
 
   // The most loaded class.
   const PlannedMemory& memory() const { return classes.front().memory; }
-  int64_t parameter_bytes() const;  // of the trainable section
+  int64_t parameter_bytes() const;  // bytes of the trainable section
   // Throws Error(plan) naming the nearest known path.
   const PlannedVariable& at(std::string_view path) const;
   // The collectives of one step one by one, with the micro-batch phase repeated.

@@ -28,7 +28,7 @@ Json layout_json(const Layout& layout) {
   return axes;
 }
 
-// Settings have an object of their own in the file, apart from the mesh, which stands before it.
+// Settings have their own object in the file, except for the mesh, which precedes it.
 template <class Value>
 void write(Json& root, const char* key, const Value& value) {
   if constexpr (std::is_enum_v<Value>)

@@ -176,7 +176,7 @@ void PlanBuilder::check_total() const {
 
 void PlanBuilder::place_parameters() {
   std::vector<BucketItem> items;
-  std::vector<int32_t> index;  // of items in plan_.variables
+  std::vector<int32_t> index;  // indices of items in plan_.variables
   for (size_t i = 0; i < plan_.variables.size(); ++i) {
     const PlannedVariable& variable = plan_.variables[i];
     if (!variable.in_gradient_sync) continue;

@@ -15,7 +15,7 @@
 namespace lockstep {
 
 struct GroupRule {
-  std::string pattern;                    // of paths, as in PathPatterns
+  std::string pattern;                    // matches paths, as in PathPatterns
   bool freeze = false;                    // not trained; then nothing else is set
   std::string optimizer;                  // empty: the run's, with its hyper-parameters and those below; "overwrite":
                                           // the gradient becomes the value

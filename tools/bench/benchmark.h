@@ -49,7 +49,7 @@ class InterleavedTimes {
 InterleavedTimes time_interleaved(std::span<const std::function<void()>> alternatives,
                                   const TimingOptions& options = {});
 
-double median(std::vector<double> values);  // of at least one
+double median(std::vector<double> values);  // at least one value
 
 // Prints for people: aligned columns, one line per row.
 void print_table(std::ostream& out, std::span<const BenchmarkRow> rows);

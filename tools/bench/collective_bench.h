@@ -14,7 +14,7 @@ namespace lockstep {
 struct CollectiveBenchOptions {
   int64_t smallest_bytes = 4 << 10;
   int64_t largest_bytes = 64 << 20;
-  int64_t factor = 4;  // from one size to the next
+  int64_t factor = 4;  // factor from one size to the next
   int rounds = 7;
   double seconds_per_sample = 5e-3;
   int threads = 1;

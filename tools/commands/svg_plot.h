@@ -24,7 +24,7 @@ struct Plot {
 };
 
 // A whole SVG document. The y axis begins at zero where nothing is below it. Throws Error(numbers) for points that are
-// not finite (or above 1e300), and where there is none.
+// not finite (or above 1e300), and when there are none.
 std::string svg_plot(const Plot& plot);
 
 // Neighbouring multiples of 1, 2 or 5 times a power of ten, with at most `most` (from 2) gaps between them. Apart from

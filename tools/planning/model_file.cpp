@@ -31,7 +31,7 @@ namespace {
 constexpr int64_t kMostVariables = 1'000'000;
 constexpr size_t kLongestPath = 200;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
-constexpr int64_t kMostBytes = int64_t(1) << 60;  // of activations of a whole step
+constexpr int64_t kMostBytes = int64_t(1) << 60;  // bytes of activations of a whole step
 constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
 
 // Text of a file as a message can show it: short, and without characters that move the cursor of a terminal.

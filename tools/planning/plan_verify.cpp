@@ -20,7 +20,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int kRounds = 25;  // of interleaved timings; medians count
+constexpr int kRounds = 25;  // rounds of interleaved timings; medians count
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 

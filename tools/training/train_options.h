@@ -43,7 +43,7 @@ struct TrainOptions {
   PlanSettings plan;  // what the command line says of it; ranks are those that exist
   std::string data = kDefaultDataFolder;
   std::string device = "cpu";
-  DeviceTransport transport = DeviceTransport::automatic;  // of gradients between GPUs
+  DeviceTransport transport = DeviceTransport::automatic;  // carries gradients between GPUs
   bool graph = false;                                      // GPUs: record a step, launch it as a whole
   int64_t epochs = 5;
   int64_t steps = 0;  // above 0: replaces epochs

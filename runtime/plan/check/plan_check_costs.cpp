@@ -15,7 +15,7 @@ struct Need {
   Phase phase;
   CollectiveKind kind;
   DType dtype;
-  Wide bytes;  // of buckets from a file
+  Wide bytes;  // bytes of buckets from a file
   int64_t bucket;
   auto key() const { return std::tuple(phase, kind, dtype, bytes); }
 };
