@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// All that a program of one's own needs to train a model: docs/library.md walks through it.
+// Everything that your own program needs to train a model; docs/library.md walks through it.
 #pragma once
 
 #include "runtime/data/batch.h"

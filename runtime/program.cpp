@@ -13,7 +13,7 @@
 namespace lockstep {
 namespace {
 
-// The number behind --ranks; 0 where it is not given.
+// The number after --ranks; 0 where it is not given.
 int thread_ranks_of(int argc, char** argv) {
   constexpr std::string_view kOption = "--ranks";
   for (int i = 1; i < argc; ++i) {
@@ -46,7 +46,7 @@ void print_error(const std::string& speaker, const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
   const std::string_view code = to_string(known ? known->code() : ErrorCode::internal);
   std::string place;
-  // A bug is looked for in the source; everything else where the user stands.
+  // A bug is looked for in the source, everything else where the user is.
   if (known && known->code() == ErrorCode::internal)
     place = str(" (", known->at().file_name(), ":", known->at().line(), ")");
   const std::string line = str("lockstep: error: [", code, "]", speaker, " ", error.what(), place, "\n");

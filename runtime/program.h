@@ -10,16 +10,16 @@
 
 namespace lockstep {
 
-// The body of main(): joins the ranks that the launcher started and returns what `body` returns; with `--ranks N` among
+// The body of main(): joins the ranks that the launcher started and returns what `body` returns. With `--ranks N` among
 // the arguments, which are otherwise left alone, body runs on N ranks that are threads of this process. A failure is
-// printed once, whatever the number of ranks, and ends all of them; the result is then 2 for wrong usage and 1 for all
-// else.
+// printed once, whatever the number of ranks, and ends all of them; the result is then 2 for wrong usage and 1 for
+// anything else.
 int run_program(int argc, char** argv, const std::function<int(Communicator&)>& body);
 
-// "lockstep: error: [code] rank 1 of 2 on host: what" on standard error. `speaker`: " rank 1 of 2 on host:", or nothing
-// for one rank. A bug of Lockstep's own is shown with its place in the source.
+// Prints "lockstep: error: [code] rank 1 of 2 on host: what" to standard error. `speaker` is " rank 1 of 2 on host:",
+// or nothing for one rank. A bug of Lockstep's own is shown with its place in the source.
 void print_error(const std::string& speaker, const std::exception& error);
-// How a rank of several calls itself in print_error().
+// How one of several ranks names itself in print_error().
 std::string speaker_of(const Communicator& ranks);
 
 }  // namespace lockstep

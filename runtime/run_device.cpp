@@ -28,7 +28,7 @@ int default_threads(const Place& place) {
   CPU_ZERO(&allowed);
   const int all = std::max(1, int(std::thread::hardware_concurrency()));
   const int mine = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : all;
-  // A launcher that binds ranks has divided the cores already.
+  // A launcher that binds ranks has already divided the cores.
   return std::max(1, std::min(mine, all / place.local_size));
 }
 

@@ -27,7 +27,7 @@ RunDevice choose_run_device(Communicator& ranks, std::string_view device, Device
 // The cores this rank may use, divided among the ranks that may use the same ones.
 int default_threads(const Place& place);
 
-// What a plan is told of nodes: the ranks of the first node where there are several nodes, otherwise 0.
+// What a plan is told about nodes: the ranks of the first node if there are several nodes, otherwise 0.
 int64_t ranks_per_node(const Communicator& ranks);
 
 }  // namespace lockstep

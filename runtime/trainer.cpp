@@ -17,7 +17,7 @@
 namespace lockstep {
 namespace {
 
-// A real as it is, so that ranks with different ones are told apart.
+// Writes a real exactly, so that ranks with different ones are told apart.
 std::string exact(double value) {
   char text[32];
   const auto [end, error] = std::to_chars(text, text + sizeof text, value);
@@ -35,7 +35,7 @@ PlannedTraining plan_training(VariableTable variables, const TrainerOptions& opt
   for (const std::string& path : options.freeze) check_known("variable", path, paths, list_of(paths));
   for (const std::string& path : options.freeze) variables.freeze(path);
   OptimizerChoice choice = options.optimizer;
-  // Small gradients are lost in f16.
+  // f16 loses small gradients.
   if (precision.weights == DType::f16 && !choice.scaling) choice.scaling = LossScaling{};
   OptimizerSet optimizer = make_optimizer_set(variables, choice);
   std::optional<Schedule> schedule;
@@ -94,7 +94,7 @@ std::string_view Trainer::transport() const {
   return device_communicator_ ? device_communicator_->transport() : ranks_.transport();
 }
 
-// Samples without numbers are numbered by their rows: dropout is keyed by the step besides.
+// Samples without numbers are numbered by their rows: dropout is also keyed by the step.
 const Batch& Trainer::with_ids(const Batch& batch) {
   if (batch.sample_ids().data != nullptr) return batch;
   for (auto row = int64_t(ids_.size()); row < batch.samples(); ++row) ids_.push_back(row);

@@ -54,10 +54,10 @@ class Trainer {
  public:
   // Collective over `ranks`, which outlives the trainer. Plans, sees to it that all ranks have the same plan and
   // options (Error(mismatch) names who differs), allocates, and gives every rank the first values of rank 0.
-  // Error(usage) and Error(plan) name the option or the variable that cannot be.
+  // Error(usage) and Error(plan) name the option or the variable that is not possible.
   Trainer(Communicator& ranks, VariableTable variables, Forward model, const TrainerOptions& options = {})
       : Trainer(ranks, prepare(ranks, std::move(variables), options), std::move(model), options) {}
-  // The same, of what was planned and agreed on before.
+  // The same for what was planned and agreed on before.
   Trainer(Communicator& ranks, PlannedTraining planned, Forward model, const RunDevice& device, uint64_t seed,
           const StepOptions& options = {});
   Trainer(const Trainer&) = delete;
@@ -66,7 +66,7 @@ class Trainer {
   // Collective: one step on the whole batch, which every rank gives alike; each reads the rows that it computes. Views
   // may be reused on return. Error(numbers) on every rank when the loss is not finite: nothing has changed then.
   StepReport run(const Batch& batch);
-  // Collective: the model without training, as averages are not taken over; parts and their order are those of a step.
+  // Collective: runs the model without training. Averages are not taken over; parts and their order are a step's.
   Evaluation evaluate(const Batch& batch);
 
   // Steps taken so far; after resume() the steps that the file has counted.
@@ -75,8 +75,8 @@ class Trainer {
   // numbers of ranks. Reads all variables.
   std::string ledger_line(const StepReport& report) const;
 
-  // Collective: all state in one safetensors file, written by rank 0 whole or not at all; and back, on any number of
-  // ranks. resume() returns the step to go on with.
+  // Collective: save() has rank 0 write all state to one safetensors file, whole or not at all; resume() reads it on
+  // any number of ranks and returns the step to go on with.
   void save(const std::string& path);
   int64_t resume(const std::string& path);
 
@@ -123,7 +123,7 @@ class Trainer {
   std::vector<std::string> sum_names_;
 };
 
-// Everything before memory: `asked` is completed by the ranks and the device. Error(usage), Error(plan).
+// Everything before memory: the ranks and the device complete `asked`. Error(usage), Error(plan).
 PlannedTraining plan_training(VariableTable variables, const TrainerOptions& options, int64_t ranks,
                               int64_t ranks_per_node, DeviceKind device);
 

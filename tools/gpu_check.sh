@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Everything that has to be known of a machine with a GPU, by one command that ends in time and needs no network:
-# builds, tests, compares bits, looks for memory errors and races, measures, trains, and writes it all down.
+# Finds out everything that has to be known of a machine with a GPU, by one command that ends in time and needs no
+# network: builds, tests, compares bits, looks for memory errors and races, measures, trains, and writes it all down.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 here=$PWD
@@ -48,7 +48,7 @@ done
 
 begin=$(date +%s)
 started=$(date -u +%Y-%m-%dT%H:%M:%SZ)
-deadline=$((begin + 60 * minutes - 10))  # what is stopped takes a moment to end
+deadline=$((begin + 60 * minutes - 10))  # stopping a step takes a moment
 mkdir -p "$output" || exit 1
 work=$(mktemp -d) || exit 1
 steps=$work/steps
@@ -63,8 +63,8 @@ commit=$(git describe --always --dirty 2>/dev/null || echo "source without git")
 trap 'cat "$step_log" >>"$log" 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 
-# try SECONDS COMMAND...: within that time and what is left of all. Sets code (of the command; 124: cut off; 125: no
-# time to begin) and spent; its output is in $step_log, and what it said on standard output in $work/stdout.
+# try SECONDS COMMAND...: runs it for that time and what is left of all at most. Sets code (of the command; 124: cut
+# off; 125: no time to begin) and spent; its output is in $step_log, and its standard output in $work/stdout.
 try() {
   budget=$1
   shift
@@ -92,7 +92,7 @@ finish() {
 }
 skip() { record "$1" skipped 0 "$2"; }
 
-# json_output FILE: what a command that succeeded said on standard output, if it is JSON; else FILE is empty.
+# json_output FILE: fills FILE with the standard output of a successful command if that is JSON; else FILE is empty.
 printf 'file(READ "${FILE}" text)\nstring(JSON type TYPE "${text}")\n' >"$work/valid.cmake"
 json_output() {
   : >"$1"
@@ -161,7 +161,7 @@ configure() {
     sed 's/^  //; s/  */ /g' | tr '\n' ';')"
 }
 
-# The program first: where compiling takes long, there is something to measure before the tests are there.
+# The program comes first: where compiling takes long, there is something to measure before the tests are built.
 build() {  # build NAME SECONDS TARGET
   try "$2" cmake --build "build/$preset" --target "$3"
   finish "build $1" ""
@@ -175,7 +175,7 @@ doctor() {
   finish doctor "the program finds: $found" "$work/doctor.json"
 }
 
-# How often ctest's listing says what: count TEXT
+# count TEXT: how many lines of ctest's listing have the text
 count() { grep -c "$1" "$step_log"; }
 device_tests() {
   which="-L gpu"
@@ -218,14 +218,14 @@ adam() {
   detail=""
   [ -z "$largest" ] || detail="adam $(row_value optimizer/adam value "$largest") GB/s, $(row_value optimizer/adam \
     share_of_roof "$largest") of its roof, copy $(row_value memory/copy value "$largest") GB/s, ${largest##*_} parameters"
-  # What was measured before the time was over stays.
+  # Measurements from before the time was over stay.
   [ -z "$largest" ] || [ $code -ne 125 ] || { code=0; detail="$detail; no time for larger ones"; }
   spent=$all
   without_speed_in_a_rehearsal
   finish "fused Adam against copy" "$detail" "$work/adam.json" "$work/table"
 }
 
-# Speed of an emulated device is no figure.
+# The speed of an emulated device is no figure.
 without_speed_in_a_rehearsal() {
   [ $rehearsal = false ] || { rm -f "$work/adam.json" "$work/collectives.json"; : >"$work/table"; detail="ran; no figures"; }
 }
@@ -262,7 +262,7 @@ train() {  # train MODEL EPOCHS
   finish "train $model" "$detail" "$work/train.json"
 }
 
-# One run of the bits: ledger NAME DEVICE RANKS. Sets code.
+# ledger NAME DEVICE RANKS: one run of the comparison of bits. Sets code.
 staged=""
 [ $rehearsal = false ] || staged="--transport staged"
 ledger() {
@@ -297,8 +297,8 @@ bits() {
     END { printf "%.3g", m }')
   printf '{"repeats": %s, "two_ranks_equal_one": %s, "steps_equal_to_cpu": %s, "steps": 25, "largest_loss_difference_to_cpu": %s}\n' \
     "$(same again)" "$(same two_ranks)" "$equal" "$furthest" >"$work/bits.json"
-  # Products on a GPU are summed in an order of their own, so a whole step need not have the bits of the CPU. That all
-  # else has is tested by the tests on the device.
+  # A GPU sums products in an order of its own, so a whole step need not have the bits of the CPU. Tests on the device
+  # check that everything else has them.
   [ "$(same again)$(same two_ranks)" = truetrue ] || code=1
   finish "$name" "GPU again: $(same again), two ranks as one: $(same two_ranks), $equal of 25 steps as on the CPU, losses \
 within $furthest" "$work/bits.json"

@@ -16,7 +16,7 @@
 namespace lockstep {
 namespace {
 
-// Output that was lost is a failure, though it shows only when the buffer is emptied.
+// Lost output is a failure, though it shows only when the buffer is emptied.
 void flush_output() {
   check(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, ErrorCode::file, [] {
     return str("cannot write the standard output: ", std::strerror(errno), "; free some space, or print elsewhere");
@@ -48,7 +48,7 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   } catch (const CLI::ParseError& error) {
     fail_usage(app, error);
   }
-  // Else the ranks of one command would wait for those of another.
+  // Otherwise the ranks of one command would wait for those of another.
   check_agreement(communicator, {{"command", command}});
   chosen(communicator);
   flush_output();

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# mpirun with the settings that make it start anywhere: as root, on fewer cores than ranks, without ssh, in a pipe.
+# Runs mpirun with the settings that make it start anywhere: as root, on fewer cores than ranks, without ssh, in a pipe.
 # usage: tools/mpirun.sh -np N PROGRAM [ARGUMENT...]
 set -eu
 

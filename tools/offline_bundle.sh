@@ -7,12 +7,12 @@ set -eu
 headers="libeigen3-dev libcli11-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libre2-dev libtomlplusplus-dev
   zlib1g-dev libgtest-dev libgmock-dev libopenmpi-dev"
 programs="ninja-build openmpi-bin openmpi-common libopenmpi3 libpmix2"
-optional="dataset-fashion-mnist libdnnl-dev"  # in this order, as long as there is room
+optional="dataset-fashion-mnist libdnnl-dev"  # in this order, while there is room
 
-# On every machine with a compiler: never from the bundle.
+# Every machine with a compiler has these: they never come from the bundle.
 on_every_machine="linux-vdso|ld-linux|libc|libm|libdl|librt|libpthread|libresolv|libutil|libgcc_s|libstdc\+\+|libgomp|\
 libatomic"
-# What Open MPI's plugins for special networks and for OpenSHMEM are linked with.
+# Open MPI's plugins for special networks and for OpenSHMEM are linked with these.
 special_networks="libucp|libfabric|libpsm|libinfinipath|libibverbs|libnl-|liboshmem"
 unwanted_files="/share/(doc|man|info|lintian|bash-completion|zsh|emacs|vim|aclocal|pkgconfig)/|/pkgconfig/|/unsupported/|\
 /Eigen/src/(Sparse|misc/lapack)|/fortran|/oshmem|/openmpi/include/(openmpi/|.*(shmem|mpif))|\
@@ -78,7 +78,7 @@ unwanted() {
   esac
 }
 
-# copy_package FOLDER PACKAGE: its files under /usr/{bin,include,lib,share} that a build or a run reads, and its license.
+# copy_package FOLDER PACKAGE: copies its license, and from /usr/{bin,include,lib,share} what a build or a run reads.
 copy_package() {
   mkdir -p "$1/licenses"
   cp -L "/usr/share/doc/$2/copyright" "$1/licenses/$2"
@@ -87,7 +87,7 @@ copy_package() {
   done | tar -C / -c --no-recursion -T - | tar -C "$1" -x
 }
 
-# copy_library FOLDER PATH: a shared library, under its own name and the one that the loader asks for, and its license.
+# copy_library FOLDER PATH: copies a shared library, under its own name and the loader's name for it, and its license.
 copy_library() {
   real=$(readlink -f "$2")
   package=$(dpkg-query -S "$real" 2>/dev/null || dpkg-query -S "${real#/usr}")
@@ -96,7 +96,7 @@ copy_library() {
   cp -L "/usr/share/doc/$package/copyright" "$1/licenses/$package"
 }
 
-# What the files of a folder are linked with, and what its links for the linker lead to.
+# Copies what the files of a folder are linked with, and what its links for the linker lead to.
 copy_needed_libraries() {
   mkdir -p "$1/usr/lib/$triplet"
   find "$1/usr/lib/$triplet" -maxdepth 1 -type l -name '*.so' | while read -r link; do
@@ -111,8 +111,8 @@ copy_needed_libraries() {
   ${ldconfig:-/sbin/ldconfig} -n "$1/usr/lib/$triplet"
 }
 
-# Programs and libraries look for libraries in the bundle, wherever it lies. Beside themselves too: PMIx's library is
-# loaded through a link, and the origin is where the link is.
+# Makes programs and libraries look for libraries in the bundle, wherever it lies. Also beside themselves: PMIx's
+# library is loaded through a link, and the origin is where the link is.
 make_relocatable() {
   find "$1" -type f \( -name '*.so' -o -name '*.so.*' -o -path '*/bin/*' \) | while read -r file; do
     patchelf --set-rpath "\$ORIGIN:\$ORIGIN/$(realpath -m --relative-to "$(dirname "$file")" "$1/usr/lib/$triplet")" "$file"

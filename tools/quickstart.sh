@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# From a fresh clone to a trained classifier: installs, builds, trains on Fashion-MNIST with two MPI ranks.
+# Goes from a fresh clone to a trained classifier: installs, builds, trains on Fashion-MNIST with two MPI ranks.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -45,7 +45,7 @@ if [ $preset = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
   fixed_addresses="setarch $(uname -m) -R"
 fi
 
-# The sanitizers watch the CUDA path too, on an emulated GPU, where CUDA's headers are.
+# The sanitizers also watch the CUDA path, on an emulated GPU, where CUDA's headers exist.
 without_cuda=""
 if [ $preset = asan ] || [ $preset = tsan ]; then
   if ! tools/scripts/has_cuda_headers.sh; then

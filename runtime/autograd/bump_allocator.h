@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bump allocation for what lives as long as one forward and backward pass; memory is kept for the next pass.
+// Bump allocation for objects that live as long as one forward and backward pass; memory is kept for the next pass.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace lockstep {
 
 class BumpAllocator {
  public:
-  // Aligned to 16 bytes. Valid until reset().
+  // The memory is aligned to 16 bytes and valid until reset().
   void* take(size_t bytes) {
     bytes = (bytes + 15) / 16 * 16;
     while (chunk_ < chunks_.size() && used_ + bytes > chunks_[chunk_].bytes) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The context of a computation: stream, memory, tape or none, random position, values of variables, other ranks. First
-// argument of every op; nothing is global.
+// The context of a computation: stream, memory, the tape if there is one, random position, values of variables, other
+// ranks. It is the first argument of every op; nothing is global.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ namespace lockstep {
 
 class MeshGroup;
 
-// Where random numbers come from: a function of seed, step, sample and op, never of rank or order of execution.
+// The source of random numbers: a function of seed, step, sample and op, never of rank or order of execution.
 struct RandomPosition {
   ConstView key;         // [] i64: dropout_key() of seed and step, on the stream's device
   ConstView sample_ids;  // [samples] i64: one per row of the batch, on the stream's device
@@ -29,7 +29,7 @@ struct RandomPosition {
 
 class Context {
  public:
-  // tape == nullptr: nothing is recorded (evaluation).
+  // Without a tape nothing is recorded (evaluation).
   Context(Stream& stream, Pool& pool, Tape* tape) : stream_(stream), pool_(pool), tape_(tape) {}
 
   Stream& stream() { return stream_; }
@@ -42,15 +42,15 @@ class Context {
     lockstep::launch(stream_, kernel);
   }
 
-  // Values of the model's variables, by Variable::index.
+  // The values of the model's variables, by Variable::index.
   void set_values(std::span<const Tensor> values) { values_ = values; }
   const Tensor& value(Variable variable) const { return values_[size_t(variable.index)]; }
 
-  // The groups of the mesh, as DeviceMesh::groups() has them; they outlive the context and its tape. Without them there
-  // is one rank.
+  // The groups of the mesh, as DeviceMesh::groups() gives them; they outlive the context and its tape. Without them
+  // there is one rank.
   void set_groups(const std::vector<MeshGroup>& groups) { groups_ = &groups; }
   // The ranks along an axis; null where this rank is the only one, so that an op has nobody to ask. Error(plan) names
-  // the axes there are.
+  // the axes that exist.
   const MeshGroup* group(std::string_view axis) const;
 
   RandomPosition& random() { return random_; }
@@ -65,7 +65,7 @@ class Context {
   RandomPosition random_;
 };
 
-// First parameter of ops: a Context that remembers where the op was called, for messages.
+// The first parameter of ops: a Context that remembers where the op was called, for messages.
 struct Call {
   Context& context;
   std::source_location where;

@@ -94,7 +94,7 @@ void Tape::run_node(Node& node, Gradients& gradients, const OnReady& on_ready) {
   gradients.inputs_ = node_inputs_.data() + node.first_input;
   gradients.out_ = &output.gradient;
   if (output.filled) node.backward(node.closure, gradients.context_, gradients);
-  // What the op kept for its gradient goes back to the pool at once.
+  // The pool gets back at once what the op kept for its gradient.
   if (node.destroy) std::exchange(node.destroy, nullptr)(node.closure);
   finish_inputs(node, gradients, on_ready);
   if (!keep_) output.gradient.release();
@@ -109,7 +109,7 @@ void Tape::announce(TensorSlot& slot, Context& context, const OnReady& on_ready)
 void Tape::add_contribution(TensorSlot& slot, const Tensor& contribution, Context& context) {
   if (slot.variable >= 0 || slot.gradient.sole_owner()) {
     context.launch(AddInto{slot.gradient, contribution});
-  } else {  // the memory is some other tensor's gradient too
+  } else {  // the memory is also some other tensor's gradient
     Tensor sum = context.empty_like(slot.gradient);
     context.launch(Binary<Plus>{sum, slot.gradient, contribution});
     slot.gradient = std::move(sum);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tape: the ops of one forward pass, replayed backwards once.
+// The tape records the ops of one forward pass and replays them backwards once.
 //
 // Note [Gradient destinations]. The tape decides where a gradient goes; an op always overwrites the destination it is
 // given. The first contribution goes to the final place - for a variable, its range of the gradient arena - and later
@@ -29,7 +29,7 @@ class Tape;
 
 inline constexpr int kMaxInputs = 6;
 
-// What an op's backward sees: the gradient of its output, and where the gradients of its inputs go.
+// What the backward of an op sees: the gradient of its output, and where the gradients of its inputs go.
 class Gradients {
  public:
   ConstView out() const { return *out_; }
@@ -37,7 +37,7 @@ class Gradients {
   bool wanted(int i) const;
   // The destination of input i's gradient, to be overwritten.
   View in(int i);
-  // Input i's gradient is the output's, element by element. Costs nothing where memory can be shared.
+  // Input i's gradient is the output's, element by element. This costs nothing where memory can be shared.
   void pass(int i);
 
  private:
@@ -47,7 +47,7 @@ class Gradients {
   Context& context_;
   const Tensor* out_ = nullptr;
   const int32_t* inputs_ = nullptr;
-  std::array<Tensor, kMaxInputs> scratch_;              // memory of contributions that come on top of an earlier one
+  std::array<Tensor, kMaxInputs> scratch_;              // memory of contributions added to an earlier one
   std::array<const Tensor*, kMaxInputs> additional_{};  // those contributions: in scratch_, or *out_ passed on
 };
 
@@ -58,19 +58,19 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
   ~Tape() { clear(); }
 
-  // Forgets the pass; memory of records is kept.
+  // Forgets the pass, but keeps the memory of its records.
   void clear();
 
-  // Puts a variable on the tape: its gradient goes to `destination` (f32, whatever the variable is), or is added to
-  // what is there already, and is announced under `variable`. `name`, for messages, must stay until clear().
+  // Puts a variable on the tape. Its gradient goes to `destination` (f32, whatever the variable is), or is added to
+  // what is already there, and is announced under `variable`. `name`, for messages, must stay until clear().
   enum class Destination : uint8_t { fresh, adds_up };
   void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?",
              Destination kind = Destination::fresh);
 
   bool on_tape(TapePosition position) const { return position.slot >= 0 && position.generation == generation_; }
 
-  // Records that `output` came from `inputs` by `op`. Without an input on the tape it notes the op as off the tape and
-  // leaves `output` a constant. Backward: void(Context&, Gradients&).
+  // Records that `op` made `output` from `inputs`. Without an input on the tape it notes the op as off the tape and
+  // `output` stays a constant. Backward: void(Context&, Gradients&).
   template <class Backward>
   void record(std::string_view op, const std::source_location& where, std::initializer_list<TapePosition> inputs,
               Tensor& output, Backward&& backward) {
@@ -94,12 +94,12 @@ class Tape {
   using OnReady = std::function<void(int32_t variable)>;
   void backward(Context& context, const Tensor& output, const Tensor& seed, const OnReady& on_ready);
 
-  // The gradient of a tensor of this pass that is no variable, after backward with keep_gradients(true).
+  // The gradient of a tensor of this pass that is no variable, after a backward with keep_gradients(true).
   void keep_gradients(bool keep) { keep_ = keep; }
   Tensor gradient(const Tensor& tensor) const;
 
   size_t nodes() const { return nodes_.size(); }
-  // Variables of the last backward that no op led to.
+  // The variables that no op led to in the last backward.
   const std::vector<int32_t>& unused_variables() const { return unused_; }
 
  private:
@@ -110,14 +110,14 @@ class Tape {
   struct Node {
     std::string_view op;
     BackwardFunction backward;
-    DestroyFunction destroy;  // null once destroyed, or where nothing is to be done
+    DestroyFunction destroy;  // null once destroyed, or where there is nothing to do
     void* closure;
     int32_t output;
     int32_t first_input;
     int32_t inputs;
   };
   struct TensorSlot {
-    // Shape and dtype from the start, memory with the first contribution; a variable's is its destination.
+    // Its shape and dtype come at the start, its memory with the first contribution; a variable's is its destination.
     Tensor gradient;
     int32_t variable = -1;  // -1: an intermediate tensor
     int32_t uses = 0;       // recorded uses that have not contributed yet
@@ -148,7 +148,7 @@ class Tape {
   std::vector<int32_t> node_inputs_;
   std::vector<TensorSlot> slots_;
   std::vector<int32_t> unused_;
-  std::vector<std::string_view> names_;  // of the watched variables
+  std::vector<std::string_view> names_;  // names of the watched variables
   OpPlace last_off_tape_, last_on_tape_;
   uint32_t generation_ = 1;
   bool keep_ = false;

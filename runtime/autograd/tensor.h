@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensors: local data, shared by its handles, and the place on the tape it was recorded at. A tensor knows no layout:
-// what is distributed is the variable.
+// A tensor is local data, shared by its handles, and the place on the tape where it was recorded. It knows no layout:
+// it is variables that are distributed.
 #pragma once
 
 #include <cstdint>
@@ -22,17 +22,17 @@ struct TapePosition {
 class Tensor {
  public:
   Tensor() = default;
-  // Contents are undefined.
+  // The contents are undefined.
   Tensor(Pool& pool, DType dtype, const Shape& shape, Purpose purpose = Purpose::activations)
       : block_(pool.take(shape.size() * size_of(dtype), purpose)),
         view_{block_->data, dtype, pool.device().kind, shape} {}
-  // Memory owned elsewhere (a variable, a batch), which must outlive every handle.
+  // Borrows memory owned elsewhere (a variable, a batch), which must outlive every handle.
   static Tensor borrow(const View& view) {
     Tensor tensor;
     tensor.view_ = view;
     return tensor;
   }
-  // Data that nobody writes through the tensor, such as a batch.
+  // Borrows data that nobody writes through the tensor, such as a batch.
   static Tensor borrow(const ConstView& view) {
     return borrow(View{const_cast<void*>(view.data), view.dtype, view.device, view.shape});
   }
@@ -57,7 +57,7 @@ class Tensor {
     block_ = nullptr;
     view_.data = nullptr;
   }
-  // Makes an empty tensor one of this shape over memory owned elsewhere, or over none yet.
+  // Turns an empty tensor into one of this shape over memory owned elsewhere, or over none yet.
   void borrow_as(const View& view, const Shape& shape) {
     release();
     view_.shape = shape;
@@ -65,7 +65,7 @@ class Tensor {
     view_.device = view.device;
     view_.data = view.data;
   }
-  // Takes part in the memory of `other`, which has as many elements, under the own shape.
+  // Shares the memory of `other`, which has as many elements, under its own shape.
   void share(const Tensor& other) {
     if (other.block_) ++other.block_->references;
     release();

@@ -18,7 +18,7 @@ std::string names_of(const std::vector<Column>& columns) {
   return names.empty() ? "none" : names;
 }
 
-// Samples [begin, end) of a view of at least one sample.
+// Samples [begin, end) of a view that has at least one sample.
 ConstView rows_of(const ConstView& view, int64_t begin, int64_t end) {
   const int64_t elements = view.size() / view.shape[0];
   ConstView part = slice(view, begin * elements, end * elements);

@@ -21,8 +21,8 @@ struct Column {
   ConstView values;
 
   Column(std::string column_name, const ConstView& view) : name(std::move(column_name)), values(view) {}
-  // The values of the samples one after another, each of shape `sample`. Error(usage) where they are no whole number of
-  // samples.
+  // The values of the samples follow one another, each of shape `sample`. Error(usage) where they do not make a whole
+  // number of samples.
   template <class T>
   Column(std::string column_name, const std::vector<T>& all, const Shape& sample = {})
       : Column(std::move(column_name), all.data(), dtype_of<T>(), int64_t(all.size()), sample) {}
@@ -35,15 +35,15 @@ struct Column {
 class Batch {
  public:
   Batch() = default;
-  // Columns with equally many samples and different names; Error(usage) otherwise. `sample_ids` ([samples] i64) are the
-  // numbers of the samples in the data: random numbers of an op are a function of them, never of rank or order. Without
-  // them the trainer numbers samples in the order it is given them.
+  // The columns have equally many samples and different names; Error(usage) otherwise. `sample_ids` ([samples] i64) are
+  // the numbers of the samples in the data: random numbers of an op are a function of them, never of rank or order.
+  // Without them the trainer numbers samples in the order it is given them.
   explicit Batch(std::vector<Column> columns, const ConstView& sample_ids = {});
 
   int64_t samples() const { return samples_; }
   const std::vector<Column>& columns() const { return columns_; }
   const ConstView& sample_ids() const { return sample_ids_; }
-  // A column as a tensor. Error(usage) naming the columns there are.
+  // A column as a tensor. Error(usage) names the columns that exist.
   Tensor operator[](std::string_view name) const;
   // Samples [begin, end).
   Batch rows(int64_t begin, int64_t end) const;
@@ -67,7 +67,7 @@ struct Results {
   std::vector<NamedSum> sums = {};
 };
 
-// A model: ops on a batch. It must leave numbers to ops; one that reads elements of tensors on the host cannot be
+// A model: ops on a batch. It must leave numbers to ops; a model that reads elements of tensors on the host cannot be
 // rehearsed.
 using Forward = std::function<Results(Context&, const Batch&)>;
 

@@ -7,7 +7,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int64_t kAlignment = 256;  // of every array, for vector loads
+constexpr int64_t kAlignment = 256;  // alignment of every array, for vector loads
 constexpr size_t kStages = 2;
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
@@ -42,7 +42,7 @@ void BatchUpload::reserve(int64_t bytes) {
   stages_.clear();
   for (size_t i = 0; i < kStages; ++i)
     stages_.push_back({PinnedBuffer(stream_.device(), bytes), Event(stream_.device())});
-  // Queued work that still reads the old piece is through before anything else is put there: one stream.
+  // There is one stream, so queued work has read the old piece before anything else is put there.
   device_ = Buffer(pool_, bytes, Purpose::data);
   ++generation_;
 }

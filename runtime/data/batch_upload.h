@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batches where the step computes: from the host to a GPU, while the GPU is still busy with the step before. On the CPU
-// they are there already.
+// Brings batches to where the step computes: from the host to a GPU, while the GPU is still busy with the step before.
+// On the CPU they are already there.
 #pragma once
 
 #include <array>
@@ -14,8 +14,8 @@
 
 namespace lockstep {
 
-// The parts of a step in one piece of device memory: one copy a step, and the same addresses for every batch of the
-// same sizes, so that a recorded step finds its input there.
+// Holds the parts of a step in one piece of device memory. That takes one copy per step, and gives every batch of the
+// same sizes the same addresses, so that a recorded step finds its input there.
 class BatchUpload {
  public:
   // `wait_for` waits for an event of a GPU; it may give up with an Error when the event never comes.
@@ -25,14 +25,14 @@ class BatchUpload {
     std::vector<BatchPart> parts;
     ConstView dropout_key;  // [] i64
   };
-  // Copies `parts` and the key in stream order; what they lie in may be reused on return. Views are valid until the
-  // next call.
+  // Copies `parts` and the key in stream order; their memory may be reused on return. Views are valid until the next
+  // call.
   const OnDevice& bring(std::span<const BatchPart> parts, uint64_t dropout_key);
-  // Changes when memory had to grow, and with it the addresses.
+  // Changes when memory had to grow, which changes the addresses.
   int generation() const { return generation_; }
 
  private:
-  // Pinned memory, and the moment from which it may be filled again.
+  // Pinned memory, and the event after which it may be filled again.
   struct Stage {
     PinnedBuffer memory;
     Event copied;
@@ -49,10 +49,10 @@ class BatchUpload {
   size_t turn_ = 0;
   Buffer device_;
   int generation_ = 0;
-  std::vector<std::pair<ConstView, int64_t>> pieces_;  // of the host, and where each goes
+  std::vector<std::pair<ConstView, int64_t>> pieces_;  // pieces on the host, and where each goes
   int64_t bytes_ = 0;
   OnDevice on_device_;
-  uint64_t key_ = 0;  // on the CPU
+  uint64_t key_ = 0;  // the key, on the CPU
 };
 
 }  // namespace lockstep

@@ -18,7 +18,7 @@ constexpr int64_t kMaxValues = int64_t(1) << 32;
 constexpr int64_t kMaxDeflateRatio = 1032;  // deflate cannot shrink more: 258 bytes into two bits
 constexpr uint8_t kUnsignedBytes = 0x08;    // the IDX code of the element type
 
-// Decompresses the one gzip member that a file must consist of.
+// Decompresses a file that must be exactly one gzip member.
 class GzipReader {
  public:
   explicit GzipReader(std::string path) : path_(std::move(path)), file_(open_to_read(path_, Links::follow)) {
@@ -81,11 +81,11 @@ class GzipReader {
   ReadableFile file_;
   z_stream stream_{};
   std::array<uint8_t, 1 << 16> input_;
-  int64_t offset_ = 0;  // in the file, behind what `input_` holds
+  int64_t offset_ = 0;  // in the file, behind the contents of `input_`
   bool ended_ = false;
 };
 
-// Two zero bytes, the type, the number of dimensions, and each size as four bytes, big end first.
+// Reads two zero bytes, the type, the number of dimensions, and each size as four big-endian bytes.
 std::vector<int64_t> read_sizes(GzipReader& file, int dimensions) {
   std::vector<uint8_t> header(4 + 4 * size_t(dimensions));
   const int64_t got = file.read(header);

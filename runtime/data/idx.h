@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// IDX files, the gzipped arrays of bytes in which MNIST and its kin are distributed; read as hostile input.
+// IDX files are the gzipped arrays of bytes in which MNIST and its kin are distributed; they are read as hostile input.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace lockstep {
 
-// What one may do about a missing or damaged file, as the end of a message.
+// The end of a message about a missing or damaged file: what one may do.
 inline constexpr const char* kDatasetRemedy =
     "install the data set anew (`apt-get install --reinstall dataset-fashion-mnist`) or name its folder with --data "
     "DIR";
@@ -18,8 +18,8 @@ struct IdxArray {
   std::vector<uint8_t> values;
 };
 
-// Reads a gzipped IDX file of unsigned bytes with `dimensions` dimensions and nothing behind the last value. Memory is
-// spent only on what the size of the file can hold when decompressed.
+// Reads a gzipped IDX file of unsigned bytes with `dimensions` dimensions and nothing behind the last value. Takes no
+// more memory than a file of its size can hold when decompressed.
 IdxArray read_idx(const std::string& path, int dimensions);
 
 }  // namespace lockstep

@@ -28,7 +28,7 @@ void check_settings(const Images& images, const LoaderSettings& s) {
         });
 }
 
-// Division, not a product with 1/255: it gives the nearest float to every pixel's value.
+// It divides instead of multiplying by 1/255, which gives the nearest float to every pixel's value.
 void scale_pixels(const uint8_t* __restrict pixels, float* __restrict out, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) out[i] = float(pixels[i]) / 255.0f;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prepares the batches of the next steps on a thread of its own while the current one is trained on.
+// Prepares the batches of the next steps on its own thread while the current one is trained on.
 #pragma once
 
 #include <condition_variable>
@@ -15,7 +15,7 @@
 
 namespace lockstep {
 
-// For vectors whose elements start on a cache line.
+// Makes the elements of vectors start on a cache line.
 template <class T>
 struct CacheLineAllocator {
   using value_type = T;
@@ -30,44 +30,44 @@ struct CacheLineAllocator {
 template <class T>
 using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
 
-// The samples of one leaf.
+// The samples of one part of a batch.
 struct ImagePart {
   int64_t leaf = 0;
   int64_t count = 0;               // may be 0 in a partial batch
   AlignedVector<float> images;     // [count, height, width], 0 to 1
   AlignedVector<int32_t> labels;   // [count]
-  AlignedVector<int64_t> samples;  // [count], index in the data set: what dropout is keyed by
+  AlignedVector<int64_t> samples;  // [count], index in the data set, which keys dropout
 };
 
 struct ImageBatch {
   int64_t step = 0;
   int64_t epoch = 0;
-  int64_t global_count = 0;  // samples of all leaves of all ranks: the divisor of the mean loss
+  int64_t global_count = 0;  // samples of all parts of all ranks: the divisor of the mean loss
   std::vector<ImagePart> leaves;
-  uint64_t data_hash = 0;  // over the global batch's samples in order, so equal on every rank
+  uint64_t data_hash = 0;  // hash of the global batch's samples in order, so equal on every rank
 };
 
 struct LoaderSettings {
-  int64_t batch = 0;  // global, over all ranks
+  int64_t batch = 0;  // samples of the global batch, over all ranks
   int64_t steps = 0;
   uint64_t seed = 0;
-  bool shuffle = true;  // without it each epoch is in the order of the data set
+  bool shuffle = true;  // otherwise each epoch is in the order of the data set
   int64_t virtual_ranks = 1;
-  int64_t first_part = 0;  // this rank prepares leaves [first_part, end_part) of the virtual_ranks
+  int64_t first_part = 0;  // this rank prepares parts [first_part, end_part) of the virtual_ranks
   int64_t end_part = 1;
   int64_t prefetch = 2;  // batches prepared ahead of the one in use
 };
 
 // Hands out steps 0, 1, ... settings.steps - 1. Memory is bounded by prefetch + 1 batches and reused. `images` must
-// outlive the loader and stay as they are. next() is called by one thread.
+// outlive the loader and not change. One thread calls next().
 class BatchLoader {
  public:
   BatchLoader(const Images& images, const LoaderSettings& settings);
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
-  ~BatchLoader();  // at any moment, whatever the thread is at
+  ~BatchLoader();  // allowed at any moment, whatever the thread is doing
 
-  // Valid until the following next(). Throws what the thread threw, at the step it was thrown for.
+  // The batch is valid until the following next(). Throws what the thread threw, at the step it was thrown for.
   const ImageBatch& next();
 
  private:
@@ -79,17 +79,17 @@ class BatchLoader {
   const Images& images_;
   const LoaderSettings settings_;
   std::vector<ImageBatch> slots_;
-  std::vector<int64_t> order_;  // of epoch `ordered_epoch_`; only the thread touches these two and unlocked slots
+  std::vector<int64_t> order_;  // order of epoch `ordered_epoch_`; only the thread touches these two and unlocked slots
   int64_t ordered_epoch_ = -1;
 
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;  // guards the members below
   std::condition_variable changed_;
   int64_t prepared_ = 0;    // steps before this one are in their slots
   int64_t handed_out_ = 0;  // steps before this one went through next(); the last of them is in use
   bool stop_ = false;
   std::exception_ptr error_;
 
-  std::thread thread_;  // last: starts when all else is there
+  std::thread thread_;  // last, so that it starts when all else is there
 };
 
 }  // namespace lockstep

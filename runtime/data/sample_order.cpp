@@ -16,13 +16,13 @@ namespace {
 // values under the same seed.
 constexpr uint64_t kPurposeShuffle = uint64_t(0x5355) << 48;
 
-// The numbers of one (seed, epoch), one after the other.
+// The random numbers of one (seed, epoch), one after the other.
 class Draws {
  public:
   Draws(uint64_t seed, int64_t epoch) : seed_(seed), counter_high_(kPurposeShuffle | uint64_t(epoch)) {}
 
-  // Uniform in [0, bound). The high half of a product of 32 bits by `bound` is uniform once the low halves below
-  // 2^32 mod bound are drawn again (Lemire, "Fast random integer generation in an interval", 2019).
+  // Uniform in [0, bound). The high half of the product of 32 bits and `bound` is uniform once low halves below 2^32
+  // mod bound are drawn again (Lemire, "Fast random integer generation in an interval", 2019).
   uint32_t below(uint32_t bound) {
     uint64_t product = uint64_t(next()) * bound;
     if (uint32_t(product) < bound) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which samples a step trains on, and how a batch is cut into leaves. Pure functions of their arguments: nothing here
-// knows ranks, threads or what ran before.
+// Which samples a step trains on, and how a batch is cut into parts. These are pure functions of their arguments:
+// nothing here knows ranks, threads or what ran before.
 #pragma once
 
 #include <cstdint>
@@ -8,11 +8,11 @@
 
 namespace lockstep {
 
-// Fills `order` with a permutation of 0 .. order.size() - 1 that depends on (seed, epoch) alone. Uniform: Fisher-Yates
-// with unbiased draws from Philox. Takes up to 2^32 - 1 samples.
+// Fills `order` with a permutation of 0 .. order.size() - 1 that depends on (seed, epoch) alone. It is uniform:
+// Fisher-Yates with unbiased draws from Philox. Takes up to 2^32 - 1 samples.
 void shuffle_samples(uint64_t seed, int64_t epoch, std::span<int64_t> order);
 
-// Places [begin, end) within an epoch's order, or within a batch.
+// Places [begin, end) in the order of an epoch, or in a batch.
 struct SampleRange {
   int64_t begin = 0;
   int64_t end = 0;
@@ -20,7 +20,7 @@ struct SampleRange {
   friend bool operator==(const SampleRange&, const SampleRange&) = default;
 };
 
-// An epoch's last batch may be partial; it is trained on, with its own smaller weight, never dropped.
+// The last batch of an epoch may be partial; it is trained on with its own smaller weight, never dropped.
 int64_t steps_per_epoch(int64_t samples, int64_t batch);
 
 struct BatchPlace {
@@ -29,8 +29,8 @@ struct BatchPlace {
 };
 BatchPlace batch_at(int64_t step, int64_t samples, int64_t batch);
 
-// Leaf `leaf` of a batch of `count` samples cut into `leaves`. Leaves differ by one sample at most; in a batch of
-// fewer samples than leaves some are empty.
+// Part `leaf` of a batch of `count` samples that is cut into `leaves` parts. The sizes of parts differ by one sample at
+// most; a batch with fewer samples than parts leaves some of them empty.
 SampleRange leaf_range(int64_t count, int64_t leaves, int64_t leaf);
 
 }  // namespace lockstep

@@ -38,7 +38,7 @@ std::string folder_of(const std::string& path) {
 void sync_folder(const std::string& folder) {
   const FileDescriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!descriptor.is_open()) fail_file("open the folder", folder, errno);
-  // EINVAL: a file system that keeps no names to be made durable.
+  // EINVAL: the file system has no names to make durable.
   if (::fsync(descriptor.number()) != 0 && errno != EINVAL) fail_file("make durable", folder, errno);
 }
 
@@ -46,7 +46,7 @@ void sync_folder(const std::string& folder) {
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   check_target(path_);
-  // The process id keeps two runs apart; the count steps over what a killed run with the same id left.
+  // The process id keeps two runs apart; the count steps over the files of a killed run with the same id.
   constexpr int kTries = 1000;
   for (int i = 0; i < kTries && !file_.is_open(); ++i) {
     std::string partial_path = str(path_, ".", ::getpid(), "-", i, ".partial");

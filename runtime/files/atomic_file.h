@@ -12,14 +12,14 @@ namespace lockstep {
 // Until commit() the path keeps its old content, or stays absent. Without a commit() nothing is left behind.
 class AtomicFile {
  public:
-  // Refuses a path that holds anything but a regular file: a rename would replace a device or a link by a file.
+  // Refuses a path that holds anything but a regular file: a rename would replace a device or a link with a file.
   explicit AtomicFile(std::string path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();
 
   void write(const void* source, int64_t bytes);
-  // Content is on disk before the name is, and the name before this returns.
+  // The content is on disk before the name is, and the name before this returns.
   void commit();
 
  private:
@@ -28,7 +28,7 @@ class AtomicFile {
   FileDescriptor file_;
 };
 
-// Throws what writing `path` would throw for want of a folder or a permission. For use before hours of training.
+// Throws what writing `path` would throw when a folder or a permission is missing. For use before hours of training.
 void check_can_write(const std::string& path);
 
 }  // namespace lockstep

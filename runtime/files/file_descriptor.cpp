@@ -62,7 +62,7 @@ void fail_file(std::string_view doing, const std::string& path, int error_number
 }
 
 ReadableFile open_to_read(const std::string& path, Links links) {
-  // Without O_NONBLOCK opening a FIFO would wait for a writer.
+  // Without O_NONBLOCK, opening a FIFO would wait for a writer.
   const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
   FileDescriptor file(::open(path.c_str(), flags));
   if (!file.is_open()) fail_file("open", path, errno);

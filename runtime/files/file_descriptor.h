@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files as the operating system sees them: opened, read and written completely or with an Error(file) naming the path.
+// Files as the operating system sees them: they are opened, read and written completely, or Error(file) names the path.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace lockstep {
 
-// Sole owner of an open file.
+// The sole owner of an open file.
 class FileDescriptor {
  public:
   FileDescriptor() = default;
@@ -45,7 +45,7 @@ enum class Links { follow, refuse };
 // Opens a regular file; a folder, FIFO or device is refused without waiting for it.
 ReadableFile open_to_read(const std::string& path, Links links);
 
-// Reads `bytes` bytes from `offset` on, less only where the file ends. Returns the number read.
+// Reads `bytes` bytes from `offset` on, or fewer where the file ends. Returns the number read.
 int64_t read_at(const FileDescriptor& file, const std::string& path, void* destination, int64_t bytes, int64_t offset);
 
 void write_all(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes);

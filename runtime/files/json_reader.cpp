@@ -15,10 +15,10 @@ std::string printable(const Json& value, size_t longest) {
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where) {
-  // The parser takes a NUL for the end.
+  // The parser takes a NUL for the end of the text.
   check(text.find('\0') == text.npos, ErrorCode::data,
         [&] { return str(where, " is no JSON: it has a NUL at byte ", text.find('\0')); });
-  std::vector<size_t> keys;  // seen so far of the objects around
+  std::vector<size_t> keys;  // seen so far in the objects around
   const auto watch = [&](int depth, Json::parse_event_t event, const Json& parsed) {
     check(depth <= kDeepestJson, ErrorCode::data,
           [&] { return str(where, " nests more than ", kDeepestJson, " levels deep; it is no plan"); });
@@ -80,7 +80,7 @@ std::string JsonReader::text(const char* key) const {
   const Json& value = at(key);
   if (!value.is_string()) wrong("a text", value, key);
   const std::string text = value.get<std::string>();
-  // Texts are printed; a control character could rewrite what the terminal shows.
+  // Texts are printed, and a control character could rewrite what the terminal shows.
   for (const char c : text)
     if (uint8_t(c) < 0x20 || c == 0x7f) wrong("a text without control characters", value, key);
   return text;

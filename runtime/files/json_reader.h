@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON from files that anyone may have written: strict parsing, and typed access whose messages say where.
+// Reads JSON from files that anyone may have written: strict parsing, and typed access whose messages say where.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ std::string shown(const Json& value);
 // Reads one object.
 class JsonReader {
  public:
-  // Throws Error(data) when it is no object.
+  // Throws Error(data) when `json` is no object.
   JsonReader(const Json& json, std::string where);
 
   const std::string& where() const { return where_; }

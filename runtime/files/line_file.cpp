@@ -24,7 +24,7 @@ void LineFile::write_line(std::string_view line) {
   try {
     write_all(file_, path_, buffer_.data(), int64_t(buffer_.size()));
   } catch (...) {
-    // Fails where there is nothing to cut (a pipe, a device), and then nothing is to be done.
+    // This fails where nothing can be cut (a pipe, a device), and then there is nothing to do.
     [[maybe_unused]] const int cut = ::ftruncate(file_.number(), whole_bytes_);
     throw;
   }

@@ -10,15 +10,15 @@
 
 namespace lockstep {
 
-// Opening empties the file, so open it only when the run is sure to start. Terminals and pipes will do as well.
+// Opening empties the file, so open it only when the run is sure to start. Terminals and pipes also work.
 class LineFile {
  public:
   explicit LineFile(std::string path);
 
-  // Adds `line` and a newline, and hands both to the system before it returns. When that fails the file ends with the
+  // Adds `line` and a newline, and hands both to the system before it returns. If that fails, the file ends with the
   // last whole line.
   void write_line(std::string_view line);
-  // Reports what a file system keeps back until the end (quota, network); the destructor closes silently.
+  // Reports what a file system holds back until the end (quota, network); the destructor closes silently.
   void close();
 
  private:

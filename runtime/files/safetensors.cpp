@@ -15,7 +15,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "the format is little-endian, and bytes are stored as they are");
 
-constexpr int64_t kLengthBytes = 8;  // the header's length stands in front of it
+constexpr int64_t kLengthBytes = 8;  // the length of the header, which precedes it
 
 std::string shape_text(std::span<const int64_t> shape) {
   std::string text = "[";
@@ -23,7 +23,7 @@ std::string shape_text(std::span<const int64_t> shape) {
   return text + "]";
 }
 
-// The tensors in the order of their bytes, each with its place.
+// Orders the tensors as their bytes lie in the file, each with its place.
 std::vector<std::pair<StoredTensor, const void*>> place(const std::string& path, std::span<const NamedTensor> tensors) {
   std::vector<std::pair<StoredTensor, const void*>> placed;
   placed.reserve(tensors.size());
@@ -50,7 +50,7 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
   entries.reserve(placed.size());
   for (const auto& [tensor, data] : placed) entries.push_back(tensor);
   const std::string header = format_safetensors_header(entries, metadata);
-  // What we would refuse to read is not written: names said twice, control characters, ranks over the limit.
+  // We do not write what we would refuse to read: repeated names, control characters, ranks over the limit.
   const int64_t data_bytes = entries.empty() ? 0 : entries.back().begin + entries.back().bytes;
   parse_safetensors_header(path, header, data_bytes);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Named tensors in one file, in the safetensors format: what `--save` writes and Python's package reads.
+// Named tensors in one file, in the safetensors format, which `--save` writes and Python's package reads.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +29,8 @@ struct NamedTensor {
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-// A file open for reading, its header validated. Reads by position and maps nothing, so a file that shrinks meanwhile
-// is an Error and not a crash.
+// A file open for reading, with a validated header. It reads by position and maps nothing, so a file that shrinks
+// meanwhile is an Error and not a crash.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(std::string path);
@@ -40,9 +40,9 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   const StoredTensor* find(const std::string& name) const;  // null when the file has no such tensor
 
-  // The destination must have just the tensor's size.
+  // The destination must have exactly the tensor's size.
   void read(const std::string& name, std::span<std::byte> destination) const;
-  // Also demands equal dtype and shape, and says both when they differ. `destination` is host memory.
+  // Also demands equal dtype and shape, and names both when they differ. `destination` is host memory.
   void read(const std::string& name, const View& destination) const;
 
  private:

@@ -24,7 +24,7 @@ std::optional<DType> dtype_named(std::string_view name) {
   return std::nullopt;
 }
 
-// As a JSON text. The library's own exception would not say which file it was for.
+// Writes a value as JSON text. The library's own exception would not name the file.
 std::string json_text(const nlohmann::json& value) {
   try {
     return value.dump();
@@ -165,7 +165,7 @@ class HeaderParser {
     }
     check(name.size() <= kMaxNameBytes, ErrorCode::data,
           [&] { return about(str("has a tensor name of ", name.size(), " bytes, more than ", kMaxNameBytes)); });
-    // Names are printed; a control character could rewrite what the terminal shows.
+    // Names are printed, and a control character could rewrite what the terminal shows.
     check(std::none_of(name.begin(), name.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7f; }),
           ErrorCode::data, [&] { return about("has a control character in a tensor name"); });
     check(header_.tensors.size() < kMaxTensorsInFile, ErrorCode::data,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The JSON header of a safetensors file: parsed as hostile input, and written so that equal content has equal bytes.
+// The JSON header of a safetensors file: it is parsed as hostile input, and equal content is written as equal bytes.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct StoredTensor {
   std::string name;
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
-  int64_t begin = 0;  // of its bytes, counted from the end of the header
+  int64_t begin = 0;  // where its bytes begin, counted from the end of the header
   int64_t bytes = 0;
 };
 
@@ -33,8 +33,8 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-// `path` is for messages, `data_bytes` what the file holds behind the header: the tensors must fill it without a hole
-// or an overlap. Throws Error(data).
+// `path` is for messages; `data_bytes` is what the file holds behind the header, which the tensors must fill without a
+// hole or an overlap. Throws Error(data).
 SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_view text, int64_t data_bytes);
 
 // The header as text, padded with spaces to a multiple of 8 bytes. `tensors` come in the order of their bytes.
@@ -43,7 +43,7 @@ std::string format_safetensors_header(std::span<const StoredTensor> tensors,
 
 std::string_view safetensors_name(DType dtype);  // "F32"
 
-// Throws Error(data) when the size has no int64: dimensions of a file may multiply to anything.
+// Throws Error(data) when the size does not fit an int64: a file's dimensions may multiply to anything.
 int64_t stored_bytes(const std::string& path, const StoredTensor& tensor);
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is counted beside the loss: numbers by sample that nothing is differentiated by.
+// Counts beside the loss: numbers per sample that nothing is differentiated by.
 #pragma once
 
 #include "kernels/softmax.h"

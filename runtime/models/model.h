@@ -20,12 +20,12 @@ struct ModelSettings {
   float dropout = 0;  // before the last layer, and between the hidden layers of the mlp
 };
 
-// One matrix product (convolutions as im2col products) of a sample's forward and backward pass: [rows, inner] .
-// [inner, columns], with the rows of one sample.
+// One matrix product (convolutions as im2col products) in a sample's forward and backward pass:
+// [rows, inner] . [inner, columns], with the rows of one sample.
 struct LayerProduct {
   std::string layer;
   int64_t rows, inner, columns;
-  bool needs_input_gradient;  // not of the first layer
+  bool needs_input_gradient;  // false for the first layer
 
   // Multiply-adds count two; forward, weight gradient and input gradient cost the same.
   int64_t flops_per_sample() const { return 2 * rows * inner * columns * (needs_input_gradient ? 3 : 2); }
@@ -38,8 +38,8 @@ struct Model {
   std::vector<LayerProduct> products;
 
   int64_t flops_per_sample() const;
-  // Takes a batch with columns "images" (f32) and "labels" (i32): cross-entropy, and the sum "correct" of right
-  // answers.
+  // Takes a batch with columns "images" (f32) and "labels" (i32). Returns the cross-entropy, and the sum "correct" of
+  // right answers.
   Results forward(Context& context, const Batch& batch) const;
 };
 

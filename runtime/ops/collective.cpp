@@ -7,7 +7,7 @@
 namespace lockstep {
 namespace {
 
-// A collective of an op: the group, and where the op was called, for the log.
+// The collective of an op: the group, and where the op was called, for the log.
 struct Over {
   const MeshGroup* group;
   std::source_location where;
@@ -22,7 +22,7 @@ void sum_ranks(Context& context, const Over& over, const ConstView& in, const Vi
   ordered_all_reduce(*over.group, in, out, scratch, context.stream(), over.where);
 }
 
-// A tensor whose dimension `d` is made of one part per rank, in three: [before, ranks, part], where a part takes in the
+// A tensor whose dimension `d` consists of one part per rank, seen as [before, ranks, part]; a part takes in the
 // dimensions after d.
 struct Parts {
   int64_t before = 1, ranks = 1, part = 1;

@@ -7,7 +7,7 @@
 namespace lockstep {
 namespace {
 
-// Convolutions compute in f32: with a narrow weight on operands that were rounded to its dtype.
+// Convolutions compute in f32; with a narrow weight, their operands are first rounded to its dtype.
 Tensor rounded(Context& context, const Tensor& x, DType dtype) {
   return as_dtype(context, as_dtype(context, x, dtype), DType::f32);
 }

@@ -7,7 +7,7 @@
 namespace lockstep {
 namespace {
 
-// Products of narrow weights take all their operands in the weight's dtype, add up in f32 and give f32.
+// Products with narrow weights take all their operands in the weight's dtype, add up in f32 and give f32.
 DType product_dtype(const Tensor& a, const Tensor& b) { return is_narrow(b.dtype()) ? b.dtype() : a.dtype(); }
 
 Tensor result_of(Context& context, std::string_view op, const Tensor& a, const Tensor& b) {
@@ -22,7 +22,7 @@ void check_bias(std::string_view op, const Tensor& weight, const Tensor& bias) {
         [&] { return str(op, ": expected a bias of shape [", weight.shape()[1], "], got ", to_string(bias.shape())); });
 }
 
-// `a` and `b` as the product took them.
+// `a` and `b` are what the product took.
 void product_gradients(Context& context, Gradients& grad, const Tensor& d_out, const Tensor& a, const Tensor& b) {
   if (!grad.wanted(0) && !grad.wanted(1)) return;
   const Tensor d_product = as_dtype(context, d_out, a.dtype());

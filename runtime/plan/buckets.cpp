@@ -30,7 +30,7 @@ const MeshAxis& find_axis(const PlanSettings& settings, std::string_view name) {
                        [&](const MeshAxis& axis) { return axis.name == name; });
 }
 
-// Of one rank of the batch axis, at most.
+// At most, in one rank of the batch axis.
 int64_t micro_batch_samples(const PlanSettings& settings) {
   const int64_t parts = settings.batch_ranks() * settings.accumulation;
   return (settings.workload.batch + parts - 1) / parts;
@@ -40,7 +40,7 @@ int64_t whole(const PlanSettings& settings, const PlannedBucket& bucket) {
   return bucket.elements() * (bucket.split_by_batch ? settings.batch_ranks() : 1);
 }
 
-// What ranks with memory of their own hold to sum gradients, besides one arena of them.
+// Bytes that ranks with memory of their own hold to sum gradients, besides one arena of them.
 int64_t reducer_bytes(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets) {
   int64_t elements = 0, widest = 0;
   for (const PlannedBucket& bucket : buckets) {
@@ -121,7 +121,7 @@ PlannedMemory memory_of(const PlanSettings& settings, const std::vector<PlannedB
 
 namespace {
 
-// Where the ranks of one node share a copy: what tells a rank from the others.
+// Tells the ranks of a node apart where they share a copy.
 class NodeRanks {
  public:
   NodeRanks(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets)
@@ -130,13 +130,13 @@ class NodeRanks {
       stride_ *= settings.mesh[i].size;
     int64_t elements = 0;
     for (const PlannedBucket& bucket : buckets) elements += bucket.elements();
-    // Where there are as many ranks as leaves, all hold one arena.
+    // Where there are as many ranks as parts of the batch, all hold one arena.
     gradients_.resize(size_t(batch_ranks_ < settings.leaves() ? batch_ranks_ : 1));
     for (size_t i = 0; i < gradients_.size(); ++i)
       gradients_[i] = gradient_bytes(int(i), batch_ranks_, settings.leaves(), elements);
   }
 
-  // The first rank of its group on its node.
+  // True for the first rank of its group on its node.
   bool holds_copy(int64_t rank) const {
     return rank / stride_ % batch_ranks_ == 0 || node(rank) != node(rank - stride_);
   }
@@ -225,7 +225,7 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
   const MeshAxis& batch = find_axis(settings, settings.batch_axis);
   visit_micro_batch(settings, buckets, batch, visit);
   if (batch.size == 1) return;  // one rank has nobody to ask
-  // On CPU ranks every rank sums its slice of the arenas that all can read; others receive the sum or their part.
+  // On CPU ranks every rank sums its slice of the arenas, which all can read; others receive the sum or their part.
   const bool scatters =
       settings.zero >= 1 || (settings.copies == Copies::per_node && settings.reduce != ReduceMode::mpi);
   const auto each = [&](CollectiveKind kind, bool parameters, std::string_view what) {
@@ -237,7 +237,7 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
   };
   if (settings.zero <= 1)
     each(scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce, false, "gradients");
-  // After the sums, so that what each rank has seen of them goes along.
+  // This comes after the sums, so that it carries what each rank has seen of them.
   visit({CollectiveKind::all_reduce, DType::f64, &batch,
          StepCells::count(settings.leaves(), settings.sums, settings.batch_ranks()) * size_of(DType::f64), Phase::step,
          -1, "loss and right answers of every leaf, verdict of every rank"});

@@ -24,11 +24,11 @@ double half_all_reduce(double bytes, int64_t ranks, const LinkCost& link) {
 
 std::vector<MachineProfile> machine_profiles() {
   return {
-      // Eight GPUs a node, NVLink 450 GB/s a direction, one 400 Gb/s card a GPU; half of the dense bf16 peak.
+      // Eight GPUs per node, NVLink at 450 GB/s per direction, one 400 Gb/s card per GPU; half of the dense bf16 peak.
       {"h200", {8e-6, 1 / 400e9}, {20e-6, 1 / 45e9}, 450e12},
-      // NVLink 300 GB/s a direction, 200 Gb/s a GPU.
+      // NVLink at 300 GB/s per direction, 200 Gb/s per GPU.
       {"a100", {8e-6, 1 / 250e9}, {20e-6, 1 / 22e9}, 150e12},
-      // CPU ranks that share memory, 10 Gb/s between nodes.
+      // CPU ranks that share memory; 10 Gb/s between nodes.
       {"cpu", {3e-6, 1 / 8e9}, {50e-6, 1 / 1.1e9}, 50e9},
   };
 }

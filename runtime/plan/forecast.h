@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long the communication of a planned step takes: the alpha-beta model over a machine profile.
+// Forecasts how long the communication of a planned step takes: the alpha-beta model over a machine profile.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace lockstep {
 
-// What a message costs: a latency, and a time for each byte.
+// The cost of a message: a latency, and a time for each byte.
 struct LinkCost {
   double alpha_seconds = 0;
   double seconds_per_byte = 0;
@@ -24,38 +24,38 @@ struct MachineProfile {
   double flops_per_rank = 0;  // multiply-adds count two; 0: not known
 };
 
-// Profiles that are built in. A forecast by one is an estimate from published figures; `lockstep plan --verify` fits a
-// profile of the machine it runs on.
+// The built-in profiles. A forecast from one is an estimate from published figures; `lockstep plan --verify` fits a
+// profile to the machine it runs on.
 std::vector<MachineProfile> machine_profiles();
 // Throws Error(usage) with the nearest known name.
 MachineProfile machine_profile(const std::string& name);
 
-// The ranks of one group of an axis: how many, on how many nodes.
+// The ranks of one group of an axis: how many there are, and on how many nodes.
 struct GroupShape {
   int64_t ranks = 1;
-  int64_t per_node = 1;  // of this group, on one node
+  int64_t per_node = 1;  // ranks of this group on one node
   int64_t nodes() const { return (ranks + per_node - 1) / per_node; }
 };
 GroupShape group_shape(const PlanSettings& settings, const MeshAxis& axis);
 
-// Seconds of one collective whose operand has `bytes`. Costs of Thakur, Rabenseifner and Gropp 2005 (with P ranks, n
-// bytes): ring reduce-scatter and all-gather (P-1) alpha + (P-1)/P n beta, all-reduce both of them; by recursive
-// halving ceil(log2 P) alpha; of ring and halving the cheaper. On several nodes: inside the node, across, inside.
+// Seconds of one collective whose operand has `bytes`, with the costs of Thakur, Rabenseifner and Gropp 2005 (P ranks,
+// n bytes): ring reduce-scatter and all-gather take (P-1) alpha + (P-1)/P n beta, an all-reduce both; recursive halving
+// takes ceil(log2 P) alpha; the cheaper of ring and halving counts. On several nodes: inside the node, across, inside.
 double collective_seconds(CollectiveKind kind, int64_t bytes, const GroupShape& group, const MachineProfile& profile);
 
-// alpha and beta from the times of one collective of two sizes in a group of `ranks` ranks on one node. Throws
+// Fits alpha and beta to the times of one collective at two sizes in a group of `ranks` ranks on one node. Throws
 // Error(numbers) when the larger one did not take longer.
 LinkCost fit_link(CollectiveKind kind, int64_t ranks, int64_t small_bytes, double small_seconds, int64_t large_bytes,
                   double large_seconds);
 
 struct StepForecast {
-  double communication_seconds = 0;  // of all collectives of a step, one after the other
+  double communication_seconds = 0;  // all collectives of a step, one after the other
   double exposed_seconds = 0;        // what the backward pass does not hide
   double compute_seconds = 0;        // 0: not known
   double seconds() const { return compute_seconds + exposed_seconds; }
 };
-// Gradient sums of ranks with their own memory overlap the backward pass, two thirds of the computing; CPU ranks that
-// share a node's memory sum after it.
+// Gradient sums of ranks with their own memory overlap the backward pass, which is two thirds of the computing; CPU
+// ranks that share a node's memory sum after it.
 StepForecast forecast_step(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,
                            const MachineProfile& profile);
 

@@ -41,7 +41,7 @@ Range Owners::sums(Range bucket, int rank) const {
   if (copies_ == Copies::per_rank) return cut(bucket, rank, int(node_of_.size()));
   const auto nodes = int(ranks_of_.size());
   if (nodes == 1) return updates(bucket, rank);
-  // The ranks with one number, one on each node, share a lane of the bucket; ranks beyond the smallest node have none.
+  // Ranks of equal number, one on each node, share a lane of the bucket; ranks beyond the smallest node have none.
   if (local_rank_[size_t(rank)] >= lanes_) return {bucket.begin, bucket.begin};
   return cut(cut(bucket, local_rank_[size_t(rank)], lanes_), node_of_[size_t(rank)], nodes);
 }
@@ -53,7 +53,7 @@ Range Owners::updates(Range bucket, int rank) const {
 }
 
 int64_t held_elements(const PlanSettings& settings, const PlannedBucket& bucket, Arena arena) {
-  // A layout that splits the variables of a bucket has left each rank its part already.
+  // A layout that splits the variables of a bucket has already left each rank its part.
   const bool split = is_split(settings.zero, arena) && !bucket.split_by_batch;
   return bucket.elements() / (split ? settings.batch_ranks() : 1);
 }

@@ -100,7 +100,7 @@ class ContentHash {
   XXH3_state_t state_;
 };
 
-// Where a rule stands is left out: files have other places on other machines.
+// The place of a rule is left out: files lie in other places on other machines.
 void add(ContentHash& hash, const PlanSettings& settings) {
   for_each_field(settings, [&](const SettingField&, const auto& value) { hash.add(value); });
 }

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kFormat = 1;
 constexpr size_t kLongestText = size_t(256) << 20;  // bytes
-// What adds up to more is no plan, and products with element sizes, slots and leaves fit 63 bits.
+// No plan adds up to more; products with element sizes, slots and parts of the batch then fit 63 bits.
 constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostSlots = 64;
 constexpr int32_t kMostIndex = std::numeric_limits<int32_t>::max();
@@ -28,7 +28,7 @@ Json layout_json(const Layout& layout) {
   return axes;
 }
 
-// Settings have an object of their own in the file, apart from the mesh, which stands before it.
+// Settings have their own object in the file, except for the mesh, which precedes it.
 template <class Value>
 void write(Json& root, const char* key, const Value& value) {
   if constexpr (std::is_enum_v<Value>)
@@ -155,7 +155,7 @@ Shape read_shape(const JsonReader& reader) {
   return Shape(std::span<const int64_t>(sizes));
 }
 
-// The object that settings are read from, and the one around it, which has the mesh.
+// Reads from the object of the settings, and from the one around it, which has the mesh.
 struct SettingsReader {
   const JsonReader& root;
   const JsonReader& settings;
@@ -193,7 +193,7 @@ PlanSettings read_settings(const JsonReader& root) {
   return settings;
 }
 
-// What was declared, and where it lies; decisions follow from that.
+// Reads the declaration and the place in memory; the decisions follow from them.
 PlannedVariable read_variable(const JsonReader& r, const Plan& plan, const Distribution& distribution) {
   PlannedVariable v;
   v.path = r.text("path");
@@ -236,7 +236,7 @@ void decide(const Plan& plan, PlannedVariable& v, const std::string& where) {
 PlannedBucket read_bucket(const JsonReader& r, const PlanSettings& settings) {
   PlannedBucket bucket;
   bucket.split_by_batch = r.flag("split_by_batch");
-  // Of buckets that are gathered the whole is bounded, not the part.
+  // Where buckets are gathered, the bound is on the whole, not on the part.
   const int64_t most = kMostElements / std::max<int64_t>(settings.leaves(), settings.batch_ranks());
   bucket.begin = r.number("begin", 0, most);
   bucket.end = r.number("end", bucket.begin, most);
@@ -245,12 +245,12 @@ PlannedBucket read_bucket(const JsonReader& r, const PlanSettings& settings) {
   return bucket;
 }
 
-// Reads what the planner was given and how memory is laid out. The rest follows, and is computed as the planner does.
+// Reads what the planner was given and how memory is laid out; the rest is computed as the planner does.
 Plan read_plan(const JsonReader& root) {
   Plan plan;
   root.number("format", kFormat, kFormat);
   const PlanSettings settings = read_settings(root);
-  // The same checks as for what a user asks.
+  // These checks are the same as for what a user asks.
   const Distribution distribution = distribution_of(settings);
   plan.settings = complete(settings, distribution);
   root.each("variables", [&](const JsonReader& r) {
@@ -274,7 +274,7 @@ Plan read_plan(const JsonReader& root) {
   return plan;
 }
 
-// Adds the file to messages of those who know only the plan.
+// Adds the file to the messages of callers that know only the plan.
 Plan read_plan(const JsonReader& root, const std::string& where) {
   try {
     return read_plan(root);
@@ -297,7 +297,7 @@ Plan plan_from_json(std::string_view text, const std::string& where) {
   Plan plan = read_plan(root, where);
   Json written = json_of(plan);
   const std::string hash = root.text("hash");
-  written["hash"] = hash;  // compared last: where the content differs, that says more
+  written["hash"] = hash;  // compared last: a difference in the content says more
   const std::string difference = first_difference(written, json, where);
   check(difference.empty() && hash == hash_text(plan), ErrorCode::data, [&] {
     return str(difference.empty() ? str(where, ".hash: expected ", hash_text(plan), ", got ", shown(hash)) : difference,

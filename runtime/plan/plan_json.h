@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plans as JSON: written for other programs, read back exactly.
+// Plans as JSON: other programs can read what is written, and it reads back exactly.
 #pragma once
 
 #include <string>
@@ -10,12 +10,12 @@
 
 namespace lockstep {
 
-// With the hash and the reasons in words.
+// Includes the hash, and the reasons in words.
 std::string plan_to_json(const Plan& plan);
 
-// The plan that was written. `where` names the file in messages. Throws Error(data) for text that is no JSON or not of
-// this form (naming the place and what was expected), and when the hash does not belong to the content; Error(plan)
-// when the content breaks an invariant. Takes time linear in the text, whatever it holds.
+// Returns the plan that was written. `where` names the file in messages. Throws Error(data) when the text is no JSON or
+// not of this form (naming the place and what was expected), and when the hash does not belong to the content;
+// Error(plan) when the content breaks an invariant. Takes time linear in the text, whatever it holds.
 Plan plan_from_json(std::string_view text, const std::string& where);
 
 }  // namespace lockstep

@@ -113,7 +113,7 @@ Rule replicated_layout() {
           .rejection = [](const RuleCase&) { return std::string("a rule before it lays the variable out"); }};
 }
 
-// Tape and gradient sync: by role alone, whatever rank and dtype. Declarations refuse a parameter that is no float.
+// Tape and gradient sync: the role alone decides, whatever rank and dtype. Declarations refuse a non-float parameter.
 
 Rule tape(bool on) {
   const auto holds = [on](const RuleCase& c) { return (c.variable.role == Role::parameter) == on; };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of the planner. Each question about a variable is answered by the first rule that applies; the same rule
-// says why it applied or why it did not, and that is all the explanation there is.
+// The rules of the planner. The first rule that applies answers a question about a variable; the same rule says why it
+// applied or why it did not, and there is no other explanation.
 #pragma once
 
 #include <functional>
@@ -15,18 +15,18 @@ namespace lockstep {
 // What a rule looks at.
 struct RuleCase {
   const PlanSettings& settings;
-  const PlannedVariable& variable;   // as declared; a layout or an aggregation given by hand is in place
-  const PlannedVariable* parameter;  // of a slot, planned already; otherwise null
+  const PlannedVariable& variable;   // as declared; a layout or an aggregation given by hand is already in place
+  const PlannedVariable* parameter;  // a slot's parameter, already planned; otherwise null
 };
 
 struct Rule {
   std::string_view id;  // stable, such as "L2"
   Question question;
-  std::string_view answer;  // what it decides, in a word that users can ask for: "sharded", "sum"
+  std::string_view answer;  // its decision, in a word that users can ask for: "sharded", "sum"
   std::function<bool(const RuleCase&)> applies;
   std::function<void(const RuleCase&, PlannedVariable&)> decide;
   std::function<std::string(const RuleCase&)> reason;     // why it applies; asked only where it does
-  std::function<std::string(const RuleCase&)> rejection;  // why it does not, or why a rule before it holds
+  std::function<std::string(const RuleCase&)> rejection;  // why it does not apply, or why an earlier rule wins
 };
 
 using RuleSet = std::vector<Rule>;
@@ -34,8 +34,8 @@ using RuleSet = std::vector<Rule>;
 // The rules in the order they are tried. Tests plan with broken copies.
 const RuleSet& standard_rules();
 
-// Whether dimension by dimension the layout divides the shape, with axes that the mesh has, each used once. Empty, or
-// what is wrong with it.
+// Checks dimension by dimension that the layout divides the shape, with axes that the mesh has, each used once. Returns
+// what is wrong with it, or nothing.
 std::string layout_problem(const PlanSettings& settings, const Layout& layout, const Shape& shape);
 
 // Answers every question about `variable`. Throws Error(plan) when no rule answers one.

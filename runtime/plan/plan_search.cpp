@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kMostMeshes = 10'000;
 
-// What of a model decides sizes: planned once, cut anew for every mesh.
+// The part of a model that decides sizes: planned once, cut anew for every mesh.
 struct SizedVariable {
   std::string path;
   Shape shape;
@@ -92,7 +92,7 @@ class Search {
       }
       const int64_t samples = settings_.workload.batch;
       if (samples > 0 && samples < settings_.batch_ranks() * std::ranges::min(space_.accumulation)) {
-        // First, because more ranks or rules would not help here, but a larger batch would.
+        // This comes first, because a larger batch would help here, and more ranks or rules would not.
         result_.excluded.insert(result_.excluded.begin(),
                                 str(to_string(mesh), ": a batch of ", samples, " has no sample for each of the ",
                                     settings_.batch_ranks(), " ranks of the axis ", settings_.batch_axis));
@@ -115,7 +115,7 @@ class Search {
   }
 
  private:
-  // Layouts by rule are the same on every mesh that has the axes; on axes of size 1 everything divides.
+  // Layouts by rule are the same on every mesh that has the axes, and an axis of size 1 divides everything.
   static Plan plan_on_one_rank(const PlannerInput& input) {
     PlannerInput one = input;
     for (MeshAxis& axis : one.settings.mesh) axis.size = 1;
@@ -166,7 +166,7 @@ std::string described(const Candidate& c) {
              readable_bytes(c.bytes), " a rank, ", time);
 }
 
-// Runners-up that differ from one already shown by their mesh or stage say more than those that differ by buckets.
+// Runners-up that differ in mesh or stage from one already shown say more than those that differ in buckets.
 bool says_the_same(const Candidate& a, const Candidate& b) { return a.mesh == b.mesh && a.zero == b.zero; }
 
 std::string why_lost(const Candidate& c, const Candidate& best) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses a plan: every point of a declared space is evaluated, so the best one is the best of that space.
+// Chooses a plan. Every point of a declared space is evaluated, so the chosen one is the best of that space.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace lockstep {
 
-// What may be chosen. Each list is tried whole.
+// The choices. Each list is tried whole.
 struct SearchSpace {
   std::vector<std::vector<MeshAxis>> meshes;
   std::vector<int> zero;
@@ -28,7 +28,7 @@ struct Candidate {
   int zero = 0;
   int64_t accumulation = 1;
   int64_t bucket_bytes = 0;
-  int64_t bytes = 0;   // of the most loaded rank: what stays, and the activations of a micro-batch
+  int64_t bytes = 0;   // bytes of the most loaded rank: what stays, and the activations of a micro-batch
   double seconds = 0;  // forecast of a step
   double exposed_seconds = 0;
 };
@@ -36,20 +36,20 @@ struct Candidate {
 struct SearchResult {
   std::vector<Candidate> fitting;     // best first
   std::vector<Candidate> too_large;   // fewest bytes first
-  std::vector<std::string> excluded;  // meshes that no plan is possible for, with the reason
+  std::vector<std::string> excluded;  // meshes for which no plan is possible, with the reason
   int64_t evaluated = 0;
 };
 
 // Evaluates all points of `space` for the variables, optimizer and other settings of `input`, whose mesh names the
-// axes. Order: the fewest seconds; of equals the lower ZeRO stage, the fewer
-// micro-batches, the longer batch axis, the fewer bytes, the smaller bucket.
+// axes. The order is by fewest seconds; ties go to the lower ZeRO stage, then to fewer micro-batches, the longer batch
+// axis, fewer bytes, the smaller bucket.
 SearchResult search_plans(const PlannerInput& input, const SearchSpace& space, int64_t memory_limit,
                           const MachineProfile& profile);
 
 // `input` with the candidate's choices.
 PlannerInput planner_input(const PlannerInput& input, const Candidate& candidate);
 
-// What the search says to a user: the best, the runners-up and why they lost, or the smallest change that would fit.
+// Tells a user the best plan, the runners-up and why they lost, or the smallest change that would fit.
 std::string search_report(const PlannerInput& input, const SearchSpace& space, const SearchResult& result,
                           int64_t memory_limit, const MachineProfile& profile);
 

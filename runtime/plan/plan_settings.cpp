@@ -10,9 +10,9 @@
 namespace lockstep {
 namespace {
 
-constexpr int64_t kMostBytes = int64_t(1) << 60;  // of all samples of a step
+constexpr int64_t kMostBytes = int64_t(1) << 60;  // bytes of all samples of a step
 
-// Leaves that a batch can be cut into: what the canonical tree adds up for few ranks, or a leaf for each rank.
+// The parts that a batch can be cut into: as many as the canonical tree adds up for few ranks, or one per rank.
 constexpr int64_t most_leaves(int64_t batch_ranks) { return batch_ranks > 16'384 ? batch_ranks : 16'384; }
 
 void check_workload(const Workload& work) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is asked of the planner. It is part of the plan, so that every decision can be explained from the plan alone.
+// What the planner is asked for. It is part of the plan, so that every decision can be explained from the plan alone.
 //
-// for_each_field() at the end lists the fields, once: the hash of a plan, its file, the difference of two plans and the
-// description of a run go through that list. A field that is added to it is in all of them.
+// for_each_field() at the end lists the fields once. The hash of a plan, its file, the difference of two plans and the
+// description of a run go through that list, so a field that is added to it is in all of them.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace lockstep {
 
-// How many copies of what is replicated there are.
+// How many copies there are of what is replicated.
 enum class Copies : uint8_t {
   per_node,  // ranks of a node share memory: one copy for all of them (CPU ranks)
   per_rank,  // every rank has memory of its own (GPUs)
@@ -29,7 +29,7 @@ inline constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
 inline constexpr ReduceMode kReduceModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
 inline constexpr DType kReduceDTypes[] = {DType::f32, DType::bf16};
 
-// What a step computes, as far as it is known; zeros: not known. Of the whole model, all ranks together.
+// The work of a step, of the whole model and all ranks together, as far as it is known; zero: not known.
 struct Workload {
   int64_t batch = 0;                            // samples of a step
   int64_t activation_bytes_per_sample = 0;      // kept from forward to backward
@@ -44,16 +44,16 @@ struct PlanSettings {
   std::vector<LayoutRule> layout_rules = {};  // in the order they were given
   std::string optimizer = {};                 // the planner fills it in
   ReduceMode reduce = ReduceMode::tree;
-  DType reduce_dtype = DType::f32;  // of sums of gradients, and of the messages with them
-  int virtual_ranks = 0;     // leaves of a batch in mode tree; 0: one for each rank of the batch axis, as plans say
-  int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 gradients too, 3 parameters too
+  DType reduce_dtype = DType::f32;  // dtype in which gradients are summed and sent
+  int virtual_ranks = 0;     // parts of a batch in mode tree; 0: one for each rank of the batch axis, as plans say
+  int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 also gradients, 3 also parameters
   int64_t accumulation = 1;  // micro-batches of a step
-  int64_t bucket_bytes = 4 << 20;  // of gradients; a bucket closes when it holds this much
-  int64_t first_bucket_bytes = 0;  // the same of the bucket that is reduced first; 0: as large as the others
+  int64_t bucket_bytes = 4 << 20;  // bytes of gradients; a bucket closes when it holds this much
+  int64_t first_bucket_bytes = 0;  // the same for the bucket that is reduced first; 0: as large as the others
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
-  bool replicate_indivisible = false;  // a layout rule that does not divide a dimension: replicate and warn, or fail
-  int sums = 1;                        // named sums that a step reports beside the loss, at most
+  bool replicate_indivisible = false;  // when a layout rule does not divide a dimension: replicate and warn, or fail
+  int sums = 1;                        // the most named sums that a step reports beside the loss
   bool stochastic_rounding = false;    // bf16 parameters are updated in place and rounded so, without f32 masters
   Workload workload = {};
 
@@ -64,20 +64,20 @@ struct PlanSettings {
   int leaves() const { return reduce == ReduceMode::tree && virtual_ranks > 0 ? virtual_ranks : int(batch_ranks()); }
 };
 
-// Mesh, batch axis and layout rules as a distribution. Error(plan) as model_parallel().
+// Returns mesh, batch axis and layout rules as a distribution. Throws Error(plan) like model_parallel().
 Distribution distribution_of(const PlanSettings& settings);
 
-// What was asked, checked, with the batch axis and the virtual ranks filled in; `distribution` is distribution_of() it.
-// Error(plan); Error(usage) for a dtype that gradients cannot be reduced in.
+// Checks what was asked and fills in the batch axis and the virtual ranks; `distribution` is distribution_of() it.
+// Throws Error(plan), and Error(usage) for a dtype that gradients cannot be reduced in.
 PlanSettings complete(PlanSettings asked, const Distribution& distribution);
 
-// Whether the description of a run tells a field. It tells what decides the numbers, and nothing else.
+// Whether the description of a run tells a field. It tells those that decide the numbers, and no others.
 enum class InRun : uint8_t { never, unless_default, always };
 
 struct SettingField {
-  const char* name;  // in files; people read it with spaces
+  const char* name;  // as in files; people read it with spaces
   InRun in_run = InRun::never;
-  int64_t least = 0, most = std::numeric_limits<int64_t>::max();  // of a whole number
+  int64_t least = 0, most = std::numeric_limits<int64_t>::max();  // bounds of a whole number
 };
 
 // Calls visit(SettingField, value) for every field. `settings` may be const.
@@ -89,7 +89,7 @@ void for_each_field(Settings& settings, const Visit& visit) {
   visit(SettingField{"optimizer"}, settings.optimizer);
   visit(SettingField{"reduce", InRun::always}, settings.reduce);
   visit(SettingField{"reduce_dtype", InRun::unless_default}, settings.reduce_dtype);
-  // A run tells it with the dtype of weights, as its precision.
+  // A run tells this with the dtype of its weights, as its precision.
   visit(SettingField{"stochastic_rounding"}, settings.stochastic_rounding);
   visit(SettingField{"virtual_ranks", InRun::always}, settings.virtual_ranks);
   visit(SettingField{"zero", InRun::never, 0, 3}, settings.zero);
@@ -115,7 +115,7 @@ struct SettingText {
 };
 std::vector<SettingText> setting_texts(const PlanSettings& settings);
 
-// What the description of a run tells of fields of one kind: " reduce=tree virtual_ranks=8". Empty for a field that it
+// What the description of a run tells of fields of one kind, " reduce=tree virtual_ranks=8"; empty for a field that it
 // does not tell.
 std::string run_text(const SettingText& setting, InRun kind);
 std::string run_text(const PlanSettings& settings, InRun kind);

@@ -47,7 +47,7 @@ const Rule& rule_called(const RuleSet& rules, std::string_view id, const Planned
   return *found;
 }
 
-// What a rank pays for it, in memory and on the wire.
+// What a rank pays for the variable, in memory and on the wire.
 std::string cost(const Plan& plan, const PlannedVariable& v) {
   std::string text = str(v.local_bytes(), " B");
   switch (v.residence) {

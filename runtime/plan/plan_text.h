@@ -13,16 +13,16 @@ namespace lockstep {
 // One row per variable.
 std::string plan_table(const Plan& plan);
 
-// The decisions on one variable, each with the rule that took it and its reason, and why the other answers lost; all
-// texts come from `rules`. Throws Error(plan) for an unknown path.
+// The decisions on one variable, each with the rule that took it, its reason, and why the other answers lost; all texts
+// come from `rules`. Throws Error(plan) for an unknown path.
 std::string explain(const Plan& plan, std::string_view path, const RuleSet& rules = standard_rules());
 
-// Why the variable did not get an answer such as "sharded", "sum" or "on-tape" (Rule::answer or Rule::id). Throws
+// Says why the variable did not get an answer such as "sharded", "sum" or "on-tape" (Rule::answer or Rule::id). Throws
 // Error(usage) listing what can be asked.
 std::string explain_why_not(const Plan& plan, std::string_view path, std::string_view answer,
                             const RuleSet& rules = standard_rules());
 
-// What differs between two plans, one line each; empty when nothing does.
+// The differences between two plans, one per line; empty when there are none.
 std::string plan_difference(const Plan& a, const Plan& b);
 
 // "1234 B", "1.2 KiB", "80.0 GiB"

@@ -9,8 +9,8 @@
 namespace lockstep {
 namespace {
 
-constexpr double kGiantShare = 0.02;   // of all parameter bytes
-constexpr double kPaddingShare = 0.1;  // of the arena
+constexpr double kGiantShare = 0.02;   // share of all parameter bytes
+constexpr double kPaddingShare = 0.1;  // share of the arena
 
 std::string name_of(const LayoutRule& rule) {
   return str("'", rule.pattern, "'", rule.where.empty() ? std::string() : " (" + rule.where + ")");

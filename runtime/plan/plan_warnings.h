@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is legal in a plan and probably not meant.
+// Warnings about what is legal in a plan and probably not meant.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace lockstep {
 
-// Layout rules that matched nothing or only scalars, rules that do not divide, axes that split nothing, large variables
-// that are replicated although the mesh could split them, padding, shapes that are not known.
+// Covers layout rules that match nothing or only scalars, rules that do not divide, axes that split nothing, large
+// variables that are replicated although the mesh could split them, padding, and unknown shapes.
 std::vector<std::string> plan_warnings(const Plan& plan);
 
 }  // namespace lockstep

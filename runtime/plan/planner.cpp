@@ -107,7 +107,7 @@ void PlanBuilder::add_model_variable(const VariableDeclaration& declaration) {
     return str("variable ", declaration.path, " of the model has role slot; slots are state of the optimizer, which ",
                "declares its own: use role statistic or frozen_parameter");
   });
-  // Rules are asked also where they cannot decide, so that two rules for one path are an error for every variable.
+  // Rules are asked even where they cannot decide, so that two rules for one path are an error for every variable.
   const int rule = distribution_.layouts.find(declaration.path);
   if (declaration.shape_pending) {
     plan_.pending.push_back(declaration.path);
@@ -162,7 +162,7 @@ void PlanBuilder::check_optimized() const {
 }
 
 void PlanBuilder::check_total() const {
-  // With all slots, and gradients of several leaves, byte counts then fit 63 bits.
+  // Byte counts with all slots, and with the gradients of several parts of the batch, then fit 63 bits.
   constexpr int64_t kMost = int64_t(1) << 48;
   int64_t elements = 0;
   for (const PlannedVariable& variable : plan_.variables) {
@@ -176,7 +176,7 @@ void PlanBuilder::check_total() const {
 
 void PlanBuilder::place_parameters() {
   std::vector<BucketItem> items;
-  std::vector<int32_t> index;  // of items in plan_.variables
+  std::vector<int32_t> index;  // indices of items in plan_.variables
   for (size_t i = 0; i < plan_.variables.size(); ++i) {
     const PlannedVariable& variable = plan_.variables[i];
     if (!variable.in_gradient_sync) continue;

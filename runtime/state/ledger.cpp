@@ -16,7 +16,7 @@ std::string ledger_header(const std::string& config) {
 }
 
 namespace {
-// What ranks count for themselves is not the same for any number of ranks.
+// What ranks count for themselves depends on the number of ranks.
 bool differs_by_rank(const PlannedVariable& variable) {
   return variable.aggregation == Aggregation::sum || variable.aggregation == Aggregation::mean ||
          variable.aggregation == Aggregation::max;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ledger: one line per step with hashes of all state. Two runs took the same steps exactly when their ledgers are
-// equal, whatever the number of ranks and threads, because hashes are over whole, unsharded values.
+// The ledger has one line per step with hashes of all state. Two runs took the same steps exactly when their ledgers
+// are equal, whatever the number of ranks and threads, because the hashes cover whole, unsharded values.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ std::string ledger_header(const std::string& config);
 // "step=17 loss=0x1.8p-1 parameters=... slots=... scalars=... data=..."
 std::string ledger_line(int64_t step, float loss, const VariableStore& variables, uint64_t data_hash);
 
-// Hash of all values of the variables of one section: independent of their order, not of which value is where.
+// Hash of all values of the variables of one section: independent of their order, but not of which value is where.
 uint64_t section_hash(const VariableStore& variables, Section section);
 
 }  // namespace lockstep

@@ -15,7 +15,7 @@ std::string describe(DType dtype, std::span<const int64_t> sizes) {
   return str(to_string(dtype), " ", to_string(Shape(sizes)));
 }
 
-// What keeps the file from being the state of such a plan.
+// What keeps the file from being the state of this plan.
 std::vector<std::string> differences(const SafetensorsFile& file, const Plan& plan) {
   std::vector<std::string> lines;
   std::set<std::string_view> known;

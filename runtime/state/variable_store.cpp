@@ -31,7 +31,7 @@ void fill_with(const View& values, const VariableDeclaration& variable, uint64_t
   for (int64_t i = 0; i < values.size(); ++i) out[i] = T((uniform_at(seed, path_hash, i) * 2 - 1) * bound);
 }
 
-// First values of a variable, into itself or into its master.
+// Fills in the first values of a variable, in itself or in its master.
 void fill_initial(const View& values, const VariableDeclaration& variable, uint64_t seed) {
   switch (values.dtype) {
     case DType::f32:
@@ -80,7 +80,7 @@ VariableStore::VariableStore(const Plan& plan, const VariableTable& declarations
 }
 
 VariableStore::~VariableStore() {
-  if (device() == DeviceKind::cuda) return;  // buffers leave the ledger by themselves
+  if (device() == DeviceKind::cuda) return;  // buffers leave the memory ledger by themselves
   pool_.enter(Purpose::parameters, -memory().parameters);
   pool_.enter(Purpose::slots, -memory().slots);
   pool_.enter(Purpose::scalars, -memory().scalars);
@@ -104,7 +104,7 @@ void VariableStore::allocate_on_device() {
                static_cast<char*>(device_local_.data())};
 }
 
-// What this rank's ledger carries: the node's copy is entered by one rank of the node.
+// What this rank's ledger carries; one rank of the node enters the node's copy.
 PlannedMemory VariableStore::memory() const {
   PlannedMemory memory = holds_shared_copy_ ? node_copy() : PlannedMemory{};
   memory.scalars = plan_.local_bytes;
@@ -139,7 +139,7 @@ HostValue VariableStore::host(const PlannedVariable& variable) const {
   return stream_ ? HostValue(view(variable), *stream_) : HostValue(view(variable));
 }
 
-// The last one that begins at or before the element: what lies behind all of them is empty.
+// Finds the last range that begins at or before the element; what lies behind all of them is empty.
 const VariableStore::DtypeRange& VariableStore::dtype_range_of(int64_t element) const {
   size_t s = dtype_ranges_.size() - 1;
   while (s > 0 && dtype_ranges_[s].begin > element) --s;
@@ -196,7 +196,7 @@ void VariableStore::initialize(const Sections& sections, const VariableTable& de
                                const OptimizerSet& optimizer, uint64_t seed) {
   const auto at = [&](const PlannedVariable& variable) { return view_in(sections, variable, DeviceKind::cpu); };
   Stream stream = Stream::cpu();
-  std::vector<View> updated;  // by variable of the model: its master or itself
+  std::vector<View> updated;  // for each variable of the model: its master or itself
   for (size_t i = 0; i < declarations.declarations().size(); ++i) {
     updated.push_back(at(plan_.variables[i]));
     fill_initial(updated.back(), declarations.declarations()[i], seed);
@@ -227,7 +227,7 @@ void VariableStore::fill_all(Communicator& communicator, const FillSections& fil
 }
 
 void VariableStore::fill(Communicator& communicator, const Fill& fill) {
-  communicator.barrier();  // nobody still reads what there was
+  communicator.barrier();  // nobody still reads the old values
   fill_all(communicator, [&](const Sections& sections) {
     for (const PlannedVariable& variable : plan_.variables)
       fill(variable, view_in(sections, variable, DeviceKind::cpu));
@@ -247,7 +247,7 @@ void VariableStore::broadcast_on_host(Communicator& communicator) {
   communicator.barrier();
 }
 
-// Through memory of the host: the same bytes as on CPU ranks, whatever carries gradients later.
+// It goes through memory of the host: the same bytes as on CPU ranks, whatever carries gradients later.
 void VariableStore::broadcast_to_device(Communicator& communicator, const FillSections& fill) {
   Stream host = Stream::cpu();
   const PlannedMemory bytes = node_copy();

@@ -24,7 +24,7 @@ class HostValue {
  public:
   // The variable itself, which must outlive this.
   explicit HostValue(const ConstView& view) : view_(view) {}
-  // A copy of what a GPU holds after everything that `stream` was given.
+  // A copy of what a GPU holds once `stream` has done all its work so far.
   HostValue(const ConstView& view, Stream& stream);
   const ConstView& view() const { return view_; }
 
@@ -35,10 +35,10 @@ class HostValue {
 
 class VariableStore {
  public:
-  // Collective. Throws Error(plan) for a plan that cannot be run on the pool's device (check_runnable). Allocates by
-  // the plan, computes first values on rank 0 and broadcasts them; `declarations` and `optimizer` are those that the
-  // plan was made from. `plan` and `pool` must outlive the store, and so must `stream`: the one that computes on the
-  // pool's GPU; null on the CPU.
+  // Collective. Allocates by the plan, computes first values on rank 0 and broadcasts them; `declarations` and
+  // `optimizer` are those that the plan was made from. `plan` and `pool` must outlive the store, and so must `stream`,
+  // which computes on the pool's GPU; null on the CPU. Throws Error(plan) for a plan that cannot be run on the pool's
+  // device (check_runnable).
   VariableStore(const Plan& plan, const VariableTable& declarations, const OptimizerSet& optimizer,
                 Communicator& communicator, Pool& pool, uint64_t seed, Stream* stream = nullptr);
   VariableStore(const VariableStore&) = delete;
@@ -46,7 +46,7 @@ class VariableStore {
   ~VariableStore();
 
   const Plan& plan() const { return plan_; }
-  // Values of the model's variables by Variable::index, borrowed, on the device.
+  // The values of the model's variables by Variable::index, borrowed, on the device.
   std::span<Tensor> values() { return values_; }
   // Any variable of the plan, on the device.
   View view(const PlannedVariable& variable) const;
@@ -57,17 +57,17 @@ class VariableStore {
   using Fill = std::function<void(const PlannedVariable&, const View& value)>;
   void fill(Communicator& communicator, const Fill& fill);
 
-  // Elements [begin, end) of the trainable section, which are of one dtype, and of the arena of one slot, on the
+  // Elements [begin, end) of the trainable section, which have one dtype, and of the arena of one slot; both on the
   // device.
   View parameters(int64_t begin, int64_t end) const;
   View slot(int32_t slot, int64_t begin, int64_t end) const;
-  // What an optimizer updates of them: f32 masters where there are some, otherwise the parameters themselves; and then
-  // the parameters as copies of the masters, or none.
+  // What an optimizer updates of these elements: f32 masters where there are some, otherwise the parameters themselves;
+  // then the parameters as copies of the masters, or none.
   View master_or_parameter(int64_t begin, int64_t end) const;
   View working_copy(int64_t begin, int64_t end) const;
-  // Rounds masters of [begin, end), where there are some, into the parameters. Queued on `stream`.
+  // Rounds the masters of [begin, end), where there are some, into the parameters. Queued on `stream`.
   void round_masters_into_parameters(Stream& stream, int64_t begin, int64_t end) const;
-  // The stretches of the trainable section that are of one dtype each, as long as possible.
+  // The longest ranges of the trainable section that have one dtype each.
   struct DtypeRange {
     int64_t begin, end;
     DType dtype;
@@ -84,9 +84,9 @@ class VariableStore {
   // The same in memory of the device, for kernels. Values of Optimizer::scalars() follow one another in their order.
   int64_t* iteration_cell() const { return static_cast<int64_t*>(view(*iteration_).data); }
   double* learning_rate_cell() const { return static_cast<double*>(view(*learning_rate_).data); }
-  // They follow the learning rate, eight bytes each.
+  // These values follow the learning rate, eight bytes each.
   double* scalar_cells() const { return learning_rate_cell() + 1; }
-  // Of loss scaling: the factor and the count of steps since it changed, or null.
+  // The scale of the loss and the count of steps since it changed, or null.
   double* loss_scale_cell() const { return loss_scale_ < 0 ? nullptr : scalar_cells() + loss_scale_; }
 
  private:
@@ -126,7 +126,7 @@ class VariableStore {
   std::vector<Tensor> values_;
   const PlannedVariable* iteration_ = nullptr;
   const PlannedVariable* learning_rate_ = nullptr;
-  int32_t loss_scale_ = -1;  // of scalar_cells()
+  int32_t loss_scale_ = -1;  // index into scalar_cells()
 };
 
 }  // namespace lockstep

@@ -81,7 +81,7 @@ void ArenaUpdate::update_tensors(const StepDecision& decision, GradientReducer& 
 void ArenaUpdate::average(const StepDecision& decision, Stream& stream) {
   const MovingAverage& average = *optimizer_.average();
   for (const auto& [begin, end] : ranges_) {
-    // What is frozen keeps its value and its average.
+    // Frozen variables keep their values and averages.
     const GranuleMap granules = tables_.grouped() ? tables_.granule_map(0, begin) : GranuleMap{};
     launch(stream, AverageParameters{.momentum = average.momentum,
                                      .overwrite_every = average.overwrite_every,

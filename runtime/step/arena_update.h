@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The update of a step: every element that this rank owns, by the optimizer of its group, then averages, bounds and
-// narrow copies. Works on ranges that the plan's owners give out, whatever the device and whoever else shares the
-// memory.
+// The update of a step: the optimizer of its group updates every element that this rank owns, then averages, bounds and
+// narrow copies follow. It works on ranges that the plan's owners give out, whatever the device and whoever else shares
+// the memory.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +22,13 @@ namespace lockstep {
 
 class ArenaUpdate {
  public:
-  // `buckets` are those of the reducer, with their owners. All references outlive this.
+  // `buckets` are the reducer's, with their owners. All references outlive this.
   ArenaUpdate(const Communicator& ranks, VariableStore& variables, const OptimizerSet& optimizer, StepTables& tables,
               const std::vector<GradientBucket>& buckets, bool by_variable_norm, Pool& pool);
 
-  // After StepDecision::decide(). On ranks that share memory other ranks see the result after reducer.meet().
+  // Called after StepDecision::decide(). Ranks that share memory see each other's results after reducer.meet().
   void run(const StepDecision& decision, GradientReducer& reducer, Stream& stream);
-  // Parameters become their running averages, where there are any.
+  // Replaces parameters by their running averages, where there are any.
   void take_averages(GradientReducer& reducer, Stream& stream);
 
  private:
@@ -41,13 +41,13 @@ class ArenaUpdate {
   VariableStore& variables_;
   OptimizerSet optimizer_;
   StepTables& tables_;
-  bool by_variable_norm_;         // gradients of each variable have a factor of their own
+  bool by_variable_norm_;         // the gradients of each variable have their own factor
   std::vector<Range> ranges_;     // elements of the arena that this rank updates, of one dtype each
   std::vector<int32_t> tensors_;  // variables of the plan that it updates as a whole
   std::vector<int32_t> bounded_;  // variables of the plan that have bounds
   Buffer gathered_;               // a whole gradient whose parts lie in several slices
   std::optional<TensorUpdates> tensor_updates_;
-  std::vector<View> slots_;  // of the range at work
+  std::vector<View> slots_;  // slots of the current range
 };
 
 }  // namespace lockstep

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Clipping of reduced gradients: what can be asked for. The definitions are Keras', g being a variable's gradient over
-// the whole batch.
+// The clipping options of reduced gradients. The definitions are Keras', g being a variable's gradient over the whole
+// batch.
 #pragma once
 
 namespace lockstep {
@@ -9,10 +9,10 @@ namespace lockstep {
 struct ClipOptions {
   double clipnorm = 0;         // g * c / max(norm of g, c), for each variable
   double global_clipnorm = 0;  // g * c * min(1 / N, 1 / c), N being the norm over all variables
-  double clipvalue = 0;        // every element into [-c, c]
+  double clipvalue = 0;        // clamps every element to [-c, c]
   bool by_norm() const { return clipnorm > 0 || global_clipnorm > 0; }
 };
-// Error(usage) for what is negative, not finite or asked for together.
+// Error(usage) for options that are negative, not finite or asked for together.
 void check_clip_options(const ClipOptions& options);
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Forward and backward pass of one part of the batch: what training runs and a rehearsal counts.
+// The forward and backward pass of one part of the batch, which training runs and a rehearsal counts.
 #pragma once
 
 #include <string>
@@ -11,17 +11,16 @@
 
 namespace lockstep {
 
-// The micro-batches that a part is cut into: its samples in order, without those that would be empty.
+// The micro-batches that a part is cut into: its samples in order, without empty ones.
 std::vector<BatchPart> micro_batches(const BatchPart& part, int64_t count);
 
 // Records the forward pass on the context's tape, adds the sums of losses and named sums to the part's row of `cells`,
-// and runs the backward pass with `weight` for every sample, times `scale` (on the device) if that is not null. Error
-// (usage) for results that are not one number per sample, and for more sums than the cells have room for. Returns the
-// results.
+// and runs the backward pass with `weight` for every sample, times `scale` (on the device) if that is not null. Returns
+// the results. Error(usage) when they are not one number per sample, or when the cells have no room for the sums.
 Results forward_backward(Context& context, const Forward& forward, const BatchPart& part, const StepCells& cells,
                          float weight, const Tape::OnReady& ready, const double* scale = nullptr);
 
-// The sum of one number per sample, [] f32.
+// The sum over one number per sample, [] f32.
 Tensor sum_over_samples(Context& context, const Tensor& values);
 
 }  // namespace lockstep

@@ -32,7 +32,7 @@ GradientNorms::GradientNorms(Communicator& ranks, const Plan& plan, Pool& pool, 
     begins_ = upload(begins, pool, stream);
     ends_ = upload(ends, pool, stream);
   }
-  stream.synchronize();  // the vectors go
+  stream.synchronize();  // the vectors go out of scope
 }
 
 GradientNorms::~GradientNorms() {
@@ -73,7 +73,7 @@ void GradientNorms::measure_on_host(GradientReducer& reducer, Stream& stream) {
                                .begins = {&begin, DType::i64, DeviceKind::cpu, one},
                                .ends = {&end, DType::i64, DeviceKind::cpu, one}});
   });
-  reducer.meet();  // and updates clear what other ranks have read by now
+  reducer.meet();  // updates clear what other ranks have read by now
 }
 
 }  // namespace lockstep

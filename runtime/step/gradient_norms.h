@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums of squares of reduced gradients in double, chunk by chunk: norms for clipping, and on GPUs the look for numbers
+// Sums squares of reduced gradients in double, chunk by chunk: norms for clipping, and on GPUs the search for numbers
 // that are not finite. A variable is cut into chunks from its first element on, and chunks are added in order, so that
 // neither ranks nor nodes nor buckets leave a trace in the bits.
 #pragma once
@@ -17,25 +17,25 @@ namespace lockstep {
 
 class GradientNorms {
  public:
-  // Collective: ranks that share memory get a cell per chunk in memory of their node; every node computes all of them
+  // Collective. Ranks that share memory get a cell per chunk in memory of their node; every node computes all of them
   // from its own copy of the sums, so that no message is needed. A GPU has the cells to itself.
   GradientNorms(Communicator& ranks, const Plan& plan, Pool& pool, Stream& stream);
   GradientNorms(const GradientNorms&) = delete;
   GradientNorms& operator=(const GradientNorms&) = delete;
   ~GradientNorms();
 
-  // After GradientReducer::wait(). Queued on `stream`; on the CPU ranks of a node take chunks in turn and meet.
+  // Called after GradientReducer::wait(). Queued on `stream`; the CPU ranks of a node take chunks in turn and meet.
   void measure(GradientReducer& reducer, Stream& stream);
 
-  // In memory of the device: by chunk, of all trained variables in the order of the plan; and the first chunk of each
-  // of them, [variables + 1].
+  // Both are in memory of the device: the squares by chunk, of all trained variables in the order of the plan, and the
+  // first chunk of each of them, [variables + 1].
   const double* squares() const;
   const int64_t* first_chunk() const { return static_cast<const int64_t*>(first_chunk_.data()); }
 
  private:
   struct Chunk {
     size_t bucket;
-    Range elements;  // of the arena
+    Range elements;  // range in the arena
   };
   void measure_on_host(GradientReducer& reducer, Stream& stream);
   int64_t window_bytes() const;
@@ -44,8 +44,8 @@ class GradientNorms {
   Pool& pool_;
   int64_t arena_elements_;
   std::vector<Chunk> chunks_;
-  std::unique_ptr<SharedWindow> window_;          // of CPU ranks
-  Buffer squares_, begins_, ends_, first_chunk_;  // of the device; squares, begins and ends on GPUs only
+  std::unique_ptr<SharedWindow> window_;          // CPU ranks only
+  Buffer squares_, begins_, ends_, first_chunk_;  // on the device; squares, begins and ends on GPUs only
 };
 
 }  // namespace lockstep

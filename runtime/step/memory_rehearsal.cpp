@@ -17,7 +17,7 @@ const Shape& declared_shape(const VariableDeclaration& variable) {
   return variable.shape;
 }
 
-// Values and gradients of the variables, without memory.
+// The values and gradients of the variables, without memory.
 struct RehearsedVariables {
   std::vector<Tensor> values, gradients;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A rehearsal of one part of a training batch: the model's own forward and backward on memory that is only counted,
-// with kernels that are not run. It tells, to the byte and before anything is allocated, what the part will need.
+// Rehearses one part of a training batch: the model's own forward and backward run on memory that is only counted, with
+// kernels that are not run. It tells, to the byte and before anything is allocated, what the part will need.
 #pragma once
 
 #include <cstdint>
@@ -12,22 +12,22 @@
 
 namespace lockstep {
 
-// What the forward pass of a part is given.
+// The input of a part's forward pass.
 struct PartShape {
   struct ColumnShape {
     std::string name;
     DType dtype;
-    Shape sample;  // of one sample: [height, width, channels]; [] for a number
+    Shape sample;  // shape of one sample: [height, width, channels]; [] for a number
   };
   std::vector<ColumnShape> columns;
-  int64_t samples = 0;  // none is allowed: such a part runs nothing
+  int64_t samples = 0;  // may be 0: such a part runs nothing
   int64_t micro_batches = 1;
 };
 // The columns of a batch, with other numbers of samples and micro-batches.
 PartShape shape_of(const Batch& batch, int64_t samples, int64_t micro_batches = 1);
 
-// What comes and goes with a part, in bytes. The caller's batch, variables and gradients are not in it, nor are the
-// tape's records and what libraries allocate inside their calls (Note [Scratch] in kernels/launch.h).
+// Bytes that come and go with a part. They do not include the caller's batch, variables and gradients, the tape's
+// records, and what libraries allocate inside their calls (Note [Scratch] in kernels/launch.h).
 struct TransientMemory {
   int64_t activations = 0;  // peak of the ledger, bytes asked for
   int64_t held = 0;         // what a fresh pool has taken from the device for them by the end: never less
@@ -35,10 +35,10 @@ struct TransientMemory {
   friend bool operator==(const TransientMemory&, const TransientMemory&) = default;
 };
 
-// On CPU ranks with `threads` threads. `forward` must leave numbers to kernels: one that reads an element of a tensor
-// on the host ends the program with a segmentation fault, because there is no memory. Throws what `forward` throws, and
-// Error(tape) when the loss reaches no trainable variable.
-// `groups`: the axes that ops reach over, for which MeshGroup::rehearsal() is enough; null: one rank.
+// Rehearses on CPU ranks with `threads` threads. `forward` must leave numbers to kernels: one that reads an element of
+// a tensor on the host ends the program with a segmentation fault, because there is no memory. Throws what `forward`
+// throws, and Error(tape) when the loss reaches no trainable variable.
+// `groups` are the axes that ops reach over, for which MeshGroup::rehearsal() is enough; null: one rank.
 TransientMemory rehearse_part(const VariableTable& variables, const Forward& forward, const PartShape& shape,
                               int threads, const std::vector<MeshGroup>* groups = nullptr);
 

@@ -21,7 +21,7 @@ void RateTable::cover_next_step() {
   std::vector<double> rates;
   for (int64_t i = 0; i < count_; ++i) rates.push_back(schedule_->at(first_ + i));
   copy(stream_, table_.data(), rates.data(), count_ * size_of(DType::f64));
-  stream_.synchronize();  // the vector goes
+  stream_.synchronize();  // the vector goes out of scope
   left_ = count_ - 1;
   ++generation_;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Learning rates of the steps to come, in memory of the device: which of them a step takes its counter says, and the
-// host does not know the counter of a GPU, because skipped steps do not count.
+// The learning rates of the steps to come, in memory of the device. A step's counter says which of them it takes, and
+// the host does not know the counter of a GPU, because skipped steps do not count.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +14,14 @@ namespace lockstep {
 
 class RateTable {
  public:
-  // Without a schedule the variable's rate stays.
+  // Without a schedule the variable keeps its rate.
   RateTable(const Schedule* schedule, const VariableStore& variables, Pool& pool, Stream& stream);
 
-  // Called before each step. On the CPU it computes the step's rate; on a GPU it fills the table anew after every
-  // 65,536 steps, for which it waits to see the counter.
+  // Called before each step. On the CPU it computes the step's rate; on a GPU it refills the table after every 65,536
+  // steps, and waits to see the counter for that.
   void cover_next_step();
   LearningRates rates() const;
-  // Changes when the table was filled anew.
+  // Changes when the table is refilled.
   int generation() const { return generation_; }
 
  private:
@@ -30,7 +30,7 @@ class RateTable {
   Stream& stream_;
   int64_t count_;  // rates that the table holds
   Buffer table_;
-  int64_t first_ = 0, left_ = 0;  // the counter when it was filled; steps that it still covers
+  int64_t first_ = 0, left_ = 0;  // the counter when it was filled; the steps that it still covers
   int generation_ = 0;
 };
 

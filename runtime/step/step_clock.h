@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long the phases of a step took, on the clock of the device that does the work.
+// Measures how long the phases of a step took, on the clock of the device that does the work.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace lockstep {
 
-// The ends of phases, in order.
+// The ends of the phases, in order.
 enum class StepMark : uint8_t { begun, computed, reduced, updated, done };
 inline constexpr size_t kStepMarks = 5;
 
@@ -28,7 +28,7 @@ class StepClock {
     else
       events_[size_t(mark)].record(stream);
   }
-  // The time between two marks of the last step; on a GPU both have been reached.
+  // The time between two marks of the last step; a GPU must have reached both.
   double seconds(StepMark from, StepMark to) const {
     if (!events_.empty()) return events_[size_t(to)].seconds_since(events_[size_t(from)]);
     return std::chrono::duration<double>(times_[size_t(to)] - times_[size_t(from)]).count();
@@ -36,7 +36,7 @@ class StepClock {
 
  private:
   std::array<std::chrono::steady_clock::time_point, kStepMarks> times_{};
-  std::vector<Event> events_;  // of a GPU
+  std::vector<Event> events_;  // GPUs only
 };
 
 }  // namespace lockstep

@@ -30,7 +30,7 @@ StepDecision::StepDecision(Communicator& ranks, VariableStore& variables, const 
   const std::vector<StepOutcome> outcome(1);
   decision_ = upload(decision, pool, stream);
   outcome_ = upload(outcome, pool, stream);
-  stream.synchronize();  // the vectors go
+  stream.synchronize();  // the vectors go out of scope
 }
 
 StepCells StepDecision::cells() const {
@@ -38,8 +38,8 @@ StepCells StepDecision::cells() const {
   return {static_cast<double*>(cells_.data()), settings.leaves(), settings.sums, ranks_.size()};
 }
 
-// The kernels' number of the first variable with a sum that is not finite among those this rank added up, or -1. Sums
-// are looked at a second time only after adding them has shown that there is one.
+// Returns the kernels' number of the first variable with a sum that is not finite among those this rank added up, or
+// -1. It looks at sums a second time only after adding them has shown that there is one.
 int32_t StepDecision::first_not_finite(const GradientReducer& reducer) const {
   if (reducer.sums_are_finite()) return -1;
   const std::span<const int32_t> trained = tables_.variables();
@@ -54,7 +54,7 @@ int32_t StepDecision::first_not_finite(const GradientReducer& reducer) const {
   return -1;
 }
 
-// Each cell has one rank that writes it and zeros elsewhere: the sum is exact in any order.
+// One rank writes each cell and the others have zeros there, so the sum is exact in any order.
 void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
   if (device_ == nullptr) {
     cells().verdict(ranks_.rank()) = double(1 + first_not_finite(reducer));
@@ -88,7 +88,7 @@ StepVerdict StepDecision::verdict(int64_t global_count) const {
 void StepDecision::decide(GradientReducer& reducer, int64_t global_count, Stream& stream) {
   if (norms_) norms_->measure(reducer, stream);
   const StepVerdict verdict = this->verdict(global_count);
-  // The first group's launch decides, counts and sets the run's rate; the others follow.
+  // The first group's launch decides, counts the step and sets the run's rate; the others follow.
   for (int32_t group = 0; group < optimizer_.groups(); ++group) {
     LearningRates rates = rates_.rates();
     rates.factor = optimizer_.group(group).rate_factor;

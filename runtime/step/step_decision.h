@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The decision of a step, taken once its gradients are summed and alike on every rank and device: whether anything is
-// updated, by what gradients are scaled, at which rate, and that the step counts. The kernels decide where the
-// gradients are (optimizers/step_verdict.h); the host learns of it only when somebody asks for the outcome.
+// updated, the scale of the gradients, the rate, and that the step counts. The kernels decide where the gradients are
+// (optimizers/step_verdict.h); the host learns of it only when somebody asks for the outcome.
 #pragma once
 
 #include <cstdint>
@@ -27,26 +27,26 @@ class StepDecision {
   StepDecision(Communicator& ranks, VariableStore& variables, const OptimizerSet& optimizer, const StepTables& tables,
                const StepOptions& options, Pool& pool, Stream& stream, uint64_t seed);
 
-  // Before the passes of a step: takes the learning rate of the schedule.
+  // Called before the passes of a step: takes the learning rate of the schedule.
   void begin_step() { rates_.cover_next_step(); }
-  // What parts of the batch and ranks enter into, on the device.
+  // The cells, on the device, into which parts of the batch and ranks enter their numbers.
   StepCells cells() const;
-  // Before the first part of a step.
+  // Called before the first part of a step.
   void clear_cells(Stream& stream) { clear(stream, view_of_cells()); }
-  // Collective: adds up what ranks have entered into the cells, and what each has seen of the sums.
+  // Collective. Adds up what ranks have entered into the cells, and what each has seen of the sums.
   void exchange(const GradientReducer& reducer, Stream& stream);
-  // Decides, counts the step and computes what updates of every group need. The counter advances here and nowhere else.
+  // Decides, counts the step and computes what the update of every group needs. The counter advances only here.
   void decide(GradientReducer& reducer, int64_t global_count, Stream& stream);
 
-  // What update() of one group is given.
+  // The state that update() of one group is given.
   StepState state(int32_t group) const;
   const StepScalars* scalars() const { return static_cast<const StepScalars*>(decision_.data()); }
 
-  // Queues a copy of the outcome to the host, where outcome() has it when `stream` is through.
+  // Queues a copy of the outcome to the host; outcome() has it once `stream` is through.
   void fetch_outcome(Stream& stream);
   const StepOutcome& outcome() const { return *static_cast<const StepOutcome*>(fetched_.data()); }
 
-  // Changes when a recorded step holds addresses or numbers of before.
+  // Changes when a recorded step holds outdated addresses or numbers.
   int generation() const { return rates_.generation(); }
 
  private:
@@ -62,7 +62,7 @@ class StepDecision {
   ClipOptions clip_;
   uint64_t seed_;
   RateTable rates_;
-  std::optional<GradientNorms> norms_;  // where clipping needs norms, and on GPUs
+  std::optional<GradientNorms> norms_;  // present where clipping needs norms, and on GPUs
   Buffer cells_, decision_, outcome_;
   std::vector<Buffer> constants_;  // by group
   PinnedBuffer fetched_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Steps of a GPU that were recorded once and are launched as a whole from then on, one recording for each shape of
-// batch.
+// Keeps steps of a GPU that were recorded once and are launched as a whole from then on, one recording for each shape
+// of batch.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@
 
 namespace lockstep {
 
-// What of a step's launches comes from the host: a recorded step serves steps of the same shape.
+// What the host decides about a step's launches: a recorded step serves steps of the same shape.
 struct StepShape {
   int64_t global_count = 0;
-  std::vector<int64_t> parts;  // of each its number and the shapes and dtypes of its columns
+  std::vector<int64_t> parts;  // for each its number and the shapes and dtypes of its columns
   auto operator<=>(const StepShape&) const = default;
 };
 
@@ -38,11 +38,11 @@ inline StepShape shape_of(const StepInput& input) {
 
 class StepGraphs {
  public:
-  // What recorded launches hold besides; a change of any of these numbers makes recordings void.
+  // The other state that recorded launches hold; a change of any of these numbers makes recordings void.
   using Generation = std::vector<int64_t>;
 
-  // Runs `work` as it is the first time a shape comes, so that memory and plans of products are there, and records it
-  // the second time. `log` is that of the ranks whose collectives the work issues: it has them with every launch.
+  // Runs `work` as it is the first time a shape comes, so that memory and plans of products exist, and records it the
+  // second time. `log` belongs to the ranks whose collectives the work issues; it gets them with every launch.
   template <class Work>
   void run(Stream& stream, CallLog& log, const StepShape& shape, Generation generation, const Work& work) {
     if (warm_.insert(shape).second) return work();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What can be chosen about a training step besides its plan.
+// The options of a training step besides its plan.
 #pragma once
 
 #include <vector>
@@ -12,8 +12,8 @@ namespace lockstep {
 
 struct StepOptions {
   ClipOptions clip = {};
-  const Schedule* schedule = nullptr;              // of the learning rate; null: the rate is the variable's
-  DeviceCommunicator* device = nullptr;            // of ranks with GPUs, over the same ranks; null on CPU ranks
+  const Schedule* schedule = nullptr;              // schedule of the learning rate; null: the rate is the variable's
+  DeviceCommunicator* device = nullptr;            // connects ranks with GPUs, over the same ranks; null on CPU ranks
   const std::vector<MeshGroup>* groups = nullptr;  // the axes that ops of the model reach over; null: none
   bool graph = false;                              // GPUs: record the step once and launch it as a whole from then on
 };

@@ -11,9 +11,9 @@ namespace lockstep {
 
 StepTables::StepTables(const Plan& plan, const OptimizerSet& optimizer, Pool& pool, Stream& stream)
     : groups_of_optimizer_(optimizer.groups()), grouped_(optimizer.groups() > 1) {
-  // What lies between variables is padding: it goes with the first one, and holds zeros.
+  // What lies between variables is padding: it goes with the first variable, and holds zeros.
   std::vector<uint32_t> variable_of(size_t(plan.arena_elements / kGranule), 0);
-  // Stochastic rounding numbers granules over variables, whatever their places in the arena are.
+  // Stochastic rounding numbers granules over variables, whatever their places in the arena.
   const std::vector<int64_t> first_granules = granule_numbers(plan);
   std::vector<int64_t> numbers;
   for (size_t v = 0; v < plan.variables.size(); ++v) {
@@ -33,7 +33,7 @@ StepTables::StepTables(const Plan& plan, const OptimizerSet& optimizer, Pool& po
   factors_ = upload(ones, pool, stream);
   groups_ = upload(group_of_, pool, stream);
   numbers_ = upload(numbers, pool, stream);
-  stream.synchronize();  // the vectors go
+  stream.synchronize();  // the vectors go out of scope
 }
 
 int32_t StepTables::number_of(int32_t variable) const { return numbers_by_variable_[size_t(variable)]; }

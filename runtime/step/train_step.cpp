@@ -14,7 +14,7 @@
 namespace lockstep {
 namespace {
 
-// Options are looked at before anything is allocated.
+// Options are checked before anything is allocated.
 const StepOptions& checked(const StepOptions& options, const Communicator& ranks, const Stream& stream) {
   check_clip_options(options.clip);
   const bool on_cpu = stream.device().kind == DeviceKind::cpu;
@@ -73,7 +73,7 @@ void TrainStep::queue(const StepInput& input) {
                 {upload_.generation(), decision_.generation(), tables_.generation(), stream_.scratch_bytes()}, work);
   else
     work();
-  // On the CPU the outcome is there already: nothing may go on after a loss that is none.
+  // On the CPU the outcome is already there: nothing may go on after a loss that is not finite.
   if (options_.device == nullptr) check_loss();
 }
 
@@ -109,7 +109,7 @@ void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key
     if (options_.groups) context.set_groups(*options_.groups);
     context.random() = {.key = dropout_key, .sample_ids = micro[m].batch.sample_ids()};
     const bool last = m + 1 == micro.size();
-    // Every sample weighs one over the global batch, so that the sum over parts is the gradient of the mean loss
+    // Every sample weighs one over the global batch, so that the sum over parts is the gradient of the mean loss,
     // whatever the sizes of the parts.
     const Results results = forward_backward(
         context, forward_, micro[m], decision_.cells(), 1 / float(global_count),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One training step of a data-parallel run, the same sequence on every device: the parts of this rank forward and
-// backward, gradients summed over ranks, one decision of all ranks, one update, and everybody sees it.
+// One training step of a data-parallel run, with the same sequence on every device: this rank's parts run forward and
+// backward, gradients are summed over ranks, all ranks take one decision and one update, and everybody sees it.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ namespace lockstep {
 
 class TrainStep {
  public:
-  // Collective: allocates the gradient arenas. How gradients are reduced says the plan of `variables`. All references
+  // Collective: allocates the gradient arenas. The plan of `variables` says how gradients are reduced. All references
   // outlive the step. Error(usage) for options that contradict each other.
   TrainStep(Communicator& communicator, VariableStore& variables, const OptimizerSet& optimizer, Forward forward,
             Stream& stream, Pool& pool, uint64_t seed, const StepOptions& options = {});
@@ -28,24 +28,24 @@ class TrainStep {
   TrainStep& operator=(const TrainStep&) = delete;
   ~TrainStep();
 
-  // The parts of the batch that this rank is to be given, [first_part, last_part).
+  // The parts of the batch that this rank must be given, [first_part, last_part).
   int first_part() const { return reducer_->first_part(); }
   int last_part() const { return reducer_->last_part(); }
 
-  // Collective; views of `input` lie on the host and may be reused on return. A step whose gradient is not finite after
-  // the sums is skipped by all ranks: nothing changes, not even the counter. On CPU ranks the step is done on return,
-  // and Error(numbers) is thrown as by report(); a GPU has been given all of it, and nothing waits for it.
+  // Collective; views of `input` lie on the host and may be reused on return. All ranks skip a step whose summed
+  // gradient is not finite: nothing changes, not even the counter. On CPU ranks the step is done on return, and
+  // Error(numbers) is thrown as by report(); a GPU has been given all of it, and nothing waits for it.
   void queue(const StepInput& input);
-  // What the last step came to; waits for it. Throws Error(numbers) on every rank when a loss was not finite: from that
-  // step on no variable has changed.
+  // Reports what the last step came to, and waits for it. Throws Error(numbers) on every rank when a loss was not
+  // finite: no variable has changed from that step on.
   StepReport report();
   StepReport run(const StepInput& input) {
     queue(input);
     return report();
   }
 
-  // From the next step on, a trained variable is not updated, or updated again; it keeps its slots. Its gradient is
-  // still computed, summed, and part of norms. The same on all ranks. Error(plan) for a path that is not trained.
+  // Stops updating a trained variable from the next step on, or resumes; it keeps its slots. Its gradient is still
+  // computed, summed, and part of norms. The same on all ranks. Error(plan) for a path that is not trained.
   void set_frozen(std::string_view path, bool frozen);
 
   // Collective: parameters become their running averages, where there are any, as at the end of training.
@@ -54,8 +54,8 @@ class TrainStep {
   // Variables that got no gradient in the last step, as indices of the plan.
   const std::vector<int32_t>& unused_variables() const { return tape_.unused_variables(); }
 
-  // The names of the model's sums. A rank that has computed no part yet does not know them otherwise. Error(usage)
-  // where they are not the ones returned before.
+  // Tells the names of the model's sums to a rank that has computed no part yet and does not know them otherwise.
+  // Error(usage) where they are not the ones returned before.
   void learn_sums(const std::vector<std::string>& names);
 
  private:

@@ -30,7 +30,7 @@ std::string choose_batch_axis(const std::vector<MeshAxis>& mesh, std::string giv
   return given;
 }
 
-// Names stand in meshes like data=8,model=4 and in layouts, where - is no axis.
+// Names appear in meshes like data=8,model=4 and in layouts, where - is no axis.
 void check_names(const std::vector<MeshAxis>& mesh) {
   check(mesh.size() <= kMostAxes, ErrorCode::plan,
         [&] { return str("a mesh has at most ", kMostAxes, " axes, got ", mesh.size()); });

@@ -21,15 +21,15 @@ struct Distribution {
   bool has_axis(std::string_view axis) const;
 };
 
-// The batch is split, every variable is whole. Without `batch_axis`: the axis called data or batch, otherwise the
+// Splits the batch and keeps every variable whole. Without `batch_axis`: the axis called data or batch, otherwise the
 // first. Throws Error(plan) for a mesh without axes, repeated or empty names, sizes below 1, an unknown batch axis.
 Distribution data_parallel(std::vector<MeshAxis> mesh, std::string batch_axis = {});
 
-// The batch is split and variables are laid out by rules. Throws, also, for a rule that names an unknown axis, or an
-// axis twice.
+// Splits the batch and lays variables out by rules. Also throws for a rule that names an unknown axis, or an axis
+// twice.
 Distribution model_parallel(std::vector<MeshAxis> mesh, LayoutMap layouts, std::string batch_axis = {});
 
-// "data=8,model=4"; Error(usage) that shows the text.
+// "data=8,model=4"; Error(usage) shows the text.
 std::vector<MeshAxis> parse_mesh(std::string_view text);
 std::string to_string(const std::vector<MeshAxis>& mesh);
 

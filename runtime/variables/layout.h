@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layouts: which mesh axis splits which dimension of a variable. Values about names; they know neither memory nor
-// ranks.
+// A layout says which mesh axis splits which dimension of a variable. Layouts are values about names; they know neither
+// memory nor ranks.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace lockstep {
 
-// One entry per dimension: the mesh axis that splits it, or "" where it is whole. The layout of a scalar is explicitly
-// empty, which is something else than having no layout.
+// One entry per dimension: the mesh axis that splits it, or "" where it is whole. A scalar's layout is explicitly
+// empty, which differs from having no layout.
 struct Layout {
   std::vector<std::string> axes;
 

@@ -22,7 +22,7 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
-// Hyper-parameters that only Muon's Adam has, under the names it has them by.
+// Splits off the hyper-parameters that only Muon's Adam has, under its own names for them.
 std::map<std::string, double> split_off_adam(std::map<std::string, double>& options) {
   std::map<std::string, double> adam;
   for (auto option = options.begin(); option != options.end();) {
@@ -36,7 +36,7 @@ std::map<std::string, double> split_off_adam(std::map<std::string, double>& opti
   return adam;
 }
 
-// Whether Muon leaves a variable to its Adam, as Keras decides by the path in lower case.
+// Whether Muon leaves a variable to its Adam; like Keras, it decides by the path in lower case.
 bool is_for_adam(const VariableDeclaration& variable) {
   std::string path = variable.path;
   std::ranges::transform(path, path.begin(), [](unsigned char c) { return char(std::tolower(c)); });
@@ -69,7 +69,7 @@ class SetBuilder {
   }
 
  private:
-  // One group, or with Muon two: matrices, then the others.
+  // Adds one group, or two with Muon: matrices, then the others.
   void add_group(const std::string& name, std::map<std::string, double> options, std::optional<double> rate_factor,
                  const std::string& text, bool own_rate = false, const std::optional<Bounds>& bounds = std::nullopt) {
     std::map<std::string, double> adam;
@@ -90,7 +90,7 @@ class SetBuilder {
     adam_only_.push_back(false);
   }
 
-  // Keras' exclude_layers: what a group rule with adam_only=1 matches is Adam's, whatever its shape and path.
+  // Keras' exclude_layers: a group rule with adam_only=1 gives all it matches to Adam, whatever the shape and path.
   bool take_adam_only(std::map<std::string, double>& adam, const std::string& text) const {
     const double only = take(adam, "only", 0);
     check(only == 0 || (only == 1 && !text.empty()), ErrorCode::usage, [&] {
@@ -153,7 +153,7 @@ class SetBuilder {
   const OptimizerChoice& choice_;
   PathPatterns patterns_{"group rule"};
   std::vector<OptimizerGroup> groups_;
-  std::vector<bool> adam_only_;  // by group, of those that are Muon's
+  std::vector<bool> adam_only_;  // by group, for Muon's groups
   std::vector<int32_t> first_of_rule_;
   std::vector<bool> matched_;
   std::map<std::string, int32_t, std::less<>> group_of_;

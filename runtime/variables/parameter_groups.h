@@ -15,22 +15,21 @@
 namespace lockstep {
 
 struct GroupRule {
-  std::string pattern;                    // of paths, as in PathPatterns
+  std::string pattern;                    // matches paths, as in PathPatterns
   bool freeze = false;                    // not trained; then nothing else is set
   std::string optimizer;                  // empty: the run's, with its hyper-parameters and those below; "overwrite":
                                           // the gradient becomes the value
-  std::map<std::string, double> options;  // hyper-parameters; learning_rate: a rate of its own, without schedule
-  std::optional<double> rate_factor;      // of the run's rate
+  std::map<std::string, double> options;  // hyper-parameters; learning_rate: its own rate, without schedule
+  std::optional<double> rate_factor;      // factor on the run's rate
   std::optional<Bounds> bounds;           // minimum and maximum
   std::string text;                       // as it was written
 };
 
-// "PATTERN => freeze", "PATTERN => overwrite", "PATTERN => weight_decay=0, rate_factor=0.1" or
-// "PATTERN => sgd(learning_rate=0.1)"; settings may have minimum and maximum.
-// Error(usage) that shows what is not as expected.
+// "PATTERN => freeze", "PATTERN => overwrite", "PATTERN => weight_decay=0, rate_factor=0.1" or "PATTERN =>
+// sgd(learning_rate=0.1)"; settings may have minimum and maximum. Error(usage) shows what is not as expected.
 GroupRule parse_group_rule(std::string_view text);
 
-// What is asked for besides groups.
+// The other choices besides groups.
 struct OptimizerChoice {
   std::string name = "adam";
   std::map<std::string, double> options = {};
@@ -39,10 +38,10 @@ struct OptimizerChoice {
   std::optional<LossScaling> scaling = std::nullopt;
 };
 
-// Freezes what rules say, and shares the other parameters of `variables` out. Muon takes matrices; what has another
-// rank or "embedding" in its path, in whatever case, goes to its Adam, whose hyper-parameters are Muon's with the names
-// adam_... (Keras); and so does all that a rule with adam_only=1 matches.
-// Error(plan) for a rule that matches no parameter and for a parameter that several match; Error(usage) for options.
+// Freezes what the rules say, and assigns the other parameters of `variables` to groups. Muon takes matrices; its Adam
+// takes parameters with another rank or "embedding" in their path, in any case (its hyper-parameters are Muon's with
+// the names adam_..., as in Keras), and all that a rule with adam_only=1 matches. Error(plan) for a rule that matches
+// no parameter and for a parameter that several match; Error(usage) for options.
 OptimizerSet make_optimizer_set(VariableTable& variables, const OptimizerChoice& choice);
 
 }  // namespace lockstep

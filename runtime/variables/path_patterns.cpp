@@ -15,13 +15,13 @@ namespace lockstep {
 namespace {
 
 constexpr size_t kLongestPattern = 1000;  // characters
-// RE2 takes, at worst, time in proportion to the text times the instructions that can be active at one place of it:
-// all those of patterns with a repetition; of others only those at that place.
-constexpr int kMostInstructions = 500;                 // of a pattern with a repetition
-constexpr int kMostRepeatingInstructions = 8000;       // of all of these together
-constexpr int64_t kMostPlainInstructions = 1'000'000;  // of all others together
+// At worst, RE2 takes time in proportion to the text times the instructions that can be active at one place of it: all
+// instructions of patterns with a repetition, only those at that place of others.
+constexpr int kMostInstructions = 500;                 // in a pattern with a repetition
+constexpr int kMostRepeatingInstructions = 8000;       // in all of these together
+constexpr int64_t kMostPlainInstructions = 1'000'000;  // in all others together
 constexpr int64_t kPatternMemory = 1 << 20;            // bytes for one pattern; RE2 refuses those that need more
-constexpr int64_t kBytesPerInstruction = 256;          // of memory to match all patterns at once
+constexpr int64_t kBytesPerInstruction = 256;          // memory to match all patterns at once
 constexpr size_t kMostNamed = 8;                       // rules in a message
 
 RE2::Options options(int64_t memory) {
@@ -40,7 +40,7 @@ std::string shown(std::string_view pattern) {
   return pattern.size() <= 80 ? visible : visible + "...";
 }
 
-// Whether the pattern can match nothing but itself.
+// Whether the pattern can match only itself.
 bool is_literal(std::string_view pattern) { return pattern.find_first_of("\\.+*?()|[]{}^$") == pattern.npos; }
 bool has_repetition(std::string_view pattern) { return pattern.find_first_of("*+?{") != pattern.npos; }
 
@@ -50,8 +50,8 @@ struct PathPatterns::Compiled {
   std::unordered_map<std::string, int> exact;
   std::vector<int> regular;  // rules that are more than a path
   int64_t repeating_instructions = 0, plain_instructions = 0;
-  std::mutex building;            // ranks as threads may ask at once
-  std::unique_ptr<RE2::Set> set;  // of the regular ones, built when a path is first looked up
+  std::mutex building;            // ranks that are threads may ask at once
+  std::unique_ptr<RE2::Set> set;  // the regular ones, built when a path is first looked up
 
   void add_regular(std::string_view kind, int rule, std::string_view pattern, const std::string& at);
   const RE2::Set& matcher(std::string_view kind, const std::vector<Rule>& rules);

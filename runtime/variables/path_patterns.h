@@ -9,12 +9,12 @@
 
 namespace lockstep {
 
-// A rule whose pattern is exactly the path wins; otherwise the pattern that matches the whole path; two patterns that
-// match are an error, and order never decides. Patterns are checked when they are added, and matching takes time linear
-// in the path whatever the pattern.
+// A rule whose pattern is exactly the path wins; otherwise the pattern that matches the whole path does. Two patterns
+// that match are an error, and order never decides. Patterns are checked when they are added, and matching takes time
+// linear in the path whatever the pattern.
 class PathPatterns {
  public:
-  // `kind`: what a rule is called in messages, static: "layout rule".
+  // `kind` is what messages call a rule, such as "layout rule"; static.
   explicit PathPatterns(std::string_view kind);
   ~PathPatterns();
   PathPatterns(const PathPatterns&);
@@ -22,8 +22,8 @@ class PathPatterns {
   PathPatterns(PathPatterns&&) noexcept;
   PathPatterns& operator=(PathPatterns&&) noexcept;
 
-  // `pattern`: a path, or a regular expression (RE2 syntax) that must match a whole path; `where`: file and line, for
-  // messages, may be empty. Throws Error(plan) for an empty or known pattern and for one that is no regular expression.
+  // `pattern` is a path, or a regular expression (RE2 syntax) that must match a whole path; `where` (file and line, for
+  // messages) may be empty. Throws Error(plan) for an empty, known or malformed pattern.
   void add(std::string pattern, std::string where = {});
   // The number of the rule for `path`, in the order they were added, -1 when none matches. Throws Error(plan) naming
   // all when several do.

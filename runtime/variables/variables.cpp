@@ -23,7 +23,7 @@ Enum parse_name(std::string_view what, std::string_view name, const std::array<s
   return Enum(found - names.begin());
 }
 
-// What keeps the dtype from going with the role; empty when it does.
+// Why the dtype does not go with the role; empty when it does.
 std::string wrong_dtype(Role role, DType dtype) {
   switch (role) {
     case Role::parameter:
@@ -49,7 +49,7 @@ std::string wrong_dtype(Role role, DType dtype) {
   return "";
 }
 
-// Which aggregations a declaration may ask for.
+// Whether a declaration of this role may ask for this aggregation.
 bool may_choose(Role role, Aggregation aggregation) {
   if (role == Role::statistic)
     return aggregation == Aggregation::mean || aggregation == Aggregation::only_first_replica;
@@ -78,9 +78,9 @@ void check_aggregation(const VariableDeclaration& variable) {
   });
 }
 
-// Shape keeps sizes apart from their product, which must not overflow.
+// A shape keeps its sizes and their product apart, and the product must not overflow.
 void check_size(const VariableDeclaration& variable) {
-  constexpr int64_t kMost = int64_t(1) << 48;  // elements: a byte count with all slots still fits 63 bits
+  constexpr int64_t kMost = int64_t(1) << 48;  // elements; a byte count with all slots then fits 63 bits
   int64_t elements = 1;
   for (const int64_t size : variable.shape.sizes()) {
     check(size == 0 || elements <= kMost / size, ErrorCode::plan, [&] {

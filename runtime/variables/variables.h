@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Variables as they are declared: name, shape, dtype and a mandatory role. Declaring allocates nothing; the planner
-// turns declarations into a plan, and only then memory exists.
+// turns declarations into a plan, and memory exists only after that.
 #pragma once
 
 #include <cstdint>
@@ -18,16 +18,16 @@
 
 namespace lockstep {
 
-// What a variable is for. A closed set without default: tape, gradient sync, aggregation and residence follow from role
+// What a variable is for: a closed set without default. Tape, gradient sync, aggregation and residence follow from role
 // and dtype, never from rank or name. Gradients are no variables: they are ranges of an arena that the plan lays out.
 enum class Role : uint8_t {
   parameter,          // trainable weight: on the tape and in gradient sync, whatever its rank
   frozen_parameter,   // weight that is not trained
-  slot,               // optimizer state of the shape of a parameter
+  slot,               // optimizer state in the shape of a parameter
   counter,            // counts committed steps; i64
   hyperparameter,     // learning rate and the like; f64
   loss_scale,         // factor on the loss; all ranks must decide on it alike
-  statistic,          // running mean or variance of what ranks have seen; aggregation declared
+  statistic,          // running mean or variance of what ranks have seen; its aggregation is declared
   statistic_counter,  // how many batches a statistic has seen; i64
   random_state,       // position of a random stream; i64
   data_cursor,        // position in the data; i64
@@ -37,28 +37,28 @@ inline constexpr int kRoles = 11;
 std::string_view to_string(Role role);
 // Throws Error(plan) with the nearest known name.
 Role parse_role(std::string_view name);
-// State of the run rather than of the model: a replica in each rank, never in a bucket.
+// Whether the role is state of the run rather than of the model: a replica in each rank, never in a bucket.
 bool is_bookkeeping(Role role);
 
 // How the replicas of a variable become one value.
 enum class Aggregation : uint8_t {
   none,                // identical by construction: every rank computes the same from the same
   only_first_replica,  // rank 0's value holds: broadcast at start and after restoring, then advanced alike everywhere
-  mean,                // of all ranks, when read; local values stay as they are
-  sum,                 // over all ranks, when read; local values stay as they are
-  max,                 // over all ranks, when read; local values stay as they are
+  mean,                // mean of all ranks, taken when read; local values stay as they are
+  sum,                 // over all ranks, taken when read; local values stay as they are
+  max,                 // over all ranks, taken when read; local values stay as they are
 };
 inline constexpr int kAggregations = 5;
 std::string_view to_string(Aggregation aggregation);
 Aggregation parse_aggregation(std::string_view name);
 
-// First values of a variable: a pure function of (seed, path, shape).
+// The first values of a variable: a pure function of (seed, path, shape).
 struct Initializer {
   enum class Kind : uint8_t { constant, uniform } kind = Kind::constant;
   double value = 0;  // the constant, or the bound: uniform in [-value, value)
 
   static Initializer constant(double value) { return {Kind::constant, value}; }
-  // Glorot & Bengio 2010: bound sqrt(6 / (fan_in + fan_out)).
+  // Glorot & Bengio 2010: the bound is sqrt(6 / (fan_in + fan_out)).
   static Initializer glorot_uniform(int64_t fan_in, int64_t fan_out);
 };
 
@@ -71,9 +71,9 @@ struct VariableDeclaration {
   std::optional<Layout> layout;  // given by hand; kept as it is
   std::optional<Aggregation> aggregation =
       std::nullopt;  // for roles that leave a choice: statistic (must be given) and metric
-  // The shape is not known yet and `shape` means nothing: planned when set_shape() has told it, never as a scalar.
+  // The shape is not known yet, and `shape` means nothing. Planned once set_shape() has told it, never as a scalar.
   bool shape_pending = false;
-  // The scope it was declared in; null outside of all scopes, where the plan's distribution holds.
+  // The scope it was declared in; null outside all scopes, where the plan's distribution holds.
   std::shared_ptr<const Distribution> distribution = nullptr;
 
   bool trainable() const { return role == Role::parameter; }
@@ -93,14 +93,14 @@ class VariableTable {
   Variable parameter(std::string path, const Shape& shape, Initializer initializer) {
     return declare({std::move(path), shape, DType::f32, Role::parameter, initializer, {}});
   }
-  // Makes a trainable variable a frozen one, or back. Throws Error(plan) when no variable has this path or it has
-  // another role.
+  // Makes a trainable variable frozen, or a frozen one trainable. Throws Error(plan) when no variable has this path or
+  // it has another role.
   void freeze(std::string_view path);
   void unfreeze(std::string_view path);
-  // Keeps f32 weights, trained and frozen ones, of two dimensions and more in this dtype: bf16 or f16. Vectors and
-  // scalars (biases, gains) stay as they are: they hardly count, and rounding them costs accuracy.
+  // Keeps f32 weights of two or more dimensions, trained or frozen, in this dtype: bf16 or f16. Vectors and scalars
+  // (biases, gains) stay as they are: they hardly count, and rounding them costs accuracy.
   void narrow_weights(DType dtype);
-  // Tells the shape of a variable that was declared without; once.
+  // Tells the shape of a variable that was declared without one; once.
   void set_shape(Variable variable, const Shape& shape);
 
   int64_t parameter_count() const;  // elements of all variables whose shape is known
@@ -113,11 +113,11 @@ class VariableTable {
 
   std::vector<VariableDeclaration> declarations_;
   std::unordered_set<std::string> paths_;
-  std::shared_ptr<const Distribution> scope_;  // the innermost
+  std::shared_ptr<const Distribution> scope_;  // the innermost scope
 };
 
-// While it lives, variables declared in the table belong to this distribution; then the one before holds again, also
-// when an exception ends the scope. Scopes nest. A scope belongs to its table: other tables and threads see nothing.
+// While it lives, variables declared in the table belong to this distribution; then, also after an exception, the
+// previous one holds again. Scopes nest. A scope belongs to its table: other tables and threads see nothing.
 class DistributionScope {
  public:
   DistributionScope(VariableTable& variables, Distribution distribution);

@@ -24,7 +24,7 @@ double seconds_of(const Call& call, int64_t calls) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// How many calls last about `seconds`; at least one.
+// The number of calls that last about `seconds`; at least one.
 int64_t calls_lasting(const Call& call, double seconds) {
   int64_t calls = 1;
   double taken = seconds_of(call, calls);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Benchmarks: timing several alternatives side by side on a noisy machine, and rows that quote a measurement with the
-// roof of the same run.
+// Benchmarks time several alternatives side by side on a noisy machine; their rows quote a measurement with the roof of
+// the same run.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct BenchmarkRow {
   double roof = 0;           // what the machine allows, in `unit`, measured in the same run; 0: no roof
   double share_of_roof = 0;  // median of the rounds' own ratios, so it may differ a little from value / roof
   int64_t bytes = 0;         // moved by one call, by formula
-  int64_t flops = 0;         // done by one call, by formula; 0: memory is what counts
+  int64_t flops = 0;         // done by one call, by formula; 0: the call is bound by memory
   std::string note = {};
 };
 
@@ -29,16 +29,16 @@ struct TimingOptions {
   double seconds_per_sample = 2e-3;  // short calls are repeated until a sample lasts about this long
 };
 
-// Seconds per call of every alternative in every round.
+// The seconds per call of every alternative in every round.
 class InterleavedTimes {
  public:
   explicit InterleavedTimes(std::vector<std::vector<double>> seconds) : seconds_(std::move(seconds)) {}
 
   double seconds(size_t alternative) const;  // median over the rounds
-  // Median over the rounds of the time of `a` divided by the time of `b` in the same round: what disturbs one round
-  // disturbs both.
+  // Median over the rounds of the time of `a` divided by the time of `b` in the same round: a disturbance of one round
+  // affects both.
   double ratio(size_t a, size_t b) const;
-  // Half the distance between the quartiles, relative to the median: how far to trust seconds().
+  // Half the distance between the quartiles, relative to the median: says how far to trust seconds().
   double spread(size_t alternative) const;
 
  private:
@@ -49,11 +49,11 @@ class InterleavedTimes {
 InterleavedTimes time_interleaved(std::span<const std::function<void()>> alternatives,
                                   const TimingOptions& options = {});
 
-double median(std::vector<double> values);  // of at least one
+double median(std::vector<double> values);  // at least one value
 
-// For people: aligned columns, one line per row.
+// Prints for people: aligned columns, one line per row.
 void print_table(std::ostream& out, std::span<const BenchmarkRow> rows);
-// For the record: an array of {name, value, unit, roof, share_of_roof, bytes, flops, note}.
+// Prints for the record: an array of {name, value, unit, roof, share_of_roof, bytes, flops, note}.
 void print_json(std::ostream& out, std::span<const BenchmarkRow> rows);
 
 }  // namespace lockstep

@@ -21,7 +21,7 @@ struct Alternative {
   float* values;
 };
 
-// What rank r puts in: small integers, so that every order of addition is exact.
+// Rank r puts in small integers, so that every order of addition is exact.
 float term(int rank, int64_t i) { return float((i + rank) % 16); }
 
 int64_t wrong_elements(Communicator& ranks, const Alternative& alternative, int64_t n) {
@@ -50,7 +50,7 @@ double sample(Communicator& ranks, const Alternative& alternative, int64_t calls
   return seconds;
 }
 
-// Sums double from call to call; zeros keep clear of infinity, which some machines add more slowly.
+// Sums double from call to call; zeros avoid infinity, which some machines add more slowly.
 void clear(const Alternative& alternative, int64_t n) { std::fill_n(alternative.values, n, 0.0f); }
 
 void bench_size(Communicator& ranks, std::vector<Alternative>& alternatives, int64_t bytes,

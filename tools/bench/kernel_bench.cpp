@@ -63,21 +63,21 @@ class UpdateBench {
     constants_.resize(size_t(optimizer.constants_bytes() / 8 + 1));
   }
 
-  // Tensors one by one. `borders`: from 0 to the number of elements.
+  // Updates tensors one by one. `borders` go from 0 to the number of elements.
   void step(const std::vector<int64_t>& borders) {
     const StepState state = begin();
     for (size_t t = 0; t + 1 < borders.size(); ++t) update(state, borders[t], borders[t + 1], {});
     stream_.synchronize();
   }
 
-  // All at once, as they lie in a run's arena: each has a factor of its gradient, as where each is clipped by its norm.
+  // Updates all at once, as they lie in a run's arena: each has its own gradient factor, as when clipped by its norm.
   void step(const GranuleMap& granules) {
     update(begin(), 0, param_.view().size(), granules);
     stream_.synchronize();
   }
 
  private:
-  // A step long after the first, when corrections of the first steps are gone.
+  // Begins a step long after the first, when corrections of the first steps are gone.
   StepState begin() {
     iteration_ = 999;
     rate_ = optimizer_.learning_rate();
@@ -116,7 +116,7 @@ class UpdateBench {
   StepScalars decision_;
 };
 
-// Tensors that grow from one to the next, so that few begin on a multiple of anything.
+// Each tensor is larger than the one before, so that few begin on a multiple of anything.
 std::vector<int64_t> uneven_borders(int64_t n, int64_t tensors) {
   std::vector<int64_t> borders;
   const double whole = double(tensors) * double(tensors + 1);
@@ -147,7 +147,7 @@ BenchmarkRow bench_optimizer(Stream& stream, Pool& pool, const Optimizer& optimi
                       where(stream), ", roof: add in place")};
 }
 
-// One tensor of parameters that are kept in a narrow dtype.
+// Times one tensor of parameters that are kept in a narrow dtype.
 BenchmarkRow bench_narrow(Stream& stream, Pool& pool, const Optimizer& optimizer, const Precision& precision,
                           const MemoryBenchOptions& options) {
   const int64_t n = options.elements;

@@ -12,17 +12,17 @@
 namespace lockstep {
 
 struct MemoryBenchOptions {
-  int64_t elements = int64_t(1) << 26;  // of f32; far beyond any cache
-  int64_t tensors = 200;                // that optimizers find them in, of different sizes
+  int64_t elements = int64_t(1) << 26;  // number of f32; far beyond any cache
+  int64_t tensors = 200;                // tensors of different sizes that optimizers update
   // Single calls: an update clears its gradient, so after hundreds of calls moments would be subnormal and slow.
   TimingOptions timing = {.warmup_rounds = 1, .rounds = 7, .seconds_per_sample = 0};
 };
 
-// In-place add and copy in GB/s, with the stream's threads.
+// Times in-place add and copy in GB/s, with the stream's threads.
 std::vector<BenchmarkRow> bench_memory(Stream& stream, Pool& pool, const MemoryBenchOptions& options = {});
 
-// Every optimizer that updates elements one by one in GB/s; the roof is the in-place add, timed in turn with it. Then
-// Adam over many small tensors, in microseconds beside one tensor of as many elements.
+// Times every optimizer that updates elements one by one in GB/s; the roof is the in-place add, timed in turn with it.
+// Then Adam over many small tensors, in microseconds beside one tensor of as many elements.
 std::vector<BenchmarkRow> bench_optimizers(Stream& stream, Pool& pool, const MemoryBenchOptions& options = {});
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels that do nothing but move memory: the roofs that memory-bound kernels are measured against.
+// Kernels that only move memory: the roofs that memory-bound kernels are measured against.
 #pragma once
 
 #include "kernels/device/device.h"
@@ -7,8 +7,8 @@
 
 namespace lockstep {
 
-// x[i] += constant: 8 bytes an element. Walks four quarters of x side by side: one stream alone leaves part of the
-// memory system idle, and would be a roof that others climb over.
+// x[i] += constant: 8 bytes per element. It walks four quarters of x side by side: one stream alone leaves part of the
+// memory system idle, and other kernels would exceed that roof.
 struct AddInPlace {
   View x;
   float constant;
@@ -16,7 +16,7 @@ struct AddInPlace {
 void run(Cpu, Stream&, const AddInPlace&);
 void run(Cuda, Stream&, const AddInPlace&);
 
-// out[i] = in[i]: 8 bytes an element
+// out[i] = in[i]: 8 bytes per element
 struct CopyArray {
   View out;
   ConstView in;

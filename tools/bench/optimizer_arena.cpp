@@ -13,7 +13,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int64_t kSteps = 1000;  // taken before, so that corrections of the first steps are gone
+constexpr int64_t kSteps = 1000;  // already taken, so that corrections of the first steps are gone
 
 template <class T>
 Buffer upload(const std::vector<T>& values, Pool& pool, Stream& stream) {

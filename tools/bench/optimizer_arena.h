@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one optimizer's step works on, on a GPU: parameters, gradients and slots as flat arrays, and the step's own
-// state, filled with ordinary numbers, for benchmarks.
+// The operands of one optimizer's step on a GPU, for benchmarks: parameters, gradients and slots as flat arrays, and
+// the step's own state, filled with ordinary numbers.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace lockstep {
 
-// So many tensors of one size, side by side.
+// That many tensors of one size, side by side.
 struct TensorSizes {
   int64_t tensors = 1;
   int64_t elements = 0;
@@ -21,12 +21,12 @@ struct TensorSizes {
 
 class OptimizerArena {
  public:
-  // Several tensors have a factor each for their gradients, as where each is clipped by its own norm; their size is a
-  // multiple of 32 then, as where they are kept in a narrow dtype. `optimizer` and `stream` must outlive the arena.
-  // Error(device) when memory runs out.
+  // Each of several tensors has its own gradient factor, as when clipped by its own norm; their size is then a multiple
+  // of 32, as when they are kept in a narrow dtype. `optimizer` and `stream` must outlive the arena. Error(device) when
+  // memory runs out.
   OptimizerArena(const Optimizer& optimizer, const TensorSizes& sizes, Stream& stream, const Precision& precision = {});
 
-  // Both launches of a step. Ahead of each sample gradients are filled anew, for an update clears them.
+  // Both launches of a step. Gradients are filled anew ahead of each sample, because an update clears them.
   DeviceCall step();
 
  private:
@@ -45,7 +45,7 @@ class OptimizerArena {
   std::vector<Buffer> slots_;
   Buffer iteration_, learning_rate_, scalars_, decision_, constants_;
   Buffer narrow_;                           // the parameter, or a copy of it
-  Buffer variable_of_, factors_, numbers_;  // of several tensors, and narrow ones
+  Buffer variable_of_, factors_, numbers_;  // for several tensors, and narrow ones
 };
 
 }  // namespace lockstep

@@ -12,7 +12,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int kBlocks = 1250;  // of eight variables each
+constexpr int kBlocks = 1250;  // eight variables each
 
 VariableTable many_variables() {
   VariableTable variables;

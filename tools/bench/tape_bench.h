@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// lockstep bench tape: what recording and replaying an op costs beside its arithmetic.
+// lockstep bench tape: the cost of recording and replaying an op, beside its arithmetic.
 #pragma once
 
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace lockstep {
 
-// Nanoseconds per op, forward and backward, of chains of small additions; the roof is the same kernels without a tape.
+// Nanoseconds per op, forward and backward, in chains of small additions; the roof is the same kernels without a tape.
 std::vector<BenchmarkRow> bench_tape();
 
 }  // namespace lockstep

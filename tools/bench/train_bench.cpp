@@ -28,7 +28,7 @@ class ModelProducts {
     }
   }
 
-  // Seconds of all products. On one thread of the CPU each by the faster of Matmul and one plain call of the library.
+  // Seconds of all products. On one CPU thread the faster of Matmul and one plain call of the library counts for each.
   double seconds() {
     double total = 0;
     for (Layer& layer : layers_) {
@@ -92,7 +92,7 @@ class TrainBench {
 
   const Model& model() const { return run_.model(); }
 
-  // `steps` steps, after the products once.
+  // Runs the products once, then `steps` steps.
   Sample round(int64_t steps) {
     Sample sample;
     communicator_.barrier();
@@ -124,7 +124,7 @@ class TrainBench {
 std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBenchOptions& options,
                                       const RunDevice& device, const std::string& name, const Dataset& dataset) {
   TrainBench bench(communicator, options, device, name, dataset);
-  // How many steps fill a round is rank 0's decision: all ranks must take as many.
+  // Rank 0 decides how many steps fill a round: all ranks must take as many.
   bench.round(2);
   int64_t steps = std::max<int64_t>(2, int64_t(std::ceil(options.seconds_per_round / bench.round(2).step)));
   Stream stream = Stream::cpu();

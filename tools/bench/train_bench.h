@@ -20,13 +20,13 @@ struct TrainBenchOptions {
   int64_t batch = 128;  // samples of each rank
   std::string device = "cpu";
   DeviceTransport transport = DeviceTransport::automatic;  // between GPUs
-  int threads = 1;                                         // of each rank, on the CPU
+  int threads = 1;                                         // threads of each rank on the CPU
   int rounds = 9;
   double seconds_per_round = 0.5;
 };
 
-// Collective; rows are complete on rank 0. Per model the FLOP/s of a rank, with the rate of the model's own products in
-// the same round as the roof, and the images per second of all ranks.
+// Collective; rows are complete on rank 0. For each model: the FLOP/s of a rank, with the rate of the model's own
+// products in the same round as the roof, and the images per second of all ranks.
 std::vector<BenchmarkRow> bench_training(Communicator& communicator, const TrainBenchOptions& options);
 
 }  // namespace lockstep

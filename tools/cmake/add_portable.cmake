@@ -21,8 +21,8 @@ function(add_portable target)
       file(MAKE_DIRECTORY ${kept})
       set_source_files_properties(${twin} PROPERTIES COMPILE_OPTIONS "--keep;--keep-dir=${kept}")
     elseif(LOCKSTEP_CUDA STREQUAL "EMULATED")
-      # Headers of tests/cuda_emulation/include stand before those that they stand in for. Kernels move vectors of
-      # 16 bytes whatever lies in them, and say how loops unroll, which only nvcc understands.
+      # Headers of tests/cuda_emulation/include come before those that they replace. Kernels move vectors of 16 bytes
+      # whatever is in them, and say how loops unroll, which only nvcc understands.
       set(stand_ins ${PROJECT_SOURCE_DIR}/tests/cuda_emulation/include)
       set_source_files_properties(${twin} PROPERTIES
         COMPILE_OPTIONS "-iquote${stand_ins};-I${stand_ins};-fno-strict-aliasing;-Wno-unknown-pragmas")

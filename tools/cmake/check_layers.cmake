@@ -3,7 +3,7 @@
 # Each violation is one line that names the file, the rule and the way out.
 cmake_minimum_required(VERSION 3.25)
 
-# From each folder to those it may include, lowest first; tests may include anything.
+# The folders that each folder may include, lowest first; tests may include anything.
 set(may_include_kernels kernels)
 set(may_include_optimizers kernels optimizers)
 set(may_include_collectives kernels collectives)
@@ -11,8 +11,8 @@ set(may_include_runtime kernels optimizers collectives runtime)
 set(may_include_tools kernels optimizers collectives runtime tools)
 set(may_include_tests kernels optimizers collectives runtime tools tests)
 
-# Between the wings of runtime/: from each to the others that it may include. Its own top, the public header and the
-# trainer, may include all of them.
+# The other wings that each wing of runtime/ may include. Its own top, the public header and the trainer, may include
+# all of them.
 set(wing_files "")
 set(wing_variables "")
 set(wing_autograd variables)
@@ -23,7 +23,7 @@ set(wing_models layers ops autograd variables data)
 set(wing_plan variables files)
 set(wing_state plan variables autograd files)
 set(wing_step state plan data variables autograd files)
-set(max_files_of_a_folder 25)  # in runtime/ and tools/, sources only
+set(max_files_of_a_folder 25)  # only sources in runtime/ and tools/
 
 # Vendor headers and their homes, as regular expressions.
 set(vendors CUDA NCCL MPI oneDNN Eigen toml++ RE2)
@@ -52,7 +52,7 @@ set(through_collectives/host/mpi_runtime.h "^collectives/host/mpi_[a-z_]*\\.cpp$
 set(through_collectives/device/nccl_library.h "^collectives/device/nccl_[a-z_]*\\.cpp$")
 
 set(max_lines 400)
-set(max_conditionals 4)  # in the whole tree, tests apart
+set(max_conditionals 4)  # in the whole tree without tests
 set(home_of_the_macro "kernels/host_device.h")
 set(macros_that_set_up_a_library "^(XXH_INLINE_ALL|EIGEN_[A-Z_]+|OMPI_SKIP_MPICXX|TOML_[A-Z_]+)$")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Finds what Lockstep is built with. AUTO takes what is there, ON demands it, OFF does without.
 
-# Sets `out` to true or false for option `name`, whose thing was found when `found` is true.
+# Sets `out` to true or false for option `name`, whose dependency was found when `found` is true.
 function(lockstep_decide name found what out)
   if("${${name}}" STREQUAL "ON" AND NOT found)
     message(FATAL_ERROR "${name}=ON, but ${what} was not found; install it or use ${name}=AUTO")
@@ -35,7 +35,7 @@ find_library(RE2_LIBRARY re2 REQUIRED)
 add_library(re2::re2 UNKNOWN IMPORTED GLOBAL)
 set_target_properties(re2::re2 PROPERTIES IMPORTED_LOCATION ${RE2_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${RE2_INCLUDE_DIR})
 
-# Not by oneDNN's own package file: Debian's demands the OpenCL headers, which nothing here needs.
+# oneDNN's own package file is not used: Debian's demands the OpenCL headers, which nothing here needs.
 set(onednn_found FALSE)
 if(NOT LOCKSTEP_ONEDNN STREQUAL "OFF")
   find_path(ONEDNN_INCLUDE_DIR dnnl.h)
@@ -59,7 +59,7 @@ lockstep_decide(LOCKSTEP_MPI "${MPI_C_FOUND}" "MPI (Debian: libopenmpi-dev)" LOC
 
 set(cuda_found FALSE)
 if(LOCKSTEP_CUDA STREQUAL "EMULATED")
-  # The kernels are compiled for the CPU; of CUDA nothing but headers is used.
+  # The kernels are compiled for the CPU; only headers of CUDA are used.
   find_package(CUDAToolkit QUIET)
   if(NOT CUDAToolkit_FOUND)
     message(FATAL_ERROR "LOCKSTEP_CUDA=EMULATED needs the headers of the CUDA toolkit (cuda_runtime_api.h, cublasLt.h), "
@@ -80,7 +80,7 @@ else()
   lockstep_decide(LOCKSTEP_CUDA ${cuda_found} "a CUDA compiler (nvcc)" LOCKSTEP_HAS_CUDA)
 endif()
 
-# A toolkit may be installed without cuBLAS, and Python's packages with it, under the name that the loader asks for.
+# A toolkit may lack cuBLAS while Python's packages have it, under the name that the loader asks for.
 function(lockstep_find_cublas_of_python)
   execute_process(COMMAND python3 -c "import nvidia; print(*nvidia.__path__, sep=';')"
     OUTPUT_VARIABLE patterns ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
@@ -130,7 +130,7 @@ if(LOCKSTEP_HAS_CUDA AND NOT LOCKSTEP_NCCL STREQUAL "OFF")
 endif()
 lockstep_decide(LOCKSTEP_NCCL ${nccl_found} "NCCL beside a CUDA build" LOCKSTEP_HAS_NCCL)
 
-# One block that says what was found and chosen; also left in choices.txt for the scripts.
+# Prints one block that says what was found and chosen; also leaves it in choices.txt for the scripts.
 function(lockstep_print_choices)
   set(gemm "Eigen ${Eigen3_VERSION}")
   if(LOCKSTEP_HAS_ONEDNN)

@@ -9,7 +9,7 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 if(PROJECT_IS_TOP_LEVEL)
-  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)  # a test reads what nvcc is called with; editors like them too
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)  # a test reads what nvcc is called with; editors like it too
 endif()
 
 set(LOCKSTEP_MARCH_USED "${LOCKSTEP_MARCH}")
@@ -26,8 +26,8 @@ endif()
 # A program that never calls cuBLASLt must not load its 540 MB.
 add_link_options(-Wl,--as-needed)
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>")
-# No contraction: + - * / and sqrt then round alike in vector bodies, scalar tails and on the GPU.
-# No errno: it keeps sqrt from being vectorised.
+# Without contraction, + - * / and sqrt round alike in vector bodies, scalar tails and on the GPU.
+# Without errno, sqrt can be vectorised.
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-fno-math-errno;-fno-trapping-math>")
 add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-Wall;-Xcompiler=-fopenmp>")
 if(NOT LOCKSTEP_MARCH_USED STREQUAL "default")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# The target lockstep::lockstep, and what `cmake --install` puts where: headers, static libraries, the CMake package, the
-# pkg-config file, and the program with its completion.
+# The target lockstep::lockstep, and what `cmake --install` puts where: headers, static libraries, the CMake package,
+# the pkg-config file, and the program with its completion.
 
 add_library(lockstep_library INTERFACE)
 target_link_libraries(lockstep_library INTERFACE lockstep_runtime lockstep_data)
 set_target_properties(lockstep_library PROPERTIES EXPORT_NAME lockstep)
 add_library(lockstep::lockstep ALIAS lockstep_library)
-# <lockstep/lockstep.h> is the public header in a build tree, too.
+# In a build tree, too, <lockstep/lockstep.h> is the public header.
 file(CONFIGURE OUTPUT generated/lockstep/lockstep.h @ONLY CONTENT
   "// SPDX-License-Identifier: Apache-2.0\n#pragma once\n\n#include \"runtime/lockstep.h\"  // IWYU pragma: export\n")
 
@@ -21,10 +21,10 @@ endif()
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/lockstep)
-# Each stands before those that it needs.
+# Each library comes before those that it needs.
 set(libraries runtime data planner files optimizers collectives kernels)
 
-# All headers but those that need a vendor's, which only our own sources include.
+# Installs all headers but those that need a vendor's, which only our own sources include.
 install(DIRECTORY kernels collectives optimizers runtime DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lockstep
   FILES_MATCHING PATTERN "*.h"
   PATTERN backend.h EXCLUDE PATTERN backend_cpu.h EXCLUDE PATTERN rule_list.h EXCLUDE PATTERN onednn_thread.h EXCLUDE
@@ -53,7 +53,7 @@ write_basic_package_version_file(generated/lockstepConfigVersion.cmake COMPATIBI
 install(FILES ${PROJECT_BINARY_DIR}/generated/lockstepConfig.cmake
   ${PROJECT_BINARY_DIR}/generated/lockstepConfigVersion.cmake DESTINATION ${package_folder})
 
-# For users of other build systems.
+# Users of other build systems need this.
 file(RELATIVE_PATH pc_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 list(TRANSFORM libraries PREPEND " -llockstep_" OUTPUT_VARIABLE pc_libraries)
 list(JOIN pc_libraries "" pc_libraries)

@@ -25,14 +25,14 @@ void add_plan_command(CLI::App& app, Command& chosen);
 void add_plot_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 
-// Options of train, plan and explain that decide the plan.
+// Adds the options of train, plan and explain that decide the plan.
 void add_plan_options(CLI::App& command, ModelOptions& model, PlanSettings& plan);
-// And those of plan and explain, which plan for ranks that need not exist.
+// Adds the options of plan and explain alone, which plan for ranks that need not exist.
 struct ForecastOptions;
 void add_forecast_options(CLI::App& command, ForecastOptions& options);
 
-// An option for one of a closed set of values, which have names by to_string(). It is read here and nowhere else: what
-// a command works with has types. Parsing throws Error(usage) that lists the names.
+// Adds an option for one of a closed set of values, whose names to_string() gives. The text is read here and nowhere
+// else, so a command works with types. Parsing throws Error(usage) that lists the names.
 template <class T, size_t N>
 CLI::Option* add_choice(CLI::App& command, const std::string& flag, T& value, const T (&choices)[N],
                         const std::string& help) {
@@ -41,11 +41,11 @@ CLI::Option* add_choice(CLI::App& command, const std::string& flag, T& value, co
           flag, [flag, &value, &choices](const std::string& name) { value = parse_choice(flag, name, choices); }, help)
       ->default_str(std::string(to_string(value)));
 }
-// Bytes, given in MiB.
+// Adds an option for bytes, given in MiB.
 CLI::Option* add_mib_option(CLI::App& command, const char* flag, int64_t& bytes, const std::string& help);
-// The models that there are: "mlp | cnn".
+// Lists the models: "mlp | cnn".
 std::string model_choices();
-// How gradients travel between GPUs.
+// Adds the option for how gradients travel between GPUs.
 CLI::Option* add_transport_option(CLI::App& command, DeviceTransport& transport, const std::string& help);
 
 }  // namespace lockstep

@@ -42,7 +42,7 @@ void run_eval(const EvalOptions& options, Communicator& communicator) {
   for (const VariableDeclaration& variable : model.variables.declarations())
     values.emplace_back(host_pool, variable.dtype, variable.shape, Purpose::parameters);
   load_weights(options.weights, model, values);
-  // Every rank counts for a part of the images: their sum means something for one model and data set alone.
+  // Every rank counts a part of the images: the sum means something only for one model and one data set.
   check_agreement(communicator, {{"binary", build_identity()},
                                  {"model", options.model},
                                  {"data", fmt::format("{:016x}", dataset.content_hash)},

@@ -23,7 +23,7 @@ void check_path(const Plan& plan, const std::string& path) {
   check_known("variable", path, known, "lockstep explain lists all");
 }
 
-// Which optimizer updates a trained variable, and why; empty for others.
+// Says which optimizer updates a trained variable, and why; empty for others.
 std::string explain_update(const Plan& plan, const OptimizerSet& optimizers, const std::string& path) {
   if (!plan.at(path).in_gradient_sync) return "";
   const OptimizerGroup& group = optimizers.group(optimizers.group_of(path));

@@ -11,7 +11,7 @@
 namespace lockstep {
 namespace {
 
-// The curve shows as many steps as points, or this many of them: more than the picture has pixels.
+// The curve has a point per step, up to this many points: more than the picture has pixels.
 constexpr int64_t kPoints = 1500;
 constexpr int64_t kMostSteps = 1'000'000'000'000;
 
@@ -22,8 +22,8 @@ struct PlotOptions {
   std::string output;  // empty: standard output
 };
 
-// Until the schedule is through, or 1000 where it goes on for ever. A quarter more shows the last piece of those that
-// are constant between boundaries.
+// Goes until the schedule is through, or to 1000 where it never ends. A quarter more shows the last piece of schedules
+// that are constant between boundaries.
 int64_t steps_of(const Schedule& schedule) {
   const bool pieces = schedule.text().starts_with("piecewise_constant");
   const double steps = double(schedule.length()) * (pieces ? 1.25 : 1);
@@ -38,7 +38,7 @@ Plot schedule_plot(const Schedule& schedule, int64_t steps) {
             .mark = Plot::Mark{double(steps), str("end: step ", steps)}};
   const int64_t points = std::min(steps, kPoints);
   for (int64_t i = 0; i <= points; ++i) {
-    // Both ends, and whole steps between them; the product could overflow.
+    // Both ends are shown, and whole steps between them; the product could overflow.
     const int64_t step = steps / points * i + steps % points * i / points;
     plot.points.push_back({double(step), schedule.at(step)});
   }

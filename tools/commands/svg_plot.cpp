@@ -32,7 +32,7 @@ std::string escaped(const std::string& text) {
   return safe;
 }
 
-// One direction: values between the outer ticks, onto pixels.
+// One direction: maps values between the outer ticks to pixels.
 struct Axis {
   std::vector<double> ticks;
   double first_pixel, last_pixel;
@@ -115,7 +115,7 @@ void check_points(const Plot& plot) {
 }  // namespace
 
 std::vector<double> round_ticks(double lowest, double highest, int most) {
-  // The smallest of the round steps of which `most` cover the range, where rounding must not cost one more.
+  // Takes the smallest round step of which `most` cover the range; rounding must not cost one more.
   constexpr double kRounding = 1e-9;
   double step = std::pow(10, std::floor(std::log10((highest - lowest) / most)));
   const auto first = [&] { return std::floor(lowest / step + kRounding); };

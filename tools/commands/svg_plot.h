@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A curve as an SVG picture: axes with round ticks, a title, one line. Nothing but text is needed to write it.
+// A curve as an SVG picture: axes with round ticks, a title, one line. Writing it needs nothing but text.
 #pragma once
 
 #include <optional>
@@ -15,7 +15,7 @@ struct PlotPoint {
 struct Plot {
   std::string title, x_label, y_label;
   std::vector<PlotPoint> points;  // in the order in which the line joins them
-  // A broken line across the picture at this x, with a word beside it.
+  // A dashed line across the picture at this x, with a word beside it.
   struct Mark {
     double x;
     std::string text;
@@ -24,11 +24,11 @@ struct Plot {
 };
 
 // A whole SVG document. The y axis begins at zero where nothing is below it. Throws Error(numbers) for points that are
-// not finite (or above 1e300), and where there is none.
+// not finite (or above 1e300), and when there are none.
 std::string svg_plot(const Plot& plot);
 
-// Neighbouring multiples of 1, 2 or 5 times a power of ten, with at most `most` (from 2) gaps between them: the first
-// is not above `lowest`, the last not below `highest`, but for rounding. Needs lowest < highest.
+// Neighbouring multiples of 1, 2 or 5 times a power of ten, with at most `most` (from 2) gaps between them. Apart from
+// rounding, the first is not above `lowest`, the last not below `highest`. Needs lowest < highest.
 std::vector<double> round_ticks(double lowest, double highest, int most);
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is wrong with a command line, said like every other error: expected, came, what to do.
+// Reports what is wrong with a command line like every other error: what was expected, what came, what to do.
 #pragma once
 
 #include <CLI/CLI.hpp>

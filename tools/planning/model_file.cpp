@@ -31,7 +31,7 @@ namespace {
 constexpr int64_t kMostVariables = 1'000'000;
 constexpr size_t kLongestPath = 200;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
-constexpr int64_t kMostBytes = int64_t(1) << 60;  // of activations of a whole step
+constexpr int64_t kMostBytes = int64_t(1) << 60;  // bytes of activations of a whole step
 constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
 
 // Text of a file as a message can show it: short, and without characters that move the cursor of a terminal.
@@ -173,7 +173,7 @@ Workload read_workload(const Table& table) {
   table.allow_only(known);
   Workload workload;
   workload.batch = table.number(known[0], 1, int64_t(1) << 32, 0);
-  const int64_t most = kMostBytes / std::max<int64_t>(1, workload.batch);  // so that their product is one, too
+  const int64_t most = kMostBytes / std::max<int64_t>(1, workload.batch);  // so that their product also is
   workload.activation_bytes_per_sample = table.number(known[1], 0, most, 0);
   workload.model_parallel_bytes_per_sample = table.number(known[2], 0, most, 0);
   if (const toml::node* flops = table.find(known[3])) {
@@ -185,7 +185,7 @@ Workload read_workload(const Table& table) {
   return workload;
 }
 
-// A name of a closed set, read by a function that throws with the nearest known one.
+// Reads a name of a closed set with a function that throws with the nearest known one.
 template <class Parse>
 auto parse_name(const Table& table, std::string_view key, const toml::node& value, Parse&& parse) {
   const auto name = value.value_exact<std::string>();
@@ -215,7 +215,7 @@ std::string read_path(const Table& table) {
   return path;
 }
 
-// Absent or "unknown" where the shape is not known yet.
+// The shape is absent or "unknown" where it is not known yet.
 std::optional<Shape> read_shape(const Table& table) {
   const toml::node* value = table.find("shape");
   if (!value || value->value_exact<std::string>() == "unknown") return std::nullopt;
@@ -283,7 +283,7 @@ void declare(const DescribedVariable& described, int64_t i, VariableTable& varia
   }
 }
 
-// Neighbours that repeat equally often are layers: declared as all of {i} = 0, then all of {i} = 1, and so on.
+// Neighbours that repeat equally often are layers: all of {i} = 0 are declared, then all of {i} = 1, and so on.
 VariableTable read_variables(const Table& root) {
   std::vector<DescribedVariable> described;
   int64_t count = 0;
@@ -305,8 +305,8 @@ VariableTable read_variables(const Table& root) {
   return variables;
 }
 
-// ":" and the line on which toml++ gives up, the last of the shortest beginning on which it does. Found by parsing
-// often, so not in large texts.
+// Returns ":" and the line on which toml++ gives up: the last line of the shortest beginning on which it does. The
+// search parses often, so large texts are left out.
 std::string line_of_assertion(std::string_view text) {
   if (text.size() > 256 << 10) return "";
   std::vector<size_t> ends = {text.size()};

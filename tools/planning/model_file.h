@@ -19,7 +19,7 @@ struct DescribedModel {
 };
 
 // All throw Error(data) for what breaks the format and Error(plan) for what cannot be planned, naming file, line,
-// variable or rule, what was expected and what came; reading files throws Error(file), also.
+// variable or rule, what was expected and what came; reading files also throws Error(file).
 DescribedModel read_model_file(const std::string& path);
 LayoutMap read_rules_file(const std::string& path);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `lockstep plan` prints.
+// The output of `lockstep plan`.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace lockstep {
 
-// Variables, buckets, collectives, memory by class of ranks, time by the profile, warnings of a plan that was made by
-// `planning`.
+// Reports variables, buckets, collectives, memory by class of ranks, time by the profile, and warnings of a plan that
+// `planning` made.
 std::string plan_report(const Planning& planning, const Plan& plan);
 
 }  // namespace lockstep

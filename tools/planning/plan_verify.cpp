@@ -20,7 +20,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int kRounds = 25;  // of interleaved timings; medians count
+constexpr int kRounds = 25;  // rounds of interleaved timings; medians count
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -46,7 +46,7 @@ class MadeUpParts {
   std::vector<BatchPart> parts_;
 };
 
-// The collectives of a plan by themselves: nothing is computed between them.
+// Runs the collectives of a plan by themselves: nothing is computed between them.
 class BareCommunication {
  public:
   BareCommunication(Communicator& batch, const std::vector<PlannedBucket>& buckets, int64_t elements, DType dtype)
@@ -221,7 +221,7 @@ void Verification::time_communication() {
                median(large_seconds) * 1e6);
     return;
   }
-  // A round is an all-reduce of losses, of next to no bytes, and one bucket: three times the latency of a bucket.
+  // A round has an all-reduce of losses, of next to no bytes, and one bucket: three times the latency of a bucket.
   LinkCost link = fit_link(CollectiveKind::reduce_scatter, batch_.size(), small_bytes, median(small_seconds),
                            large_bytes, median(large_seconds));
   link.alpha_seconds /= 3;

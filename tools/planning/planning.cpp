@@ -16,7 +16,7 @@ constexpr int64_t kMostRanks = 10'000'000;
 
 bool is_file(const std::string& model) { return model.ends_with(".toml") || model.find('/') != std::string::npos; }
 
-// Without a mesh all ranks are on the batch axis; the other axes that layout rules name have one rank.
+// Without a mesh, all ranks are on the batch axis; the other axes that layout rules name have one rank.
 std::vector<MeshAxis> default_mesh(int64_t ranks, const std::vector<LayoutRule>& rules) {
   std::vector<MeshAxis> mesh = {{"data", int(ranks)}};
   for (const LayoutRule& rule : rules)
@@ -91,7 +91,7 @@ Planning::Planning(const ForecastOptions& options) : settings_(options.plan), op
 
 void Planning::read_model() {
   const ModelOptions& chosen = options_.model;
-  LayoutMap layouts;  // which refuses two rules for one pattern
+  LayoutMap layouts;  // refuses two rules for one pattern
   if (is_file(chosen.name)) {
     DescribedModel described = read_model_file(chosen.name);
     name_ = std::move(described.name);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `lockstep plan` and `lockstep explain` plan: a model, shipped or described by a file, an optimizer and a mesh of
-// ranks that need not exist.
+// The subject of `lockstep plan` and `lockstep explain`: a model, shipped or described by a file, an optimizer and a
+// mesh of ranks that need not exist.
 #pragma once
 
 #include <memory>
@@ -21,19 +21,19 @@ struct ForecastOptions {
   PlanSettings plan = {};         // without a mesh: data=ranks; without a batch: the model file's, or 128
   int64_t ranks = 0;              // 0: the mesh's, or 2
   std::string rules = {};         // TOML file of layout rules
-  std::string device = {};        // cpu: one copy per node; cuda: one per rank; empty: by what is planned
-  std::string profile = {};       // of machine_profiles(); empty: by device
+  std::string device = {};        // cpu: one copy per node; cuda: one per rank; empty: depends on what is planned
+  std::string profile = {};       // one of machine_profiles(); empty: by device
   std::string memory_limit = {};  // "80GiB"; empty: nothing is searched
-  // Settings that a search keeps, as they were given.
+  // Settings that a search keeps as they were given.
   struct Fixed {
     bool zero = false, accumulation = false, bucket_bytes = false;
   } fixed = {};
 };
 
-// "80GiB", "512 MiB", "1e9", "64kB" in bytes: powers of 1024 with an i, of 1000 without. Error(usage).
+// Converts "80GiB", "512 MiB", "1e9", "64kB" to bytes: powers of 1024 with an i, of 1000 without. Error(usage).
 int64_t parse_bytes(const std::string& option, const std::string& text);
 
-// Everything a plan is made of, kept alive together.
+// Everything a plan is made from, kept alive together.
 class Planning {
  public:
   // Throws Error(usage, file, data, plan).
@@ -44,7 +44,7 @@ class Planning {
   const MachineProfile& profile() const { return profile_; }
   // Null for models from files, which cannot be run.
   const Model* model() const { return model_ ? &*model_ : nullptr; }
-  // What a leaf of the batch needs while it runs, rehearsed; of a model from a file nothing is known but its figures.
+  // What a part of the batch needs while it runs, as rehearsed; for a model from a file only its figures are known.
   struct Leaf {
     int64_t samples = 0;
     TransientMemory memory;
@@ -56,7 +56,7 @@ class Planning {
   Plan plan() const;
   bool searches() const { return memory_limit_ > 0; }
   const SearchResult& search() const { return *search_; }
-  std::string report() const;  // of the search
+  std::string report() const;  // report of the search
 
  private:
   void read_model();

@@ -17,7 +17,7 @@ bool is_ascii(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return uint8_t(c) < 0x80; });
 }
 
-// Without quotes it is a comment or the middle of a text, never code behind the end of a text.
+// A line without quotes is a comment or the middle of a text, never code behind the end of a text.
 bool is_comment(std::string_view line) {
   const size_t begin = line.find_first_not_of(" \t");
   return begin != line.npos && line[begin] == '#' && line.find_first_of("\"'") == line.npos;

@@ -39,7 +39,7 @@ cases_of() {
   echo "$list" | sed -n 's/^option \(.*\) = \(.*\)/\1=\2/p' | while IFS='=' read -r names values; do
     echo "        $(echo "$names" | sed 's/ / | /g')) words='$values' ;;"
   done
-  # Any value goes for the others, a path perhaps.
+  # The others take any value, perhaps a path.
   echo "        $(echo "$list" | sed -n 's/^option \(.*\) =$/\1/p' | tr ' ' '\n' | paste -sd '|' | sed 's/|/ | /g;s/^$/""/')) words='' ;;"
   echo "      esac"
   echo "      ;;"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# The two reports of tools/gpu_check.sh, which reads this file in. A step is a folder $steps/NN with the files name,
-# result, seconds, detail and, where there are any, figures (JSON), table (Markdown) and tail (of its log). Both reports
-# are written anew after every step, so that whatever ends the check leaves reports of what was done.
+# The two reports of tools/gpu_check.sh, which sources this file. A step is a folder $steps/NN with the files name,
+# result, seconds, detail and, where there are any, figures (JSON), table (Markdown) and tail (of its log). Every step
+# writes both reports anew, so whatever ends the check leaves reports of what was done.
 # shellcheck shell=sh disable=SC2154  # steps, output, rehearsal, started: gpu_check.sh's
 
-# json_string TEXT: in quotes. What is not ASCII is left out, so that no log can break the report.
+# json_string TEXT: puts it in quotes. Characters beyond ASCII are left out, so that no log can break the report.
 json_string() {
   tab=$(printf '\t')
   printf '%s\n' "$1" | LC_ALL=C tr -cd '\11\12\40-\176' | sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e "s/$tab/\\\\t/g" |
@@ -34,7 +34,7 @@ row_value() {
     inside && $1 == key { sub(/,$/, "", $2); print $2; exit }' "$3"
 }
 
-# record NAME RESULT SECONDS DETAIL [FIGURES [TABLE]]: a step that is over; files may be missing.
+# record NAME RESULT SECONDS DETAIL [FIGURES [TABLE]]: records a step that is over; files may be missing.
 record() {
   step_count=$((step_count + 1))
   step=$steps/$(printf '%02d' $step_count)
@@ -50,7 +50,7 @@ record() {
   write_reports no
 }
 
-# The result of the whole: failed when a step failed or was cut off; incomplete when time or a tool was missing.
+# The overall result: failed when a step failed or was cut off; incomplete when time or a tool was missing.
 overall() {
   if cat "$steps"/*/result 2>/dev/null | grep -Eq '^(failed|cut off)$'; then
     echo failed

@@ -25,7 +25,7 @@ for option in "$@"; do
   esac
 done
 
-# Elsewhere the names differ: leave installing to the user, and CMake says which library is missing.
+# Elsewhere the names differ: the user installs, and CMake says which library is missing.
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   missing=""
   for command in g++ cmake ninja; do command -v "$command" >/dev/null || missing="$missing $command"; done
@@ -42,7 +42,7 @@ for package in $packages; do is_installed "$package" || missing="$missing $packa
 
 as_root=""
 if [ "$(id -u)" -ne 0 ]; then
-  # Without a terminal nobody can type a password.
+  # Nobody can type a password without a terminal.
   if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
     as_root="sudo"
   else

@@ -24,7 +24,7 @@ int64_t count_correct_part(Stream& stream, Pool& pool, const Model& model, std::
 
 int64_t count_correct(Communicator& communicator, Stream& stream, Pool& pool, const Model& model,
                       std::span<const Tensor> values, const Images& images) {
-  // Leaves of one size whatever the ranks: products of equal shapes give equal bits, so a tie is decided alike.
+  // Parts have one size whatever the ranks: products of equal shapes give equal bits, so ties are decided alike.
   constexpr int64_t kBatch = 2000, kLeaves = 20;
   const int64_t steps = steps_per_epoch(images.count, kBatch);
   const int64_t rank = communicator.rank(), ranks = communicator.size();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Right answers of a model on labelled images, every image counted once whatever the number of ranks.
+// Counts the right answers of a model on labelled images; every image counts once, whatever the number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace lockstep {
 
-// Collective; the same number on every rank.
+// Collective; gives the same number on every rank.
 int64_t count_correct(Communicator& communicator, Stream& stream, Pool& pool, const Model& model,
                       std::span<const Tensor> values, const Images& images);
 

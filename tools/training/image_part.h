@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A prepared part of a batch of images as a training step takes it.
+// Turns a prepared part of a batch of images into what a training step takes.
 #pragma once
 
 #include "runtime/data/prefetch.h"

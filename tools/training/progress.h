@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a run is going, for people: one line rewritten in place on a terminal, plain lines now and then elsewhere.
+// Shows people how a run is going: one line rewritten in place on a terminal, plain lines now and then elsewhere.
 #pragma once
 
 #include <chrono>
@@ -14,11 +14,11 @@ namespace lockstep {
 
 class Progress {
  public:
-  // out == nullptr: silent (ranks other than 0).
+  // Silent if out == nullptr (ranks other than 0).
   Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch);
 
-  // One step of `samples` samples more. Asks what it came to, and all before it, only where a line is due: on a GPU the
-  // answer takes waiting.
+  // Adds a step of `samples` samples. Asks for its report, which covers all before it, only where a line is due: on a
+  // GPU asking means waiting.
   void step(int64_t step, int64_t samples, const std::function<const StepReport&()>& report);
   double samples_per_second() const;
 
@@ -31,7 +31,7 @@ class Progress {
   int64_t steps_, steps_per_epoch_;
   int64_t samples_ = 0;
   int64_t epoch_samples_ = 0;  // so far
-  // Of all epochs before this one.
+  // Sum over all epochs before this one.
   double loss_before_ = 0;
   double correct_before_ = 0;
   Clock::time_point start_ = Clock::now(), last_print_ = start_;

@@ -74,13 +74,13 @@ void agree(Communicator& communicator, const TrainOptions& options, const Planne
                                  {"plan", hex(planned.plan.hash())}});
 }
 
-// Launchers give ranks a pseudo terminal whatever they themselves print to, so `auto` trusts it without one only.
+// Launchers give ranks a pseudo terminal whatever they print to, so `auto` trusts a terminal only without a launcher.
 bool draws_on_terminal(const std::string& progress) {
   if (progress != "auto") return progress == "terminal";
   return read_launcher().launcher.empty() && isatty(STDOUT_FILENO) != 0;
 }
 
-// What steps came to, asked for once a step at most: on a GPU asking takes waiting. Tells of skipped steps on `first`.
+// The reports of steps, asked for at most once per step: on a GPU asking means waiting. `first` tells of skipped steps.
 class Reports {
  public:
   Reports(TrainStep& step, bool first, bool every_step) : step_(step), first_(first), every_step_(every_step) {}

@@ -65,7 +65,7 @@ OptimizerSet choose_optimizers(const ModelOptions& options, VariableTable& varia
   }
   check(options.loss_scale || !options.loss_scale_growth_steps, ErrorCode::usage,
         "--loss-scale-growth-steps says when the factor grows; give --loss-scale too");
-  // Small gradients are lost in f16.
+  // f16 loses small gradients.
   if (options.weights == DType::f16) choice.scaling = LossScaling{};
   if (options.loss_scale)
     choice.scaling = {.initial = *options.loss_scale,
@@ -84,7 +84,7 @@ void check_plan_options(const ModelOptions& model, const PlanSettings& plan) {
 
 void check_train_options(const TrainOptions& options, int ranks) {
   check_plan_options(options.model, options.plan);
-  // Steps of all epochs can be counted: no data set has more than 2^32 samples.
+  // The steps of all epochs can be counted: no data set has more than 2^32 samples.
   check_between("--epochs", options.epochs, 1, 1'000'000'000);
   check_between("--steps", options.steps, 0, 1'000'000'000'000);
   check_between("--batch", options.batch, 1, 1'000'000'000);
@@ -138,7 +138,7 @@ std::string run_description(const TrainOptions& options, const OptimizerSet& opt
   const Precision& precision = precision_of(options.model.weights, settings.stochastic_rounding);
   if (precision.weights != DType::f32) text += str(" precision=", precision.name);
   for (const SettingText& setting : setting_texts(settings)) {
-    if (std::string_view(setting.field.name) == "accumulation")  // which frozen variables come before in every ledger
+    if (std::string_view(setting.field.name) == "accumulation")  // in every ledger the frozen variables come before it
       for (const std::string& path : options.model.freeze) text += str(" freeze=", path);
     text += run_text(setting, InRun::unless_default);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a user asks of `lockstep train`, and what can be said against it before any data is read.
+// What a user asks of `lockstep train`, and the checks that are possible before any data is read.
 #pragma once
 
 #include <cstdint>
@@ -22,15 +22,15 @@
 
 namespace lockstep {
 
-// The model, in what its weights are kept, and what updates them: shared by train, plan and explain.
+// The model, the dtype of its weights, and what updates them: shared by train, plan and explain.
 struct ModelOptions {
   std::string name = "mlp";
   double dropout = 0;
-  DType weights = DType::f32;  // of matrices
+  DType weights = DType::f32;  // dtype of matrices
   std::string optimizer = "adam";
   std::map<std::string, double> hyperparameters =
       {};                                // "learning_rate", "momentum", ...; absent: the optimizer's default
-  std::vector<std::string> freeze = {};  // paths of variables that are not to be trained
+  std::vector<std::string> freeze = {};  // paths of variables that are not trained
   std::vector<GroupRule> groups = {};
   std::optional<double> ema_momentum = std::nullopt;
   std::optional<int64_t> ema_overwrite_every = std::nullopt;
@@ -40,46 +40,47 @@ struct ModelOptions {
 
 struct TrainOptions {
   ModelOptions model;
-  PlanSettings plan;  // what the command line can say of it: ranks are those that there are
+  PlanSettings plan;  // what the command line says of it; ranks are those that exist
   std::string data = kDefaultDataFolder;
   std::string device = "cpu";
-  DeviceTransport transport = DeviceTransport::automatic;  // of gradients between GPUs
-  bool graph = false;                                      // of a GPU: record a step, launch it as a whole
+  DeviceTransport transport = DeviceTransport::automatic;  // carries gradients between GPUs
+  bool graph = false;                                      // GPUs: record a step, launch it as a whole
   int64_t epochs = 5;
-  int64_t steps = 0;  // above 0: instead of epochs
+  int64_t steps = 0;  // above 0: replaces epochs
   int64_t batch = 128;
   int64_t seed = 1;
   int64_t threads = 0;  // 0: the cores this rank may use
   int64_t ranks = 0;    // above 0: as many ranks as threads of this process
   double timeout_seconds = 60;
-  std::optional<std::string> schedule = std::nullopt;  // text of the learning rate's; without it the rate is constant
-  std::string progress = "auto";                       // auto | terminal | plain
+  std::optional<std::string> schedule =
+      std::nullopt;               // text of the learning rate's schedule; without it the rate is constant
+  std::string progress = "auto";  // auto | terminal | plain
   ClipOptions clip = {};
   std::string ledger, metrics, save;
 };
 
-// Bytes of what `option` gives in MiB, at least one. Error(usage).
+// The bytes that `option` gives in MiB, at least one. Error(usage).
 int64_t bytes_of_mib(const char* option, double mib);
 
-// Error(usage) unless it is a number of threads, or 0 for the cores there are.
+// Error(usage) unless it is a number of threads, or 0 for all available cores.
 void check_threads(int64_t threads);
 
-// Narrows weights and freezes what the options say, and shares the other variables out; the loss of f16 weights is
+// Narrows weights, freezes variables and assigns the others to groups as the options say; the loss of f16 weights is
 // scaled. Error(usage, plan).
 OptimizerSet choose_optimizers(const ModelOptions& options, VariableTable& variables);
 
 // Error(usage) for what cannot be planned.
 void check_plan_options(const ModelOptions& model, const PlanSettings& plan);
 
-// Throws Error(usage) for what cannot be meant with this number of ranks.
+// Throws Error(usage) for what makes no sense with this number of ranks.
 void check_train_options(const TrainOptions& options, int ranks);
 
-// Adds "NAME=VALUE", as given with `option`, to the hyper-parameters. Error(usage) for what is not such a text or names
-// one that has a value already.
+// Adds "NAME=VALUE", as given with `option`, to the hyper-parameters. Error(usage) for another form, and for a name
+// that already has a value.
 void set_hyperparameter(ModelOptions& options, const std::string& option, const std::string& text);
 
-// The run in words, for ledger and agreement: everything that decides the numbers, and nothing that does not (ranks,
-// threads, devices, buckets, files). `settings` are those of the plan.
+// Describes the run in words, for ledger and agreement: everything that decides the numbers, and nothing that does not
+// (ranks, threads, devices, buckets, files). `settings` are those of the plan.
 std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
                             const std::optional<Schedule>& schedule, const PlanSettings& settings);
 

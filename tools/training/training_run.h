@@ -12,17 +12,17 @@
 
 namespace lockstep {
 
-// Model, optimizer and plan: everything that can be said without memory, data or other ranks.
+// Model, optimizer and plan: everything that can be known without memory, data or other ranks.
 struct PlannedRun {
   Model model;
   OptimizerSet optimizer;
   Plan plan;
 };
-// `asked`: what the user says of the plan; ranks and device are filled in. `ranks_per_node`: 0 where all are on one.
+// `asked` is what the user says of the plan; ranks and device are filled in. `ranks_per_node`: 0 where all are on one.
 PlannedRun plan_run(const ModelOptions& options, const ModelSettings& model, PlanSettings asked, int64_t ranks,
                     int64_t ranks_per_node = 0, DeviceKind device = DeviceKind::cpu);
 
-// A shipped model in training, planned before. Collective to build; `communicator` must outlive it.
+// A shipped model in training, already planned. Collective to build; `communicator` must outlive it.
 class TrainingRun {
  public:
   TrainingRun(PlannedRun planned, Communicator& communicator, const RunDevice& device, uint64_t seed,

@@ -18,7 +18,7 @@ std::string describe(DType dtype, std::span<const int64_t> sizes) {
   return str(to_string(dtype), " ", to_string(Shape(sizes)));
 }
 
-// What keeps the file from being the model's weights, one line each.
+// Why the file does not hold the model's weights, one reason per line.
 std::vector<std::string> differences(const SafetensorsFile& file, const Model& model) {
   std::vector<std::string> lines;
   std::set<std::string> known;

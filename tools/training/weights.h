@@ -10,17 +10,17 @@
 
 namespace lockstep {
 
-// Writes the file whole or not at all. Called by one rank.
+// Writes the file whole or not at all. One rank calls it.
 void save_weights(const std::string& path, const Model& model, const VariableStore& variables);
 
-// Reads every variable of `model` into `values`. Throws Error(data) naming the file and all variables that are missing,
-// extra or of another shape or dtype, together.
+// Reads every variable of `model` into `values`. Throws Error(data) naming the file and, together, all variables that
+// are missing, extra or of another shape or dtype.
 void load_weights(const std::string& path, const Model& model, std::span<Tensor> values);
 
-// Keeps the model's weights in the dtype that the file has them in, before memory is taken for them. Error(file, data).
+// Keeps the model's weights in the file's dtypes, before memory is taken for them. Error(file, data).
 void narrow_as_stored(const std::string& path, Model& model);
 
-// To compare weights across ranks.
+// Lets ranks compare their weights.
 uint64_t hash_weights(std::span<const Tensor> values);
 
 }  // namespace lockstep

@@ -138,7 +138,7 @@ std::vector<int> check_members(const Plan& plan) {
 }
 
 void check_slots(const Plan& plan) {
-  std::map<int32_t, std::vector<bool>> found;  // by parameter: slots that exist
+  std::map<int32_t, std::vector<bool>> found;  // by parameter: the slots that exist
   for (const PlannedVariable& v : plan.variables) {
     demand((v.role == Role::slot) == (v.parameter >= 0), v, "must name a parameter if and only if it is a slot");
     if (v.role != Role::slot) continue;
@@ -167,7 +167,7 @@ void check_slots(const Plan& plan) {
   }
 }
 
-// In units of the section: elements of an arena, bytes elsewhere.
+// The unit is the section's: elements in an arena, bytes elsewhere.
 int64_t extent(const PlannedVariable& v) {
   return v.section == Section::trainable || v.section == Section::slot ? v.local_elements : v.local_bytes();
 }

@@ -7,15 +7,15 @@
 namespace lockstep {
 namespace {
 
-// Plans from files can hold any numbers; sums over micro-batches of them need more than 63 bits.
+// Plans from files can hold any numbers; sums over their micro-batches need more than 63 bits.
 __extension__ using Wide = __int128;
 
-// A collective of the batch axis as a bucket needs it.
+// A collective on the batch axis that a bucket needs.
 struct Need {
   Phase phase;
   CollectiveKind kind;
   DType dtype;
-  Wide bytes;  // of buckets from a file
+  Wide bytes;  // bytes of buckets from a file
   int64_t bucket;
   auto key() const { return std::tuple(phase, kind, dtype, bytes); }
 };
@@ -25,7 +25,7 @@ std::string text(const Need& need) {
   return str(to_string(need.kind), " of ", to_string(need.dtype), ", ", bytes, " B, each ", to_string(need.phase));
 }
 
-// Gradients are summed over every part of the batch exactly once, and what is split is gathered before it is used.
+// Gradients are summed over every part of the batch exactly once, and split values are gathered before use.
 void add_needs(const Plan& plan, int64_t number, std::vector<Need>& needs) {
   const PlanSettings& s = plan.settings;
   const PlannedBucket& bucket = plan.buckets[size_t(number)];
@@ -45,8 +45,8 @@ void add_needs(const Plan& plan, int64_t number, std::vector<Need>& needs) {
   if (s.zero >= 1 && !in_parts) need(Phase::step, CollectiveKind::all_gather, true);
 }
 
-// Collectives of other axes sum activations; all of a micro-batch come before those of the step, and in a step sums
-// come before what is gathered.
+// Collectives of other axes sum activations. All collectives of a micro-batch come before those of the step, and in a
+// step the sums come before the gathers.
 void check_order(const Plan& plan) {
   bool in_step = false, gathered = false;
   for (const PlannedCollective& c : plan.collectives) {
@@ -95,7 +95,7 @@ CopyBytes copy_bytes(const Plan& plan) {
   return bytes;
 }
 
-// Which ranks hold the copy of their node: those without a lower rank of their group on the batch axis on it.
+// A rank holds its node's copy when no lower rank of its group on the batch axis is on that node.
 class CopyHolders {
  public:
   explicit CopyHolders(const PlanSettings& settings) : settings_(settings) {
@@ -120,7 +120,7 @@ class CopyHolders {
   int64_t stride_ = 1;
 };
 
-// Ranks of a node keep one arena for every sum that waits in the tree of the leaves, and a header.
+// Ranks of a node keep a header, and one arena for every sum that waits in the tree over the parts of the batch.
 void check_arenas(const Plan& plan, const RankClass& members) {
   constexpr int64_t kHeader = 128, kMostArenas = 64;
   const Wide arena = (Wide(plan.arena_elements) * 4 + kHeader - 1) / kHeader * kHeader;
@@ -137,14 +137,14 @@ Wide widest_bucket(const Plan& plan) {
   return widest;
 }
 
-// Sums in bf16 leave an arena of f32 in a copy that others are sent.
+// Where gradients are summed in bf16, f32 arenas are sent to others as a narrow copy.
 Wide packed_bytes(const Plan& plan) {
   const PlanSettings& s = plan.settings;
   return s.reduce_dtype == DType::f32 || s.batch_ranks() == 1 ? 0 : widest_bucket(plan) * size_of(s.reduce_dtype);
 }
 
-// Ranks with memory of their own keep further arenas for sums that wait in the tree of the leaves, and room for the
-// slices of a bucket that others send: one for every sum that any rank holds.
+// Ranks with memory of their own keep further arenas for sums that wait in the tree over the parts of the batch, and
+// room for the slices of a bucket that others send: one for every sum that any rank holds.
 void check_tree_memory(const Plan& plan, const RankClass& members, const CopyBytes& copy) {
   constexpr int64_t kMostArenas = 64;
   const int64_t ranks = plan.settings.batch_ranks();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of check_plan that is about what a plan costs - its collectives, and the bytes of its classes of ranks - and
-// how check_plan complains.
+// The part of check_plan that checks what a plan costs - its collectives, and the bytes of its classes of ranks - and
+// the way check_plan complains.
 #pragma once
 
 #include "kernels/device/check.h"

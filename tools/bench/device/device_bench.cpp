@@ -28,7 +28,7 @@ Buffer filled(Stream& stream, Pool& pool, int64_t n) {
 
 View view_of(const Buffer& buffer) { return buffer.view(DType::f32, Shape{buffer.bytes() / size_of(DType::f32)}); }
 
-// As people write sizes: 64M, 4K, 1001.
+// Sizes as people write them: 64M, 4K, 1001.
 std::string size_name(int64_t n) {
   if (n % (int64_t(1) << 20) == 0) return str(n >> 20, "M");
   if (n % (int64_t(1) << 10) == 0) return str(n >> 10, "K");

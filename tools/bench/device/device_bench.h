@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Benchmark rows of kernels on a GPU. Each row is timed in turn with a copy of an array, whose bandwidth is its roof,
-// or for matrix products with one large product.
+// Benchmark rows of kernels on a GPU. Each row is timed in turn with a copy of an array, whose bandwidth is its roof;
+// matrix products are timed with one large product.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace lockstep {
 
 struct DeviceBenchOptions {
   int device = 0;
-  // Of f32 in an array, at most. The copy's are to be several times as large as the cache.
+  // The most f32 elements in an array. The copy's arrays should be several times as large as the cache.
   int64_t elements = int64_t(1) << 26;
   int64_t sweep_elements = int64_t(1) << 28;  // the largest array of fused Adam's sweep over sizes
   DeviceTimingOptions timing = {};
@@ -32,13 +32,13 @@ class DeviceBench {
   BenchmarkRow row(const std::string& name, const DeviceCall& call, int64_t bytes, int64_t flops = 0,
                    const std::string& about = {});
 
-  // Copy, the driver's copy and addition in place; then the shortest kernel, which is the least a row can take.
+  // Times copy, the driver's copy and addition in place; then the shortest kernel, which is the least a row can take.
   std::vector<BenchmarkRow> memory();
-  // Every optimizer of the factory, decision and constants and update as a training step launches them.
+  // Times every optimizer of the factory; decision, constants and update run as a training step launches them.
   std::vector<BenchmarkRow> optimizers();
-  // Fused Adam over one array of 1 M elements, 4 M, ... as far as the memory goes.
+  // Times fused Adam over one array of 1 M elements, 4 M, ... as far as the memory goes.
   std::vector<BenchmarkRow> adam_sizes();
-  // Fused Adam over many small tensors, in microseconds beside one tensor of as many elements.
+  // Times fused Adam over many small tensors, in microseconds beside one tensor of as many elements.
   std::vector<BenchmarkRow> adam_tensors();
 
  private:
@@ -52,7 +52,7 @@ class DeviceBench {
   Pool pool_;
   DeviceTimer timer_;
   Buffer from_, to_;
-  int64_t side_;  // of the product's matrices
+  int64_t side_;  // side of the product's matrices
   Buffer a_, b_, product_;
   std::string conditions_;
 };

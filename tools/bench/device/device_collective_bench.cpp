@@ -17,7 +17,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Small integers, so that every order of addition is exact.
+// The integers are small, so that every order of addition is exact.
 float term(int rank, int64_t i) { return float((i + rank) % 16); }
 
 float sum_of_terms(int ranks, int64_t i) {
@@ -26,7 +26,7 @@ float sum_of_terms(int ranks, int64_t i) {
   return sum;
 }
 
-// One collective in one way, on arrays that the bench fills and looks at.
+// One way to run a collective, on arrays that the bench fills and checks.
 struct Call {
   std::function<Work(Stream&)> start;
   View given, result;
@@ -86,7 +86,7 @@ Call Bench::prepare_all_gather(int64_t part, bool in_place) {
           [part](int64_t i) { return term(int(i / part), i % part); }};
 }
 
-// Without `start` where the collective is not offered that way.
+// Has no `start` where the collective is not offered that way.
 Call Bench::prepare(std::string_view kind, int64_t part, bool in_place) {
   if (kind == "reduce_scatter") return prepare_reduce_scatter(part, in_place);
   if (kind == "all_gather") return prepare_all_gather(part, in_place);
@@ -173,7 +173,7 @@ std::vector<DeviceCollectiveLine> Bench::run() {
   return lines;
 }
 
-// What a ring moves over the slowest link, in units of the whole array.
+// The bytes that a ring moves over the slowest link, in units of the whole array.
 double bus_factor(std::string_view kind, int ranks) {
   if (kind == "broadcast") return ranks > 1 ? 1 : 0;
   return (kind == "all_reduce" ? 2.0 : 1.0) * (ranks - 1) / ranks;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// lockstep bench collectives --device cuda: the collectives between GPUs as nccl-tests measure and print them.
+// lockstep bench collectives --device cuda: collectives between GPUs, measured and printed as nccl-tests do.
 #pragma once
 
 #include <iosfwd>
@@ -14,15 +14,15 @@
 namespace lockstep {
 
 struct DeviceCollectiveLine {
-  // With input and output apart, or in one array.
+  // Input and output are apart, or in one array.
   struct Way {
     bool offered = false;
-    double seconds = 0;  // median over rounds; of one call, on the slowest rank
+    double seconds = 0;  // of one call on the slowest rank; median over rounds
     double of_roof = 0;  // median of the rounds' ratios: time of the roof / this time
     int64_t wrong = 0;   // elements that are not what they should be, on all ranks
   };
   std::string_view kind;  // "all_reduce", "reduce_scatter", "all_gather", "broadcast"
-  int64_t bytes = 0;      // of the whole array
+  int64_t bytes = 0;      // size of the whole array
   int64_t count = 0;      // elements that one rank gives
   Way apart = {}, in_place = {};
 };
@@ -38,10 +38,10 @@ struct DeviceCollectiveBench {
 DeviceCollectiveBench bench_device_collectives(Communicator& ranks, Device device, DeviceTransport transport,
                                                const CollectiveBenchOptions& options = {});
 
-// A table for each collective in the columns of nccl-tests, with its footer.
+// Prints a table for each collective in the columns of nccl-tests, with its footer.
 void print_device_collectives(std::ostream& out, const DeviceCollectiveBench& bench);
-// Bus bandwidth (of one rank alone, which moves nothing: bytes of the array a second). The roof is a copy of the same
-// bytes in the same run: within the GPU, or to the host and back where collectives go that way.
+// Bus bandwidth (for one rank alone, which moves nothing, bytes of the array per second). The roof is a copy of the
+// same bytes in the same run: within the GPU, or to the host and back where collectives go that way.
 std::vector<BenchmarkRow> device_collective_rows(const DeviceCollectiveBench& bench);
 
 }  // namespace lockstep

@@ -12,9 +12,9 @@
 namespace lockstep {
 namespace {
 
-constexpr int kCallsBeforeRecording = 3;  // memory and plans of products are there then
+constexpr int kCallsBeforeRecording = 3;  // memory and plans of products exist after these
 constexpr int kFewestRounds = 3;
-// A batch of warm calls: far longer than the clock's resolution of half a microsecond.
+// The duration of a batch of warm calls: far longer than the clock's resolution of half a microsecond.
 constexpr double kBatchSeconds = 200e-6;
 constexpr int kMostCalls = 64;
 
@@ -66,7 +66,7 @@ DeviceTimer::DeviceTimer(Stream& stream, const DeviceTimingOptions& options)
   check(options.rounds > 0, ErrorCode::usage, [&] { return str("expected at least one round, got ", options.rounds); });
 }
 
-// What is queued ahead of begin_ keeps the device busy until the host has queued all of the sample.
+// The work queued ahead of begin_ keeps the device busy until the host has queued all of the sample.
 double DeviceTimer::sample(Recorded& recorded) {
   recorded.prepare();
   if (options_.cache == Cache::cold) {
@@ -84,7 +84,7 @@ double DeviceTimer::sample(Recorded& recorded) {
 }
 
 InterleavedTimes DeviceTimer::time(std::span<const DeviceCall> alternatives) {
-  // All of them first: what is recorded holds the stream's scratch, which must not grow any more.
+  // All calls run before recording, which holds the stream's scratch: it must not grow any more.
   std::vector<int> calls;
   for (const DeviceCall& call : alternatives) {
     for (int i = 0; i < kCallsBeforeRecording; ++i) call.work();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Timing on a GPU: by its own clock, so that what the host takes to launch is not counted, from a second-level cache
-// that holds nothing of the operands unless asked otherwise.
+// Timing by the GPU's own clock, which leaves out the host's time to launch. The second-level cache holds nothing of
+// the operands unless asked otherwise.
 #pragma once
 
 #include <functional>
@@ -13,15 +13,15 @@
 
 namespace lockstep {
 
-// The GPU and the versions of CUDA, for the notes of rows; says first where nothing of a GPU was measured.
+// The GPU and the versions of CUDA, for the notes of rows; says so first where nothing was measured on a GPU.
 std::string describe_gpu(int index);
 
 struct DeviceCall {
-  std::function<void()> work;  // given to the stream; waits for nothing, and from the fourth time on allocates nothing
-  std::function<void()> before = {};  // given to the stream ahead of each sample and not timed; may be empty
+  std::function<void()> work;  // queued on the stream; never waits, and allocates nothing from the fourth time on
+  std::function<void()> before = {};  // queued on the stream ahead of each sample and not timed; may be empty
 };
 
-// Cold: the cache is overwritten before each sample, which is one call. Warm: a sample is a batch of calls, and follows
+// Cold: the cache is overwritten before each sample, which is one call. Warm: a sample is a batch of calls and follows
 // another one like it.
 enum class Cache : uint8_t { cold, warm };
 
@@ -29,7 +29,7 @@ struct DeviceTimingOptions {
   Cache cache = Cache::cold;
   int warmup_rounds = 1;
   int rounds = 25;
-  // No more rounds are begun after so long, once there were three: for emulated devices.
+  // After three rounds, none begins when this time is over: for emulated devices.
   double most_seconds = 2;
 };
 
@@ -38,7 +38,7 @@ class DeviceTimer {
   // `stream` must outlive the timer. Error(usage) on the CPU.
   DeviceTimer(Stream& stream, const DeviceTimingOptions& options);
 
-  // Seconds of one call of each, in turn, round by round.
+  // Seconds of one call of each alternative, in turn, round by round.
   InterleavedTimes time(std::span<const DeviceCall> alternatives);
 
  private:

@@ -13,7 +13,7 @@
 namespace lockstep {
 namespace {
 
-// Makes a row of a call that moves so many bytes and, unless memory is what counts, does so many FLOP.
+// Makes a row from a call that moves `bytes` and does `flops`, which is 0 where memory is what counts.
 using Measure = std::function<BenchmarkRow(const std::string& name, const std::function<void()>& call, int64_t bytes,
                                            int64_t flops)>;
 
@@ -115,8 +115,8 @@ Shape with_rows(const Shape& shape, int64_t rows) {
   return Shape(sizes);
 }
 
-// Fewer samples of the large inputs, so that none that has samples is larger than `elements`; at least one sample. What
-// has samples has as many as the first input, and no weight has as many rows.
+// Reduces the samples of the large inputs, to one at least, so that no input with samples is larger than `elements`.
+// The inputs with samples are those with as many rows as the first one, which no weight has.
 OpCase cut(OpCase op, int64_t elements) {
   const int64_t samples = op.large[0].shape[0];
   int64_t fewer = samples;

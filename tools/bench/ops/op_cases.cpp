@@ -81,7 +81,7 @@ OpCase products(const std::string& op, std::vector<OpInput> inputs, std::vector<
           large_flops};
 }
 
-// A row of a multiple of eight goes another way on a GPU.
+// Rows of a multiple of eight take another path on a GPU.
 OpCase activated_product(const std::string& note, std::vector<OpInput> inputs, std::vector<OpInput> large,
                          int64_t large_flops) {
   return {"linear_gelu",
@@ -95,7 +95,7 @@ OpCase activated_product(const std::string& note, std::vector<OpInput> inputs, s
 }
 
 // An op over an axis of one rank, whose value and gradient are those of the identity; for more ranks see
-// tests/runtime/ops/collective_ops_test.cpp. Added to its operand, because the op gives back that itself.
+// tests/runtime/ops/collective_ops_test.cpp. It is added to its operand, because the op returns that itself.
 OpCase alone_on_axis(const std::string& op, Tensor (*run)(Context&, const Tensor&)) {
   return {op,
           "one rank",
@@ -198,7 +198,7 @@ std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<
     }
     tensors.emplace_back(pool, input.dtype, input.shape);
     copy(stream, tensors.back(), host);
-    stream.synchronize();  // before the host's memory goes
+    stream.synchronize();  // the host's memory goes after this
   }
   return tensors;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One line per op. It buys a check of the value and of every gradient against double arithmetic, a row in
-// `lockstep bench kernels`, and an entry in the coverage test, which fails for an op of runtime/ops/ops.h without a
-// line.
+// One line per op. It buys a check of the value and of every gradient against double arithmetic, a row in `lockstep
+// bench kernels`, and an entry in the coverage test, which fails when an op of runtime/ops/ops.h has no line.
 #pragma once
 
 #include <cstdint>
@@ -29,12 +28,12 @@ struct OpInput {
 
 struct OpCase {
   std::string op;               // as in runtime/ops/ops.h
-  std::string note;             // what tells two cases of one op apart
+  std::string note;             // tells two cases of one op apart
   std::vector<OpInput> inputs;  // small and odd, for the checks
   std::vector<OpInput> large;   // as in the shipped models, for the benchmark
   std::function<Tensor(Context&, const std::vector<Tensor>&)> run;
   std::function<DoubleTensor(const std::vector<DoubleTensor>&)> reference;
-  // Of the value and the gradients, relative to their greatest magnitude. Sums of n products of f32 err by about
+  // Error of the value and the gradients, relative to their greatest magnitude. Sums of n products of f32 err by about
   // sqrt(n) 2^-24; the functions of kernels/math.h by 2 ulp.
   double tolerance;
   // Arithmetic of one forward call on the large inputs; 0: memory is what counts.
@@ -46,8 +45,8 @@ std::vector<OpCase> op_cases();
 // Inputs with random values, a function of `seed`, in memory of `pool`, on the stream's device. Labels are i32.
 std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed);
 
-// A context as ops want it: sample ids 0, 1, ... for `rows` samples. `ids` is filled, a key behind them; it and the
-// result, which holds their copy on a GPU, must outlive the context's use.
+// Gives a context what ops need: sample ids 0, 1, ... for `rows` samples. It fills `ids`, with a key behind them; `ids`
+// and the result, which holds their copy on a GPU, must outlive the context's use.
 Tensor set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows);
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops in plain double loops: what their f32 kernels are compared with.
+// The ops in plain double loops, which their f32 kernels are compared with.
 #pragma once
 
 #include <functional>
@@ -23,6 +23,6 @@ DoubleTensor softmax_cross_entropy(const Inputs& x);  // logits, labels
 DoubleTensor mean(const DoubleTensor& x);
 DoubleTensor conv2d(const Inputs& x, int stride, int padding);  // x, weight, bias
 DoubleTensor max_pool2d(const DoubleTensor& x, int window, int stride);
-DoubleTensor dropout(const DoubleTensor& x, double rate, uint64_t seed, int64_t step);  // first random op of a pass
+DoubleTensor dropout(const DoubleTensor& x, double rate, uint64_t seed, int64_t step);  // the first random op of a pass
 
 }  // namespace lockstep::reference
