@@ -32,7 +32,7 @@ int main(int argc, char** argv) {
     std::vector<float> inputs(64 * 16);
     std::vector<int32_t> labels(64);
     for (int step = 0; step < 120; ++step) {
-      for (float& input : inputs) input = float(random() % 2001) / 1000 - 1;
+      for (float& input : inputs) input = float(random() % 2049) / 1024 - 1;
       for (size_t i = 0; i < 64; ++i)
         labels[i] = int32_t(std::max_element(&inputs[i * 16], &inputs[i * 16 + 4]) - &inputs[i * 16]);
       const StepReport report = trainer.run(Batch({{"inputs", inputs, {16}}, {"labels", labels}}));
