@@ -26,7 +26,7 @@ int number(const char* name, const char* text) {
   return value;
 }
 
-// A launcher that sets `rank` (and `size`, unless null).
+// Reads the claim of a launcher that sets `rank` (and `size`, unless null).
 bool claims(const Variable& variable, const char* rank, const char* size, const char* launcher, LauncherClaim& claim) {
   const char* rank_text = variable(rank);
   if (rank_text == nullptr) return false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launch truth: which rank of how many this process is, by MPI and by the launcher, and an error when the two disagree.
+// Which rank of how many this process is, by MPI and by the launcher, and an error when the two disagree.
 #pragma once
 
 #include <exception>
@@ -13,14 +13,14 @@ namespace lockstep {
 
 // What the launcher told this process through its environment.
 struct LauncherClaim {
-  std::string launcher;  // "mpirun", "a PMI launcher", "srun"; empty: started by itself
+  std::string launcher;  // "mpirun", "a PMI launcher", "srun"; empty if started by itself
   int rank = 0;
-  int size = 1;  // 0: the launcher does not say
+  int size = 1;  // 0 if the launcher does not say
 };
-// `variable` looks up an environment variable; null when it is not set. Error(launch) for values that are no numbers.
+// `variable` looks up an environment variable; null if it is not set. Error(launch) for values that are no numbers.
 LauncherClaim read_launcher(const std::function<const char*(const char*)>& variable);
 LauncherClaim read_launcher();
-// The rank by the launcher, for printing once when there are no ranks to ask yet; 0 where there is no launcher.
+// The rank according to the launcher, for printing once when there are no ranks to ask yet; 0 without a launcher.
 int launcher_rank() noexcept;
 
 // Joins the ranks that the launcher started; one rank by itself never starts MPI. Collective. MPI is finalized when the
@@ -28,11 +28,11 @@ int launcher_rank() noexcept;
 // LOCKSTEP_PRETEND_NODES=n cuts each machine into n nodes, for tests.
 std::unique_ptr<Communicator> connect();
 
-// The body of main(): connects, runs `body` and returns its exit code. A failure is given to `report` on exactly one
-// rank; then every rank of the job ends with exit_code(error).
+// The body of main(): connects, runs `body` and returns its exit code. Exactly one rank gives a failure to `report`;
+// then every rank of the job ends with exit_code(error).
 int run_connected(const std::function<int(Communicator&)>& body,
                   const std::function<void(const std::exception&)>& report);
-// 2 for wrong usage, 1 for everything else.
+// Returns 2 for wrong usage, 1 for everything else.
 int exit_code(const std::exception& error);
 
 }  // namespace lockstep

@@ -21,7 +21,7 @@ constexpr std::string_view to_string(CollectiveKind kind) {
   return names[size_t(kind)];
 }
 
-// Throws Error(usage) with the names there are.
+// Throws Error(usage) that lists the names.
 inline CollectiveKind parse_collective_kind(std::string_view name) {
   std::string names;
   for (const CollectiveKind kind : kCollectiveKinds) {

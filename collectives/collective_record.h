@@ -14,7 +14,7 @@ struct CollectiveRecord {
   CollectiveKind kind = CollectiveKind::all_reduce;
   DType dtype = DType::f32;
   std::string group;  // the communicator's name, such as the axis of a mesh
-  int64_t bytes = 0;  // of the whole operand, the parts of all ranks together
+  int64_t bytes = 0;  // bytes of the whole operand, the parts of all ranks together
   friend bool operator==(const CollectiveRecord&, const CollectiveRecord&) = default;
 };
 

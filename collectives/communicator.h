@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A group of ranks and what they do together. Ranks are threads of one process or MPI processes; code above cannot
-// tell. Public functions check their arguments for all implementations; every wait has a deadline and names who is
-// missing.
+// tell. Public functions check their arguments for all implementations; every wait has a deadline and names the ranks
+// that are missing.
 #pragma once
 
 #include <chrono>
@@ -28,7 +28,7 @@ struct Place {
   std::string host;
   int node = 0;  // nodes are numbered by their lowest rank
   int nodes = 1;
-  int local_rank = 0;  // among the ranks of this node, in rank order
+  int local_rank = 0;  // number among the ranks of this node, in rank order
   int local_size = 1;
 };
 
@@ -38,7 +38,7 @@ struct Roster {
   std::vector<std::string> hosts;  // by rank
 };
 
-// One message to or from another rank.
+// A message to or from another rank.
 struct Outgoing {
   int rank;
   const void* data;
@@ -64,7 +64,7 @@ class [[nodiscard]] Work {
 };
 
 // Memory that all ranks of one node can read and write. Every rank contributes one segment (possibly empty), 128-byte
-// aligned, zero at first. Freed when the last rank of the node lets go; letting go is not collective for the callers.
+// aligned, zero at first. It is freed when the last rank of the node lets go, which is not collective for the callers.
 class SharedWindow {
  public:
   virtual ~SharedWindow() = default;
@@ -83,13 +83,13 @@ class Communicator {
   const Place& place() const { return place_; }
   std::span<const int> node_of() const { return roster_.node_of; }  // by rank
   std::string describe(int rank) const;                             // "rank 3 (host)"
-  // "threads", "mpi": what carries the bytes between ranks.
+  // What carries the bytes between ranks: "threads", "mpi".
   virtual std::string_view transport() const = 0;
 
   // Collectives on host memory. Every rank must issue the same sequence with equal kinds, dtypes and counts.
-  // Sums of floats go in the order of ranks within a node, ((r0 + r1) + r2) + ..., then over the sums of nodes in their
-  // order; narrow floats are added in f32. So the bits are a function of the placing on nodes, and the same on all
-  // ranks. ordered_sum.h has sums whose bits the placing does not change.
+  // Sums of floats are taken in the order of ranks within a node, ((r0 + r1) + r2) + ..., then over the sums of nodes
+  // in their order; narrow floats are added in f32. So the bits depend on how ranks are placed on nodes, and are the
+  // same on all ranks. Placement does not change the bits of the sums in ordered_sum.h.
   Work all_reduce(View inout, ReduceOp op, Stream& after, std::source_location where = std::source_location::current());
   // in.size() == size() * out.size()
   Work reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after,
@@ -100,10 +100,10 @@ class Communicator {
   void barrier();
   // The bytes of every rank, in rank order; lengths may differ.
   std::vector<std::string> all_gather_bytes(std::string_view mine);
-  // Sends and receives messages; the lengths of the two sides must agree. Returns when all of them are through.
+  // Sends and receives messages, whose lengths must agree on both sides. Returns when all of them are through.
   void exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives);
-  // The all-reduce of the transport's own library, for comparison: no deadline, no comparison of the ranks' calls.
-  // Error(usage) where there is none.
+  // The all-reduce of the transport's own library, for comparison: it has no deadline and does not compare the ranks'
+  // calls. Error(usage) where there is none.
   void vendor_all_reduce(View inout, ReduceOp op, std::source_location where = std::source_location::current());
 
   // Ranks with equal `color` form a new communicator, ordered by `key`, then rank. Collective.
@@ -111,7 +111,7 @@ class Communicator {
   // Collective over the ranks of this communicator; segments are visible within a node.
   std::unique_ptr<SharedWindow> allocate_shared(int64_t bytes);
 
-  // The collectives of this group, also those that others make of shared memory and messages, or run on devices.
+  // The collectives of this group, also those that others build from shared memory and messages, or run on devices.
   CallLog& log() { return log_; }
   const CallLog& log() const { return log_; }
 
@@ -119,13 +119,13 @@ class Communicator {
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
   std::chrono::milliseconds timeout() const { return timeout_; }
 
-  // The ranks of this node: barriers and waits on counters in shared memory.
+  // The ranks of this node, with barriers and waits on counters in shared memory.
   virtual NodeGroup& node() = 0;
 
-  // True for the one rank that prints why the run failed, false for all others. Across nodes the node of rank 0 is
-  // given a head start, within which it usually ends the others.
+  // True for the one rank that prints why the run failed, false for all others. The node of rank 0 has a head start
+  // over other nodes, within which it usually ends them.
   virtual bool claim_error_report() noexcept = 0;
-  // Ends waiting on every rank of the job: threads leave their waits with an Error, MPI processes are ended, after the
+  // Ends waiting on every rank of the job: threads leave their waits with an Error; MPI processes are ended once the
   // rank that claimed the report has come here too (or a second has passed).
   virtual void abort(int exit_code) noexcept = 0;
 

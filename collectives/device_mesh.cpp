@@ -8,7 +8,7 @@ DeviceMesh::DeviceMesh(Communicator& ranks, std::vector<MeshAxis> axes, Device d
   check_mesh(axes_, ranks.size());
   const std::vector<int> coordinates = mesh_coordinates(axes_, ranks.rank());
   for (size_t i = 0; i < axes_.size(); ++i) {
-    // Ranks with equal coordinates on all other axes are together: that is the rank with coordinate 0 on this one.
+    // Ranks that agree on all other axes belong together; their color is the rank with coordinate 0 on this one.
     int color = 0;
     for (size_t j = 0; j < axes_.size(); ++j) color = color * axes_[j].size + (j == i ? 0 : coordinates[j]);
     Communicator& host = *communicators_.emplace_back(ranks.split(color, coordinates[i]));

@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kShown = 160;
 constexpr size_t kNamedRanks = 4;
 
-// The part of `text` that tells it from the others, which are equal up to `common`.
+// The part of `text` that differs from the others, which are equal up to `common`.
 std::string excerpt(const std::string& text, size_t common) {
   if (text.size() <= kShown) return text;
   const size_t begin = common > kShown / 4 ? common - kShown / 4 : 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Before the first step: every rank runs the same binary with the same options, data and plan, or none runs at all.
+// Checks before the first step that every rank runs the same binary with the same options, data and plan.
 #pragma once
 
 #include <span>
@@ -15,7 +15,7 @@ struct NamedValue {
   std::string value;  // a hash, or text short enough to print
 };
 
-// Collective. Where a value differs, throws the same Error(mismatch) on every rank: the name, and who has which value.
+// Collective. If a value differs, every rank throws the same Error(mismatch) with the name, and who has which value.
 void check_agreement(Communicator& ranks, const std::vector<NamedValue>& values);
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The axes of a mesh of ranks, as values: names and sizes, without ranks that could talk to each other.
+// The axes of a mesh of ranks as values: names and sizes, without ranks that could talk to each other.
 #pragma once
 
 #include <span>

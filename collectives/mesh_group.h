@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ranks along one axis of a mesh behind one handle: a collective goes over memory of the host or of the devices,
-// wherever its operands lie, so that code above needs to know only the name of the axis.
+// The ranks along one axis of a mesh behind one handle. A collective goes over memory of the host or of the devices,
+// wherever its operands lie, so that code above needs only the name of the axis.
 #pragma once
 
 #include <span>
@@ -13,14 +13,14 @@
 
 namespace lockstep {
 
-// A light value that owns nothing: copies of it speak through the same communicators.
+// A light value that owns nothing; its copies use the same communicators.
 class MeshGroup {
  public:
-  // `host` and `device` outlive the group; `device`, null for ranks without a device, is a communicator of the same
-  // ranks. `host` takes the name of the group.
+  // `host` and `device` outlive the group. `device` is a communicator of the same ranks, or null for ranks without a
+  // device. `host` takes the name of the group.
   MeshGroup(std::string name, Communicator& host, DeviceCommunicator* device = nullptr);
-  // A group that has nobody to talk to: for streams that rehearse, on machines without those ranks. `rank` is the
-  // coordinate on the axis.
+  // A group that talks to nobody, for streams that rehearse on machines without those ranks. `rank` is the coordinate
+  // on the axis.
   static MeshGroup rehearsal(const MeshAxis& axis, int rank = 0);
 
   const std::string& name() const { return name_; }
@@ -29,9 +29,9 @@ class MeshGroup {
   Communicator& host() const;  // Error(internal) for a group that only rehearses
   DeviceCommunicator* device() const { return device_; }
 
-  // As in Communicator and DeviceCommunicator, with their order of additions and their errors; operands of one call lie
-  // on one device, and `after` is a stream of it. Error(collective) for memory of a device where the group has no
-  // communicator for devices. Nothing is sent, and nothing entered into the log, where `after` only rehearses.
+  // As in Communicator and DeviceCommunicator, with their order of additions and their errors. The operands of one call
+  // lie on one device, and `after` is a stream of it. Error(collective) for memory of a device if the group has no
+  // communicator for devices. Where `after` only rehearses, nothing is sent, and nothing is entered into the log.
   Work all_reduce(View inout, ReduceOp op, Stream& after,
                   std::source_location where = std::source_location::current()) const;
   Work reduce_scatter(
@@ -54,7 +54,7 @@ class MeshGroup {
   DeviceCommunicator* device_ = nullptr;
 };
 
-// The group of that axis. Error(plan) that names the axes there are.
+// Returns the group of that axis. Error(plan) lists the axes there are.
 const MeshGroup& find_group(std::span<const MeshGroup> groups, std::string_view axis);
 
 }  // namespace lockstep

@@ -21,7 +21,7 @@ std::vector<TreeSum::Addition> additions_over(int ranks) {
   return TreeSum({0, ranks}, leaves).additions();
 }
 
-// One range of the whole for each rank: the one that it adds up.
+// For each rank, the range of the whole that it adds up.
 using Ranges = std::vector<Range>;
 
 Ranges ranges_of(const MeshGroup& group, int64_t elements, int64_t grain) {
@@ -41,7 +41,7 @@ void begin(const MeshGroup& group, CollectiveKind kind, const ConstView& whole, 
   group.host().log().enter({.kind = kind, .dtype = DType::f32, .bytes = whole.bytes()}, where);
 }
 
-// Every rank sends each other one its piece of that one's range, and adds up its own. Returns the sum, in scratch.
+// Every rank sends each other rank its piece of that one's range, and adds up its own. Returns the sum, in scratch.
 View sum_own_range(const MeshGroup& group, const ConstView& in, const Ranges& ranges, const View& scratch,
                    Stream& stream) {
   const Range own = ranges[size_t(group.rank())];

@@ -12,7 +12,8 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
-// Part `index` of `parts` of [0, n). Inner borders are multiples of `grain`; parts may be empty when n is small.
+// Returns part `index` of `parts` of [0, n). Inner borders are multiples of `grain`; parts may be empty when n is
+// small.
 inline Range part_of(int64_t n, int index, int parts, int64_t grain) {
   const int64_t grains = (n + grain - 1) / grain;
   const auto border = [&](int64_t i) { return std::min(n, grains * i / parts * grain); };

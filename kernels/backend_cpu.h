@@ -16,7 +16,7 @@
 
 namespace lockstep::cpu {
 
-// An operand within one granule.
+// Returns the operand for the elements of one granule.
 template <class Operand>
 Operand in_granule(const Operand& operand, int64_t) {
   return operand;
@@ -26,7 +26,7 @@ auto in_granule(const Operand& operand, int64_t granule) {
   return operand.in_granule(granule);
 }
 
-// Elements [begin, end). Copies with no address taken let the compiler keep the pointers in registers and vectorise.
+// Walks [begin, end). Copies with no address taken let the compiler keep pointers in registers and vectorise.
 template <class F, class... Operand>
 void elements(int64_t begin, int64_t end, const F f, const Operand... operand) {
 #pragma omp simd
@@ -39,7 +39,7 @@ void elements_of_granule(int64_t granule, int64_t n, const F& f, const Operand&.
   elements(begin, end, f, in_granule(operand, granule)...);
 }
 
-// As elementwise(), for the elements of those granules g for which where(g).
+// Like elementwise(), but only for the elements of granules g with where(g).
 template <class Where, class F, class... Operand>
 void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& formula, const Operand&... operand) {
   const int64_t granules = (n + kGranule - 1) / kGranule;
@@ -50,7 +50,7 @@ void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f
   });
 }
 
-// f(x...) on the registers of element i of every operand, for i in [0, n).
+// Calls f(x...) on the registers of element i of every operand, for i in [0, n).
 template <class F, class... Operand>
 void elementwise(Stream& stream, int64_t n, const F& formula, const Operand&... operand) {
   if constexpr ((ByGranule<Operand> || ...))
@@ -64,8 +64,8 @@ void elementwise(Stream& stream, int64_t n, const F& formula, const Operand&... 
   parallel_ranges(stream.threads(), n, 64, [&](int64_t begin, int64_t end) { range(begin, end, f, operand...); });
 }
 
-// What a row's formula may do together: on the GPU a thread block, here a loop. Sums keep kLanes partial sums, then
-// fold them by halves: the order that a block of kLanes threads uses.
+// What the lanes of a row may do together: a thread block on the GPU, a loop here. A sum keeps kLanes partial sums and
+// folds them by halves, in the order of a block of kLanes threads.
 struct Team {
   static constexpr int64_t kLanes = 256;
 
@@ -112,7 +112,7 @@ struct Team {
   }
 };
 
-// f(team, row) for every row. `columns` only tells how much work a row is.
+// Calls f(team, row) for every row. `columns` only says how much work a row is.
 template <class F>
 void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
   if (rows * columns < kParallelElements || stream.threads() == 1) {
@@ -124,8 +124,8 @@ void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
   });
 }
 
-// store(c, sum over rows r of f(r, c)). Rows are cut into chunks of kReduceChunk; a chunk keeps kReduceLanes partial
-// sums (row modulo lanes) folded by halves; chunks are added in order.
+// Calls store(c, sum over rows r of f(r, c)) for every c. Rows are cut into chunks of kReduceChunk; a chunk keeps
+// kReduceLanes partial sums (row modulo lanes), folded by halves; chunks are added in order.
 inline constexpr int64_t kReduceLanes = 16, kReduceTile = 64, kReduceChunk = 2048;
 
 inline int64_t reduce_chunks(int64_t rows) { return std::max<int64_t>(1, (rows + kReduceChunk - 1) / kReduceChunk); }
@@ -164,7 +164,7 @@ void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Sto
   }
 }
 
-// f(i) for i in [0, n): writes output i and may read anywhere.
+// Calls f(i) for i in [0, n); it writes output i and may read anywhere.
 template <class F>
 void gather(Stream& stream, int64_t n, const F& f) {
   if (n < kParallelElements || stream.threads() == 1) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The four memory walks on CUDA: elementwise, rowwise, reduce, gather. Every order of summation is the one of
-// backend_cpu.h, so that a formula without contraction gives the same bits on both backends.
+// The four memory walks on CUDA: elementwise, rowwise, reduce, gather. They sum in the orders of backend_cpu.h, so that
+// a formula without contraction gives the same bits on both backends.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,12 +21,12 @@
 
 namespace lockstep::cuda {
 
-inline constexpr int kThreads = 256;  // a block
+inline constexpr int kThreads = 256;  // threads of a block
 inline constexpr int kWarp = 32;
 
 inline int64_t blocks_of(int64_t n, int64_t per_block) { return (n + per_block - 1) / per_block; }
 
-// kernel(argument...) on blocks.x * blocks.y blocks, in stream order.
+// Starts kernel(argument...) on blocks.x * blocks.y blocks, in stream order.
 template <class... Parameter, class... Argument>
 void start(Stream& stream, dim3 blocks, dim3 threads, void (*kernel)(Parameter...), const Argument&... argument) {
   cuda_check(cudaSetDevice(stream.device().index));
@@ -43,7 +43,7 @@ inline unsigned grid_size(int64_t blocks) {
   return unsigned(blocks);
 }
 
-// How an operand's array is touched. Other operands (no specialisation) are walked element by element.
+// How the array of an operand is accessed. Operands without a specialisation are walked element by element.
 template <class Operand>
 struct ArrayOf {
   static constexpr bool known = false;
@@ -62,7 +62,7 @@ struct ArrayOf<Out<T>> : KnownArray<T, false, true> {};
 template <class T>
 struct ArrayOf<InOut<T>> : KnownArray<T, true, true> {};
 
-// Looked up once for a pack: granules are longer.
+// Such an operand is looked up once per pack, because granules are longer.
 template <ByGranule Operand>
 struct ArrayOf<Operand> {
   static constexpr bool known = true;
@@ -81,7 +81,7 @@ bool starts_aligned(const Operand& operand) {
 template <class... Operand>
 inline constexpr bool kPackable = (ArrayOf<Operand>::known && ...);
 
-// Elements a thread takes at once: enough that the narrowest operand moves 16 bytes.
+// Elements that a thread takes at once: enough that the narrowest operand moves 16 bytes.
 template <class... Operand>
 inline constexpr int kPack = kPackable<Operand...> ? 16 / std::min({ArrayOf<Operand>::element_bytes...}) : 1;
 
@@ -111,7 +111,7 @@ struct Registers {
 
 template <int kWidth, ByGranule Operand>
 struct Registers<kWidth, Operand> {
-  // Elements of the pack, by the number of an element in it.
+  // Gives the elements of the pack by their number in it.
   struct OfPack {
     decltype(std::declval<Operand>().in_granule(0)) of_granule;
     int64_t begin;
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kThreads) elementwise_kernel(int64_t n, bool a
   for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, once, operand...);
 }
 
-// f(x...) on the registers of element i of every operand, for i in [0, n).
+// Calls f(x...) on the registers of element i of every operand, for i in [0, n).
 template <class F, class... Operand>
 void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operand) {
   if (n == 0) return;
@@ -156,7 +156,7 @@ void elementwise(Stream& stream, int64_t n, const F& f, const Operand&... operan
   start(stream, blocks, kThreads, elementwise_kernel<F, Operand...>, n, aligned, f, operand...);
 }
 
-// Vectors lie within granules, for arrays begin with one.
+// A vector never crosses granules, because arrays begin with one.
 template <class Where, class F, class... Operand>
 __global__ void __launch_bounds__(kThreads)
     elementwise_where_kernel(int64_t n, bool aligned, Where where, F f, Operand... operand) {
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t i = begin; i < begin + kWidth && i < n; ++i) apply_at(i, once, operand...);
 }
 
-// As elementwise(), for the elements of those granules g for which where(g).
+// Like elementwise(), but only for the elements of granules g with where(g).
 template <class Where, class F, class... Operand>
 void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f, const Operand&... operand) {
   if (n == 0) return;
@@ -181,8 +181,8 @@ void elementwise_where(Stream& stream, int64_t n, const Where& where, const F& f
   start(stream, blocks, kThreads, elementwise_where_kernel<Where, F, Operand...>, n, aligned, where, f, operand...);
 }
 
-// What a row's formula may do together: the threads of one warp, or of one block. Sums keep kLanes partial sums,
-// then fold them by halves. kTeamThreads only says how the lanes are spread over threads.
+// What the threads of one warp, or of one block, may do together for a row. A sum keeps kLanes partial sums and folds
+// them by halves. kTeamThreads only says how the lanes are spread over threads.
 template <int kTeamThreads>
 struct Team {
   static constexpr int kLanes = 256;
@@ -193,7 +193,7 @@ struct Team {
     barrier();  // what one thread wrote, the others may read next
   }
 
-  // By one of the threads; what it wrote, the others may read next.
+  // One of the threads calls f; the others may read next what it wrote.
   template <class F>
   __device__ void once(const F& f) const {
     if (thread() == 0) f();
@@ -246,7 +246,7 @@ struct Team {
       return fold_in_warp(own, op);
     } else {
       auto& lanes = block_shared<Real[kLanes], FoldLanes>();
-      __syncthreads();  // nobody still reads the lanes of the fold before
+      __syncthreads();  // nobody reads the lanes of the previous fold any more
       for (int k = 0; k < kOwn; ++k) lanes[thread() + k * kTeamThreads] = own[k];
       __syncthreads();
       // Each warp folds all lanes by itself: no second exchange is needed to tell the others.
@@ -270,18 +270,18 @@ struct Team {
   }
 };
 
-// Three blocks at once: asked for nothing, ptxas gives the threads of some rows too few registers, and spills.
+// Three blocks are asked for at once: otherwise ptxas gives the threads of some rows too few registers, and spills.
 template <int kTeamThreads, class F>
 __global__ void __launch_bounds__(kThreads, 3) rowwise_kernel(int64_t rows, F f) {
   const int64_t row = int64_t(blockIdx.x) * (kThreads / kTeamThreads) + threadIdx.x / kTeamThreads;
   if (row < rows) f(Team<kTeamThreads>{}, row);
 }
 
-// f(team, row) for every row. `columns` only tells how much work a row is.
+// Calls f(team, row) for every row. `columns` only says how much work a row is.
 template <class F>
 void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
   if (rows == 0) return;
-  constexpr int64_t kColumnsOfAWarp = 1024;  // up to here a warp a row keeps more rows in flight
+  constexpr int64_t kColumnsOfAWarp = 1024;  // up to here, a warp per row keeps more rows in flight
   if (columns <= kColumnsOfAWarp) {
     const unsigned blocks = grid_size(blocks_of(rows, kThreads / kWarp));
     start(stream, blocks, kThreads, rowwise_kernel<kWarp, F>, rows, f);
@@ -292,7 +292,7 @@ void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
 
 inline constexpr int kReduceLanes = 16, kReduceTile = 32, kReduceChunk = 2048;
 
-// One block: the total of one chunk of rows for a tile of columns. Row r goes to lane r modulo kReduceLanes.
+// One block totals one chunk of rows for a tile of columns. Row r goes to lane r modulo kReduceLanes.
 template <class F, class Store>
 __global__ void __launch_bounds__(kReduceLanes* kReduceTile)
     reduce_kernel(int64_t rows, int64_t columns, F f, Store store, float* totals) {
@@ -327,8 +327,8 @@ __global__ void __launch_bounds__(kThreads)
   store(c, total);
 }
 
-// store(c, sum over rows r of f(r, c)). Rows are cut into chunks of kReduceChunk; a chunk keeps kReduceLanes partial
-// sums (row modulo lanes) folded by halves; chunks are added in order.
+// Calls store(c, sum over rows r of f(r, c)) for every c. Rows are cut into chunks of kReduceChunk; a chunk keeps
+// kReduceLanes partial sums (row modulo lanes), folded by halves; chunks are added in order.
 inline int64_t reduce_chunks(int64_t rows) { return std::max<int64_t>(1, blocks_of(rows, kReduceChunk)); }
 inline int64_t reduce_scratch(int64_t rows, int64_t columns) {
   const int64_t chunks = reduce_chunks(rows);
@@ -353,7 +353,7 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(int64_t n, F f) {
   if (i < n) f(i);
 }
 
-// f(i) for i in [0, n): writes output i and may read anywhere.
+// Calls f(i) for i in [0, n); it writes output i and may read anywhere.
 template <class F>
 void gather(Stream& stream, int64_t n, const F& f) {
   if (n == 0) return;

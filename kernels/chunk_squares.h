@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums of squares of gradients in double, chunk by chunk: what norms are made of, and what shows numbers that are not
-// finite (a square of an f32 never overflows in double).
+// Sums the squares of gradients in double, chunk by chunk. Norms are made of these sums, and they show numbers that are
+// not finite (a square of an f32 never overflows in double).
 #pragma once
 
 #include "kernels/device/view.h"
@@ -8,7 +8,7 @@
 
 namespace lockstep {
 
-// Elements of a chunk. Chunks are counted from a variable's first element, so that neither buckets nor ranks show.
+// Elements of a chunk. Chunks are counted from a variable's first element, so that neither buckets nor ranks matter.
 inline constexpr int64_t kSquareChunk = 4096;
 
 // sums[c] = sum of values[i]^2 for i in [begins[c], ends[c]), in the order of a Team: 256 lanes, folded by halves.

@@ -9,14 +9,14 @@
 namespace lockstep {
 namespace {
 
-// On the CPU columns should stay in cache; a GPU wants them many.
+// On the CPU the columns should stay in cache; a GPU wants many of them.
 constexpr int64_t kColumnsOnCpu = 1 << 17, kColumnsOnCuda = 1 << 24;
 
-// A batch in groups of images, as many as fit the columns: a function of the shape. Scratch holds the columns of a
-// group, and behind them what the product needs.
+// Cuts a batch into groups of as many images as fit the columns, a function of the shape. Scratch holds the columns of
+// a group, and behind them what the product needs.
 struct ColumnGroups {
   Conv2dSizes sizes;
-  int64_t images;  // of a full group
+  int64_t images;  // in a full group
 
   ColumnGroups(const Stream& stream, const Conv2dSizes& s) : sizes(s) {
     const int64_t limit = stream.device().kind == DeviceKind::cpu ? kColumnsOnCpu : kColumnsOnCuda;
@@ -31,7 +31,7 @@ struct ColumnGroups {
     return part;
   }
 
-  // f(first image, the sizes of the group)
+  // Calls f(first image, sizes of the group) for each group.
   template <class F>
   void each(const F& f) const {
     for (int64_t first = 0; first < sizes.batch; first += images) f(first, group(first));
@@ -74,7 +74,7 @@ Matmul product(const Stream& stream, const Conv2dGradWeight& op, const Conv2dSiz
 template <class Op>
 int64_t scratch_by_columns(Stream& stream, const Op& op) {
   const ColumnGroups groups(stream, conv2d_sizes(op));
-  // All groups are alike but the last.
+  // All groups but the last are alike.
   const int64_t batch = groups.sizes.batch, last = batch > 0 ? (batch - 1) / groups.images * groups.images : 0;
   int64_t product_bytes = 0;
   for (const int64_t first : {int64_t(0), last})
@@ -175,7 +175,7 @@ void conv2d_by_columns(Stream& stream, const Conv2dGradInput& op, std::byte* scr
 
 void conv2d_by_columns(Stream& stream, const Conv2dGradWeight& op, std::byte* scratch) {
   const ColumnGroups groups(stream, conv2d_sizes(op));
-  if (groups.sizes.batch == 0)  // a product over no rows: zeros
+  if (groups.sizes.batch == 0)  // a product over no rows gives zeros
     return launch_with(stream, product(stream, op, groups.sizes, nullptr, nullptr), scratch);
   auto* columns = reinterpret_cast<float*>(scratch);
   groups.each([&](int64_t first, const Conv2dSizes& group) {

@@ -21,17 +21,17 @@ struct Conv2d {
   View out;          // [batch, out_height, out_width, out_channels]
   ConstView in;      // [batch, height, width, channels]
   ConstView weight;  // [kernel_height, kernel_width, channels, out_channels]
-  ConstView bias;    // [out_channels]; data == nullptr: none
+  ConstView bias;    // [out_channels]; none if data is null
   Conv2dGeometry geometry;
 };
-// Gradient of the input: overwrites d_in.
+// Computes the gradient of the input into d_in, which it overwrites.
 struct Conv2dGradInput {
   View d_in;
   ConstView d_out;
   ConstView weight;
   Conv2dGeometry geometry;
 };
-// Gradient of the weight: overwrites d_weight. Images are summed in fixed groups, in order.
+// Computes the gradient of the weight into d_weight, which it overwrites. Images are summed in fixed groups, in order.
 struct Conv2dGradWeight {
   View d_weight;
   ConstView d_out;
@@ -39,13 +39,13 @@ struct Conv2dGradWeight {
   Conv2dGeometry geometry;
 };
 
-// Shapes and geometry of a convolution in numbers, checked.
+// The checked shapes and geometry of a convolution as numbers.
 struct Conv2dSizes {
   int64_t batch, height, width, channels;
   int64_t kernel_height, kernel_width;
   int64_t out_height, out_width, out_channels;
   int64_t stride, padding;
-  HOST_DEVICE int64_t pixels() const { return out_height * out_width; }                  // of one output image
+  HOST_DEVICE int64_t pixels() const { return out_height * out_width; }                  // pixels of one output image
   HOST_DEVICE int64_t patch() const { return kernel_height * kernel_width * channels; }  // inputs of one output pixel
   friend bool operator==(const Conv2dSizes&, const Conv2dSizes&) = default;
 };
@@ -53,7 +53,7 @@ struct Conv2dSizes {
 Conv2dSizes conv2d_sizes(std::string_view kernel, const ConstView& in, const ConstView& weight, const ConstView& out,
                          const Conv2dGeometry& geometry);
 
-// The same for each kernel; a forward pass with its bias.
+// The same for each kernel; the forward pass checks its bias too.
 Conv2dSizes conv2d_sizes(const Conv2d&);
 Conv2dSizes conv2d_sizes(const Conv2dGradInput&);
 Conv2dSizes conv2d_sizes(const Conv2dGradWeight&);

@@ -32,7 +32,7 @@ struct PatchRow {
   }
 };
 
-// One input pixel: sums over the output pixels whose patch covers it.
+// Sums, for one input pixel, over the output pixels whose patch covers it.
 struct PixelSum {
   float* d_in;
   const float* columns;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution as a matrix product over columns: row p of `columns` holds the patch of the input under output pixel p.
-// Works on every device; the CPU's way where no library has a better one.
+// It works on every device; the CPU uses it where no library has a better way.
 #pragma once
 
 #include "kernels/conv2d.h"
@@ -25,7 +25,7 @@ struct ColumnsToPatches {
 void run(Cpu, Stream&, const ColumnsToPatches&);
 void run(Cuda, Stream&, const ColumnsToPatches&);
 
-// Every row of `out` is `row`.
+// Makes every row of `out` equal to `row`.
 struct RepeatRow {
   float* out;  // [rows, columns]
   const float* row;

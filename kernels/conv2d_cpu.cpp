@@ -43,7 +43,7 @@ Conv2dGradWeight part_of(const Conv2dGradWeight& op, int64_t group) {
   return part;
 }
 
-// The groups of a batch on workers of one thread, each with scratch for its largest group.
+// Runs the groups of a batch on workers of one thread, each with scratch for its largest group.
 template <class Op>
 class Workers {
  public:
@@ -54,7 +54,7 @@ class Workers {
         threads_(stream.threads()) {
     if (groups_ == 0) return;
     Stream worker = Stream::cpu();
-    // All groups are alike but the last.
+    // All groups but the last are alike.
     for (const int64_t group : {int64_t(0), groups_ - 1})
       each_ = std::max(each_, scratch_piece(columns_scratch(worker, part_of(op, group))));
   }
@@ -62,7 +62,7 @@ class Workers {
   int64_t groups() const { return groups_; }
   int64_t scratch() const { return workers_ * each_; }
 
-  // f(group, its part of the convolution) may change the part; then it is computed.
+  // Calls f(group, its part of the convolution), which may change the part, and then computes the part.
   template <class F>
   void run(std::byte* scratch, const F& f) const {
     cpu::parallel_parts(threads_, workers_, [&](int64_t worker) {
@@ -81,7 +81,7 @@ class Workers {
   int threads_;
 };
 
-// The sums of the groups stand before the scratch of the workers.
+// The sums of the groups lie in front of the scratch of the workers.
 int64_t sums_bytes(const Conv2dGradWeight& op, int64_t groups) { return scratch_piece(groups * op.d_weight.bytes()); }
 
 }  // namespace

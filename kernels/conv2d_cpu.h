@@ -8,16 +8,16 @@
 
 namespace lockstep {
 
-// Images are computed in groups of this many and a last smaller one, each group by one thread: the partition, and with
-// it the bits, depends on the batch alone.
+// Images are computed in groups of this many and a smaller last one, each group by one thread. So the partition, and
+// with it the bits, depends on the batch alone.
 inline constexpr int64_t kConv2dGroup = 4;
 
 namespace onednn {
-// Nothing where the library only has its reference implementation for the shape. Gradients of weights are not asked
-// for: by columns they are faster.
+// Returns nothing where the library has only its reference implementation for the shape. Gradients of weights are not
+// asked for, because they are faster by columns.
 std::optional<int64_t> conv2d_scratch(Stream&, const Conv2d&);
 std::optional<int64_t> conv2d_scratch(Stream&, const Conv2dGradInput&);
-// False, with nothing done, where conv2d_scratch gives nothing.
+// Returns false and does nothing where conv2d_scratch() returns nothing.
 bool conv2d(Stream&, const Conv2d&, std::byte* scratch);
 bool conv2d(Stream&, const Conv2dGradInput&, std::byte* scratch);
 }  // namespace onednn

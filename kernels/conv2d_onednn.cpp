@@ -18,7 +18,7 @@ using Arguments = std::unordered_map<int, memory>;
 
 enum class Kind { forward, forward_biased, grad_input };
 
-// What the library chose for one shape, with the layouts it wants its operands in.
+// What the library chose for one shape, with the layouts in which it wants its operands.
 struct Primitive {
   Kind kind;
   Conv2dSizes sizes;
@@ -27,7 +27,7 @@ struct Primitive {
   memory::desc activation, weight, out, scratchpad;
 };
 
-// Kept by the stream.
+// The stream keeps these.
 struct Conv2dPrimitives {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   std::deque<Primitive> known;  // stable addresses
@@ -53,7 +53,7 @@ Primitive make_primitive(const dnnl::engine& engine, Kind kind, const Conv2dSize
   const memory::desc out = activation_layout(s.batch, s.out_channels, s.out_height, s.out_width, tag);
   const memory::desc weight = weight_layout(s, Tag::any);
   const memory::dims strides{s.stride, s.stride}, padding{s.padding, s.padding};
-  // At the far end the library wants what the last window reaches, not what the caller padded.
+  // At the far end the library wants the padding that the last window reaches, not the caller's.
   const auto far = [&](int64_t size, int64_t window, int64_t count) {
     return (count - 1) * s.stride + window - size - s.padding;
   };
@@ -102,14 +102,14 @@ memory::desc plain_out(const Conv2dSizes& s) {
   return activation_layout(s.batch, s.out_channels, s.out_height, s.out_width, Tag::nhwc);
 }
 
-// Bytes of a copy in the library's layout; none where that is ours.
+// Bytes of a copy in the library's layout; 0 where that layout is ours.
 int64_t copy_bytes(const memory::desc& library, const memory::desc& ours) {
   return library == ours ? 0 : scratch_piece(int64_t(library.get_size()));
 }
 
-// Everything one convolution needs: the groups of its batch, the primitives for full and last group, and the places in
-// scratch: the weights in the library's layout, then for each worker its output, activation and scratchpad.
-// Conversions of layout need no scratchpad.
+// Everything that one convolution needs: the groups of its batch, the primitives for the full and the last group, and
+// the places in scratch. Scratch holds the weights in the library's layout, then each worker's output, activation and
+// scratchpad. Conversions of layout need no scratchpad.
 struct Groups {
   const Primitive* full;
   const Primitive* last;
@@ -134,7 +134,7 @@ struct Groups {
   const Primitive& at(int64_t group) const { return group + 1 == count ? *last : *full; }
   int64_t scratch() const { return weight_bytes + workers * (out_bytes + activation_bytes + scratchpad_bytes); }
 
-  // f(group, scratch of the worker) on the threads of the stream; groups in order within a worker.
+  // Calls f(group, scratch of the worker) on the threads of the stream; a worker takes its groups in order.
   template <class F>
   void each(Stream& stream, std::byte* scratch, const F& f) const {
     cpu::parallel_parts(stream.threads(), workers, [&](int64_t worker) {
@@ -154,7 +154,7 @@ void convert(memory from, memory to) {
   dnnl::reorder(from, to).execute(stream, from, to);
 }
 
-// The weights in the library's layout, at `to`.
+// Converts the weights to the library's layout, at `to`.
 memory converted_weight(const dnnl::engine& engine, const Primitive& primitive, const ConstView& weight,
                         std::byte* to) {
   const memory converted(primitive.weight, engine, to);

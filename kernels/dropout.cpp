@@ -12,11 +12,11 @@ struct MaskAt {
   const int64_t* sample_ids;
   const int64_t* key;
   uint32_t op;
-  uint32_t threshold;  // of 2^32: draws below it are dropped
+  uint32_t threshold;  // draws below it are dropped, of 2^32
   float keep;
   int64_t columns, groups;
 
-  // Item i covers four neighbouring columns: what one Philox call yields.
+  // Item i covers four neighbouring columns, as many as one Philox call yields.
   HOST_DEVICE void operator()(int64_t i) const {
     const int64_t row = i / groups, group = i % groups;
     const Philox4 draw =

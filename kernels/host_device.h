@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HOST_DEVICE marks a function that runs on the CPU and on the GPU from one text.
+// HOST_DEVICE marks a function that runs on the CPU and on the GPU from one source.
 #pragma once
 
 #ifdef __CUDACC__

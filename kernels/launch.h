@@ -4,8 +4,8 @@
 // Note [Scratch]. A kernel that needs memory while it runs has scratch_bytes(half, stream, kernel) beside its run(),
 // and run() takes that memory as its last argument. No kernel allocates by itself. A stream that rehearses asks for
 // the same bytes and runs nothing, so that a forecast and the run it forecasts count by one formula.
-// Not counted, because the libraries do not tell: what dnnl_sgemm, Eigen's products and cuBLASLt's handle allocate
-// inside their calls, and compiled primitives.
+// What dnnl_sgemm, Eigen's products and cuBLASLt's handle allocate inside their calls, and compiled primitives, are not
+// counted, because the libraries do not tell.
 #pragma once
 
 #include <concepts>
@@ -17,7 +17,7 @@
 
 namespace lockstep {
 
-// f(Cpu{}) or f(Cuda{}), as the stream's device asks.
+// Calls f(Cpu{}) or f(Cuda{}), depending on the stream's device.
 template <class F>
 auto on_device_of(const Stream& stream, const F& f) {
   if (stream.device().kind == DeviceKind::cpu) return f(Cpu{});
@@ -45,7 +45,7 @@ void launch(Stream& stream, const Kernel& kernel) {
   });
 }
 
-// For kernels made of kernels: what a part needs, and the part in memory that the whole was given.
+// For kernels made of kernels: the scratch that a part needs, and the launch of a part in memory given to the whole.
 template <class Kernel>
 int64_t scratch_bytes_of(Stream& stream, const Kernel& kernel) {
   return on_device_of(stream, [&](auto half) { return scratch_bytes(half, stream, kernel); });

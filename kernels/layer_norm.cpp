@@ -19,7 +19,7 @@ struct NormalizeRow {
     const float* x = in + row * columns;
     float* y = out + row * columns;
     const float m = team.sum(columns, [=](int64_t c) { return x[c]; }) / float(columns);
-    // Two passes: the sum of squares minus the squared mean cancels for large means.
+    // Two passes are needed: the sum of squares minus the squared mean cancels for large means.
     const float variance = team.sum(columns, [=](int64_t c) { return (x[c] - m) * (x[c] - m); }) / float(columns);
     const float r = 1 / std::sqrt(variance + epsilon);
     const float *g = gain, *s = shift;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp, log, tanh with the same bits on every backend, compiler and libm: polynomials over + - * / only, free of
-// branches so that loops vectorise. Errors measured by tests/kernels/math_test.cpp: below 2 ulp (tanh 4 ulp).
+// exp, log and tanh with the same bits on every backend, compiler and libm. They are polynomials over + - * / only,
+// without branches, so that loops vectorise. tests/kernels/math_test.cpp measures errors below 2 ulp (tanh 4 ulp).
 //
-// Polynomials after Cephes (S. Moshier, "Methods and Programs for Mathematical Functions", 1989).
+// The polynomials follow Cephes (S. Moshier, "Methods and Programs for Mathematical Functions", 1989).
 #pragma once
 
 #include <bit>
@@ -16,12 +16,12 @@ namespace lockstep {
 // e^x. 0 below -87.3 (results that would be denormal), infinity above 88.7; NaN stays NaN.
 HOST_DEVICE inline float exp_f32(float x) {
   constexpr float kLowest = -87.336544f, kHighest = 88.72283f;
-  // The sum with 1.5 * 2^23 rounds to an integer in the low bits of the mantissa.
+  // Adding 1.5 * 2^23 rounds to an integer in the low bits of the mantissa.
   constexpr float kRounder = 12582912.0f;
   const float clamped = x < kLowest ? kLowest : (x > kHighest ? kHighest : x);
   const float shifted = clamped * 1.44269504088896341f + kRounder;
   const float n = shifted - kRounder;
-  // ln 2 in two parts: n times the first is exact.
+  // ln 2 is split in two, so that n times the first part is exact.
   float r = clamped - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -31,7 +31,7 @@ HOST_DEVICE inline float exp_f32(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   const float e = p * (r * r) + r + 1.0f;
-  // 2^n in two factors, so that n = 128 does not overflow on the way.
+  // 2^n is applied in two factors, so that n = 128 does not overflow on the way.
   const int32_t exponent = int32_t(__builtin_bit_cast(uint32_t, shifted) - __builtin_bit_cast(uint32_t, kRounder));
   const int32_t half = exponent >> 1;
   const float scale_a = __builtin_bit_cast(float, uint32_t(half + 127) << 23);
@@ -41,7 +41,7 @@ HOST_DEVICE inline float exp_f32(float x) {
   return x < kLowest ? 0.0f : (x > kHighest ? infinity : result);
 }
 
-// A number as the sum of two doubles, of which the second holds what the first has rounded away (Dekker 1971).
+// A number as the sum of two doubles, the second of which holds what the first has rounded away (Dekker 1971).
 struct TwoDoubles {
   double high, low;
 };
@@ -52,8 +52,8 @@ HOST_DEVICE inline TwoDoubles multiply(const TwoDoubles& a, const TwoDoubles& b)
   return {high, rest - (high - product)};
 }
 
-// base^exponent for a base in [0, 1] and a whole exponent of at least 0, by squaring: multiplications and fused
-// multiply-adds alone, so the same bits on every backend. Rounded correctly but for ties nearer than 2^-40 of a digit.
+// base^exponent for a base in [0, 1] and a whole exponent of at least 0, by squaring. It only multiplies and takes
+// fused multiply-adds: the same bits on every backend. Rounded correctly but for ties nearer than 2^-40 of a digit.
 HOST_DEVICE inline double power(double base, int64_t exponent) {
   TwoDoubles result{1, 0}, square{base, 0};
   for (; exponent > 0; exponent /= 2) {
@@ -77,7 +77,7 @@ HOST_DEVICE inline double falling_power(double base, double exponent) {
   for (int term = 21; term > 0; term -= 2) series = series * square + 1.0 / term;
   const double y = exponent * (k * kLog2High + (k * kLog2Low + 2 * s * series));
   if (!(y > -708)) return y != y ? y : 0;
-  // e^y = 2^n e^r with r in [-log(2) / 2, log(2) / 2]; the sum with 1.5 * 2^52 rounds to a whole number.
+  // e^y = 2^n e^r with r in [-log(2) / 2, log(2) / 2]; adding 1.5 * 2^52 rounds to a whole number.
   constexpr double kRounder = 6755399441055744.0;
   const double rounded = y * 1.4426950408889634 + kRounder, n = rounded - kRounder;
   const double r = (y - n * kLog2High) - n * kLog2Low;

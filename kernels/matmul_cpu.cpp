@@ -49,7 +49,7 @@ struct Blocks {
 
   int64_t begin(int64_t part) const { return std::min(side, grains * part / count * kGrain); }
 
-  // A block in its sizes, with the operands of the whole.
+  // A block with its own sizes and the operands of the whole.
   MatmulBlock sizes_of(int64_t part) const {
     MatmulBlock block = whole;
     (cut_rows ? block.m : block.n) = begin(part + 1) - begin(part);
@@ -77,8 +77,8 @@ struct Blocks {
   }
 };
 
-// Bias and activation of a block that was just computed and is in cache. `before`: where the block's results before the
-// activation go, or null.
+// Applies bias and activation to a block that was just computed and is in cache. `before` receives the results before
+// the activation, unless null.
 void finish(const MatmulBlock& block, const float* bias, Activation activation, float* before) {
   const auto each = [&](const auto& formula) {
     for (int64_t row = 0; row < block.m; ++row) {
@@ -116,7 +116,7 @@ void run_f32(Stream& stream, const Matmul& op, const MatmulLibrary& library, std
   });
 }
 
-// Narrow operands as f32, one behind the other in scratch. Without scratch their bytes are counted and no more.
+// Widens narrow operands to f32, one behind the other in scratch. Without scratch it only counts their bytes.
 class Widening {
  public:
   Widening(Stream& stream, std::byte* scratch) : stream_(stream), scratch_(scratch) {}

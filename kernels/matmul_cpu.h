@@ -10,7 +10,7 @@
 
 namespace lockstep {
 
-// out = op(a) . op(b), or added to out. Row-major, a row starts every ld_... floats. No dimension is zero.
+// out = op(a) . op(b), or added to out. Row-major: a row starts every ld_... floats. No dimension is zero.
 struct MatmulBlock {
   float* out;
   const float* a;
@@ -20,7 +20,7 @@ struct MatmulBlock {
   bool transpose_a, transpose_b, accumulate;
 };
 
-// What a library brings: the bytes of scratch that a block needs, a function of its shape; and the block, computed on
+// What a library provides: the bytes of scratch that a block needs, a function of its shape, and the block, computed on
 // the calling thread alone.
 struct MatmulLibrary {
   int64_t (*scratch_bytes)(const MatmulBlock&);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products on CUDA by cuBLASLt; sums in full f32 (no TF32).
 //
-// Bias and activation are epilogues of the product. Gradients of biases are not: kernels/reduction.h adds rows in an
-// order that the shape alone decides, on the CPU too, where cuBLASLt's BGRADA and BGRADB promise no order.
+// Bias and activation are epilogues of the product. Gradients of biases are not, because cuBLASLt's BGRADA and BGRADB
+// promise no order: kernels/reduction.h adds rows in an order that the shape alone decides, as on the CPU.
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -39,7 +39,7 @@ constexpr int64_t kWorkspaceBytes = 32 << 20;  // what NVIDIA advises for Hopper
 // Kernels of the library may move operands of epilogues by 16 bytes, whatever alignment they were chosen for.
 constexpr uint32_t kEpilogueAlignment = 16;
 
-// What an algorithm is chosen by.
+// What decides the choice of an algorithm.
 struct Key {
   int64_t m, n, k;
   bool transpose_a, transpose_b;
@@ -50,15 +50,15 @@ struct Key {
   friend auto operator<=>(const Key&, const Key&) = default;
 };
 
-// One product as cuBLASLt sees it. It thinks in columns: a row-major [m, n] is its n x m, so out = a . b is asked for
-// as out^T = b^T . a^T, and nothing is copied. A bias has an element for each of its rows, which are our columns.
+// One product as cuBLASLt sees it. The library is column-major: our [m, n] is its n x m, so we ask for out = a . b as
+// out^T = b^T . a^T, and nothing is copied. A bias has an element for each of its rows, which are our columns.
 struct Product {
   Operation operation;
   Layout first, second, out;
   cublasLtMatmulAlgo_t algorithm;
 };
 
-// Kept by the stream: the library's handle, and one choice per key, made once.
+// The stream keeps the library's handle, and one choice per key, made once.
 struct CublasLt {
   Library library;
   std::map<Key, Product> products;
@@ -77,7 +77,7 @@ cudaDataType_t type_of(DType dtype) {
   return dtype == DType::f16 ? CUDA_R_16F : CUDA_R_32F;
 }
 
-// A row-major [rows, columns].
+// The layout of a row-major [rows, columns].
 Layout row_major(DType dtype, int64_t rows, int64_t columns) {
   cublasLtMatrixLayout_t layout;
   cublas_check(cublasLtMatrixLayoutCreate(&layout, type_of(dtype), uint64_t(columns), uint64_t(rows), columns));
@@ -118,7 +118,7 @@ cublasLtMatmulAlgo_t choose(const CublasLt& state, const Product& product, const
   cublas_check(cublasLtMatmulPreferenceCreate(&handle));
   const Preference preference(handle);
   prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspaceBytes));
-  // Parts of a long sum may be computed apart only if they are added in f32 and in a fixed order.
+  // Parts of a long sum may be computed separately only if they are added in f32 and in a fixed order.
   prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.align_b);
   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.align_a);
@@ -134,7 +134,7 @@ cublasLtMatmulAlgo_t choose(const CublasLt& state, const Product& product, const
   return best.algo;
 }
 
-// Sets the addresses too that are part of the product until the next call. Those of the first call tell the library
+// Also sets the addresses, which are part of the product until the next call. Those of the first call tell the library
 // their alignment.
 const Product& product_for(CublasLt& state, const Key& key, const void* bias, const void* before) {
   auto known = state.products.find(key);
@@ -177,13 +177,13 @@ Key key_of(const Matmul& op, const void* bias) {
 
 bool aligned(const void* pointer) { return alignment_of(pointer) >= kEpilogueAlignment; }
 
-// The library keeps what gelu was taken of in rows of whole 16 bytes only.
+// The library keeps the argument of gelu only in rows of whole 16 bytes.
 bool gelu_in_epilogue(const Matmul& op) { return op.out.shape[1] % 8 == 0 && aligned(op.before.data); }
 
 }  // namespace
 
 int64_t scratch_bytes(Cuda, Stream&, const Matmul& op) {
-  // A bias that is not aligned as the library wants it is copied behind the workspace.
+  // A bias without the alignment that the library wants is copied behind the workspace.
   return kWorkspaceBytes + (op.has_bias() ? op.bias.bytes() : 0);
 }
 

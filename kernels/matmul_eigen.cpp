@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads are ours: a block belongs to the thread that calls.
+// Threads are ours: the calling thread computes a block alone.
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Core>
 

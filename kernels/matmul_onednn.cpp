@@ -21,7 +21,7 @@ void sgemm(const MatmulBlock& block) {
 // The library's kernels for middling shapes read an operand in place. Where that walks down its columns and rows start
 // a multiple of 2 KiB apart, all of a column falls into the same few cache sets, and the product runs at half to two
 // thirds of its speed (measured on Zen 3: 512 x 512 x 128 with a transposed left side 62 GFLOP/s, with padded rows 86).
-// A copy with padded rows costs less. Rules on shapes alone, so that every rank takes the same path.
+// A copy with padded rows costs less. The rules look at shapes alone, so that every rank takes the same path.
 constexpr int64_t kAliasing = 512, kPadding = 16, kStripColumns = 512;
 constexpr int64_t kLeastInner = 16, kLeastRows = 64, kLeastColumns = 64, kLibraryPacks = 1024;
 
@@ -44,7 +44,7 @@ void copy_padded(float* to, const float* from, int64_t rows, int64_t columns, in
   for (int64_t r = 0; r < rows; ++r) std::copy_n(from + r * ld_from, columns, to + r * (columns + kPadding));
 }
 
-// op(a) is read down the columns of a: copied in strips that stay in cache.
+// Copies op(a), which is read down the columns of a, in strips that stay in cache.
 void pad_left(const MatmulBlock& block, float* copy) {
   for (int64_t begin = 0; begin < block.m; begin += kStripColumns) {
     MatmulBlock strip = block;

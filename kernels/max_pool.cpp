@@ -40,8 +40,8 @@ struct MaxOfWindow {
   }
 };
 
-// One input pixel: collects from the windows that cover it. The window is a template argument where it is common, so
-// that nothing is left to loop over but the channels; 0: known at run time only.
+// Collects, for one input pixel, from the windows that cover it. Common windows are a template argument, so that only
+// the channels are left to loop over; 0 means that the window is known at run time only.
 template <int kWindow>
 struct CollectFromWindows {
   float* d_in;
@@ -59,8 +59,8 @@ struct CollectFromWindows {
     return {first, last < count ? last : count - 1};
   }
 
-  // 1 when element `position` of the window does not speak against element `own` being the first maximum. The maximum
-  // was copied from there, so bits tell, for NaN and zeros too.
+  // Returns 1 when element `position` of the window does not contradict that element `own` is the first maximum. The
+  // maximum was copied from there, so bits tell, also for NaN and zeros.
   HOST_DEVICE static int agrees(float value, float peak, int position, int own) {
     return position > own ? 1 : (bits(value) == bits(peak)) == (position == own);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// oneDNN spreads over as many threads as OpenMP would start; our partition already has its threads.
+// oneDNN spreads over as many threads as OpenMP would start, but our partition already has its threads.
 #pragma once
 
 #include <omp.h>

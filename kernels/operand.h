@@ -37,8 +37,8 @@ struct Same {
   HOST_DEVICE void store(int64_t, float) const {}
 };
 
-// What is known for runs of so many elements is looked up once for each: such operands have in_granule(g), an operand
-// for the elements [kGranule g, kGranule (g + 1)).
+// Operands whose values hold for a whole granule are looked up once per granule: in_granule(g) gives an operand for the
+// elements [kGranule g, kGranule (g + 1)).
 template <class Operand>
 concept ByGranule = requires(const Operand& operand) {
   operand.in_granule(int64_t(0));
@@ -66,9 +66,8 @@ InOut<T> inout(T* data) {
   return {data};
 }
 
-// A formula may hold addresses of numbers that are the same for all elements. Then it has load(), which gives the
-// formula with these numbers in registers: a thread of a GPU calls it once for all its elements, a walk on the CPU
-// once.
+// A formula may hold addresses of numbers that are the same for all elements. Then load() returns the formula with
+// these numbers in registers: a thread of a GPU calls it once for all its elements, a walk on the CPU once.
 template <class F>
 HOST_DEVICE decltype(auto) loaded(const F& f) {
   if constexpr (requires { f.load(); }) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Thread parallelism of the CPU backend, in one place: parts of a fixed partition spread over OpenMP threads.
+// Thread parallelism of the CPU backend, in one place: the parts of a fixed partition are spread over OpenMP threads.
 #pragma once
 
 #include <omp.h>
@@ -38,7 +38,7 @@ class ForkJoin {
 #endif
 };
 
-// f(part) for part in [0, parts), each by exactly one of at most `threads` threads. f must not throw.
+// Calls f(part) for part in [0, parts), each on exactly one of at most `threads` threads. f must not throw.
 template <class F>
 void parallel_parts(int threads, int64_t parts, const F& f) {
   if (threads == 1 || parts <= 1) {
@@ -57,7 +57,7 @@ void parallel_parts(int threads, int64_t parts, const F& f) {
   sync.join();
 }
 
-// f(begin, end) over a partition of [0, n) whose inner borders are multiples of `grain`.
+// Calls f(begin, end) over a partition of [0, n) whose inner borders are multiples of `grain`.
 template <class F>
 void parallel_ranges(int threads, int64_t n, int64_t grain, const F& f) {
   const int64_t grains = (n + grain - 1) / grain;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random numbers as a pure function of (key, counter): Philox-4x32 with 10 rounds (Salmon et al., "Parallel random
-// numbers: as easy as 1, 2, 3", 2011). No state, so a number depends on what it is for, never on who drew before.
+// numbers: as easy as 1, 2, 3", 2011). There is no state, so a number depends on its purpose, never on who drew before.
 #pragma once
 
 #include <cstdint>

@@ -98,7 +98,7 @@ struct AddInto {  // inout += in
 void run(Cpu, Stream&, const AddInto&);
 void run(Cuda, Stream&, const AddInto&);
 
-// Sums that are kept in bf16, in arrays of f32: the value nearest to x that bf16 has is bf16(x).
+// These sums are kept to bf16 in arrays of f32: bf16(x) is the value of bf16 nearest to x.
 struct RoundToBf16 {  // inout = bf16(inout)
   View inout;
 };
@@ -122,7 +122,7 @@ void run(Cuda, Stream&, const Spread&);
 
 [[noreturn]] void fail_different_views(std::string_view kernel, const ConstView& expected, const ConstView& got);
 
-// Throws Error(internal) unless all views have as many elements as the first, of its dtype.
+// Throws Error(internal) unless all views have the size and the dtype of the first.
 template <class First, class... Others>
 void check_same_size(std::string_view kernel, const First& first, const Others&... others) {
   const auto same = [&](const auto& view) { return view.size() == first.size() && view.dtype == first.dtype; };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cells that ranks exchange with every step: what each part of the batch came to, and what each rank has seen; and
+// The cells that ranks exchange in every step: the result of each part of the batch, and what each rank has seen. Also
 // where the backward pass of a part begins.
 #pragma once
 
@@ -15,8 +15,8 @@ namespace lockstep {
 // The most named sums that a step can carry beside the loss.
 inline constexpr int32_t kMostSums = 15;
 
-// f64 in memory of a device: by part of the batch a row with the sum of its losses and its named sums, then a verdict
-// by rank.
+// f64 cells in memory of a device: for each part of the batch a row with the sum of its losses and its named sums, then
+// a verdict for each rank.
 struct StepCells {
   double* values = nullptr;
   int32_t parts = 0;
@@ -32,21 +32,21 @@ struct StepCells {
   int64_t count() const { return count(parts, sums, ranks); }
 };
 
-// Adds to the row of `part`: numbers[0] to the loss, numbers[1 + i] to sum i. Each [] f32, in memory of the device.
+// Adds to the row of `part`: numbers[0] to the loss, numbers[1 + i] to sum i. Each is [] f32 in memory of the device.
 struct AddToPart {
   StepCells cells;
   int32_t part;
-  int32_t count;  // of numbers: one, and the sums that the model returned
+  int32_t count;  // how many numbers: one, and the sums that the model returned
   std::array<ConstView, 1 + size_t(kMostSums)> numbers;
 };
 void run(Cpu, Stream&, const AddToPart&);
 void run(Cuda, Stream&, const AddToPart&);
 
-// seed[i] = weight * scale[0]: the gradient of the whole loss by the loss of a sample.
+// seed[i] = weight * scale[0]: the derivative of the whole loss by the loss of a sample.
 struct SeedGradient {
   View seed;
   float weight;
-  const double* scale;  // in memory of the device; null: 1
+  const double* scale;  // in memory of the device; null means 1
 };
 void run(Cpu, Stream&, const SeedGradient&);
 void run(Cuda, Stream&, const SeedGradient&);

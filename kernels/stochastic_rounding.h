@@ -20,19 +20,19 @@ HOST_DEVICE inline uint64_t rounding_key(uint64_t seed, int64_t step) {
   return (uint64_t(mixed.v[0]) << 32) | mixed.v[1];
 }
 
-// `x` as a float that bf16 holds: of the two neighbours the farther one from zero if the 16 bits that fall off and
-// those of `noise`, which is below 2^16, add up to a carry. What bf16 holds stays as it is.
+// Returns `x` as a float that bf16 holds: the neighbour farther from zero if the 16 bits that fall off and `noise`,
+// which is below 2^16, add up to a carry, else the nearer to zero. What bf16 holds stays as it is.
 HOST_DEVICE inline float round_stochastically(float x, uint32_t noise) {
   const uint32_t u = __builtin_bit_cast(uint32_t, x);
   const bool is_nan = (u & 0x7fffffffu) > 0x7f800000u;
   return __builtin_bit_cast(float, is_nan ? u : (u + noise) & 0xffff0000u);
 }
 
-// Noise of the elements of one granule: an integer hash of lane and key (the multipliers are those of C. Wellons'
+// Noise for the elements of one granule: an integer hash of lane and key (the multipliers are those of C. Wellons'
 // lowbias32, 2018, a mixer of two rounds).
 struct LaneNoise {
   static constexpr uint32_t kStride = 0x9E3779B9u;
-  uint32_t of_element_0;  // as if the granule reached back so far: no remainder is taken for an element
+  uint32_t of_element_0;  // as if the granule reached back to element 0, so that no element needs a remainder
   HOST_DEVICE LaneNoise(uint32_t key, int64_t granule) : of_element_0(key - uint32_t(granule * kGranule) * kStride) {}
   HOST_DEVICE uint32_t load(int64_t i) const {
     uint32_t x = of_element_0 + uint32_t(i) * kStride;
@@ -43,12 +43,12 @@ struct LaneNoise {
   HOST_DEVICE void store(int64_t, uint32_t) const {}
 };
 
-// Noise of all elements of an array that begins with a granule. Granules are counted over all variables, in the order
-// they were declared: places in memory depend on the number of ranks.
+// Noise for all elements of an array that begins with a granule. Granules are counted over all variables, in the order
+// of declaration, because places in memory depend on the number of ranks.
 struct GranuleNoise {
   const uint64_t* key;          // rounding_key(), on the device
   int64_t first;                // granule g of the array is number first + g,
-  const uint32_t* variable_of;  // and numbers[variable_of[g]] more, unless null
+  const uint32_t* variable_of;  // plus numbers[variable_of[g]], unless null
   const int64_t* numbers;
 
   HOST_DEVICE LaneNoise in_granule(int64_t granule) const {
@@ -64,7 +64,7 @@ struct RoundStochastically {
   View out;              // bf16
   ConstView in;          // f32, as many
   const uint64_t* key;   // rounding_key(), on the device
-  int64_t first_number;  // of the first granule
+  int64_t first_number;  // number of the first granule
 };
 void run(Cpu, Stream&, const RoundStochastically&);
 void run(Cuda, Stream&, const RoundStochastically&);

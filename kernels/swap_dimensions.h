@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exchanges the first two of three dimensions: how parts that ranks hold of an inner dimension come together, and how
-// they are taken apart.
+// Exchanges the first two of three dimensions: so the parts of an inner dimension that ranks hold come together, and
+// are taken apart.
 #pragma once
 
 #include "kernels/device/view.h"

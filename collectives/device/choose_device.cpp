@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which GPU a rank takes and what carries its collectives: every rank looks at what all have, and decides alike.
+// Which GPU a rank takes and what carries its collectives: every rank looks at what all have and decides alike.
 #include <algorithm>
 #include <fstream>
 #include <iomanip>
@@ -14,23 +14,23 @@ namespace {
 
 // What one rank sees.
 struct Seat {
-  std::string machine;  // tells machines apart whose names are equal
+  std::string machine;  // tells machines with equal names apart
   std::string host;
   int gpus = 0;
   std::string detail;  // the GPUs' names, or why there are none
-  int index = -1;      // of the GPU this rank takes
+  int index = -1;      // of the GPU that this rank takes
   std::string name, bus_id;
 };
 
-// Containers of one machine have names of their own and may see the same GPUs; the number of its last start is one for
-// all of them.
+// Containers of one machine have names of their own and may see the same GPUs; the id of the machine's last start is
+// the same in all of them.
 std::string machine_name(const std::string& host) {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string id;
   return std::getline(file, id) ? id : host;
 }
 
-// The fields of all ranks, by rank.
+// Returns the fields of all ranks, by rank.
 std::vector<std::vector<std::string>> gather(Communicator& ranks, const std::vector<std::string>& mine) {
   std::string joined;
   for (const std::string& field : mine) joined += field + '\0';
@@ -44,7 +44,7 @@ std::vector<std::vector<std::string>> gather(Communicator& ranks, const std::vec
 }
 
 // The number of a rank among those that run under the same name on the same machine. Nodes may be pretended parts of a
-// machine, and GPUs are not cut with them.
+// machine, which do not cut its GPUs.
 int number_on_machine(const std::vector<Seat>& seats, int rank) {
   const Seat& mine = seats[size_t(rank)];
   return int(std::count_if(seats.begin(), seats.begin() + rank, [&](const Seat& other) {
@@ -97,7 +97,7 @@ void check_everyone_has_one(const Communicator& ranks, const std::vector<Seat>& 
 }
 
 void check_nobody_shares(const std::vector<Seat>& seats) {
-  std::map<std::pair<std::string, std::string>, int> owners;  // of (machine, bus id)
+  std::map<std::pair<std::string, std::string>, int> owners;  // key: (machine, bus id)
   for (int rank = 0; rank < int(seats.size()); ++rank) {
     const Seat& seat = seats[size_t(rank)];
     const auto [owner, is_free] = owners.try_emplace({seat.machine, seat.bus_id}, rank);
@@ -112,7 +112,7 @@ void check_nobody_shares(const std::vector<Seat>& seats) {
   }
 }
 
-// NCCL, the same version on every rank; null where some rank has none, and why.
+// NCCL if every rank has the same version of it; null if some rank has none, with the reason.
 struct NcclOfAll {
   std::shared_ptr<const NcclLibrary> library;
   std::string problem;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collectives by NCCL. Its communicator never blocks the host: every answer is polled for, with the ranks' deadline and
-// an eye on ranks that have failed, because only then can it be aborted.
+// Collectives by NCCL. Its communicator never blocks the host, because only then can it be aborted: every answer is
+// polled for, with the ranks' deadline and an eye on ranks that have failed.
 #include <exception>
 
 #include "collectives/device/nccl_library.h"
@@ -32,7 +32,7 @@ ncclRedOp_t nccl_op(ReduceOp op) {
   return op == ReduceOp::max ? ncclMax : ncclMin;
 }
 
-// Owns NCCL's communicator, and aborts one that nobody has destroyed in peace.
+// Owns NCCL's communicator, and aborts it unless somebody has destroyed it in peace.
 class Connection {
  public:
   explicit Connection(std::shared_ptr<const NcclLibrary> library) : library_(std::move(library)) {}
@@ -51,7 +51,7 @@ class Connection {
   std::shared_ptr<const NcclLibrary> library_;
 };
 
-// What was issued last, for whoever waits in vain.
+// The call that was issued last, for messages to those who wait in vain.
 struct LastCall {
   int64_t number = 0;
   std::string_view kind;
@@ -75,10 +75,10 @@ class NcclCommunicator final : public DeviceCommunicator {
   Work do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) override;
 
   void connect();
-  // Queues what `call`(stream) asks NCCL for.
+  // Queues what call(stream) asks of NCCL.
   template <class Call>
   Work issue(std::string_view kind, int64_t bytes, Stream& after, const Call& call);
-  // Returns when NCCL has accepted what it answered `result` to.
+  // Returns when NCCL has accepted the request that it answered with `result`.
   void settle(ncclResult_t result, std::string_view what);
   void check_alive() const;
   void check_health();
@@ -86,8 +86,8 @@ class NcclCommunicator final : public DeviceCommunicator {
                                 cudaStream_t stream) const;
   [[noreturn]] void fail_with(ncclResult_t result, std::string_view what) const;
   std::string last_call() const;
-  // Gives up NCCL's communicator when `body` fails, before anybody else's destructor: freeing memory of the device
-  // waits for its streams, and those for ranks that will not come.
+  // Gives up NCCL's communicator when `body` fails, before any other destructor runs: freeing memory of the device
+  // waits for its streams, and those wait for ranks that will not come.
   template <class Body>
   void guard(const Body& body);
 
@@ -103,7 +103,7 @@ NcclCommunicator::NcclCommunicator(Communicator& ranks, Device device, std::shar
   connect();
 }
 
-// Aborts when something failed above: the other ranks do not come to a peaceful end then.
+// Aborts when something failed above, because the other ranks do not come to a peaceful end then.
 NcclCommunicator::~NcclCommunicator() {
   if (connection_.comm == nullptr || std::uncaught_exceptions() > exceptions_) return;
   try {
@@ -184,7 +184,7 @@ void NcclCommunicator::do_wait(const std::function<bool()>& done, const std::str
   guard([&] {
     const auto done_in_health = [&] {
       const bool is_done = done();
-      check_health();  // also at the end: an aborted collective ends like one that is done
+      check_health();  // also at the end, because an aborted collective ends like a finished one
       return is_done;
     };
     wait_until(done_in_health, [&] { return str(what, last_call()); });

@@ -18,7 +18,7 @@ std::string version_text(int version) {
   return str(version / 10'000, ".", version / 100 % 100, ".", version % 100);
 }
 
-// The file that the user names, or the system's, or the one beside the header that this was built with.
+// Lists the file that the user names, or the system's and the one beside the header that this was built with.
 std::vector<std::string> candidates() {
   if (const char* named = std::getenv("LOCKSTEP_NCCL_LIBRARY")) return {named};
   std::vector<std::string> files{"libnccl.so.2"};
@@ -51,7 +51,7 @@ void find(const NcclLibrary& library, const char* name, Function& function) {
 }
 
 void check_version(const NcclLibrary& library) {
-  // A newer library serves programs of an older header; the other way round it does not know what it is asked for.
+  // A newer library serves programs built with an older header; an older one does not know what it is asked for.
   check(library.version / 100 >= NCCL_VERSION_CODE / 100, ErrorCode::device, [&] {
     return str(library.file, " is NCCL ", version_text(library.version), ", but Lockstep was built for NCCL ",
                version_text(NCCL_VERSION_CODE),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The functions of NCCL that Lockstep calls, found in the library when the program runs. Included by nccl_*.cpp only.
+// The functions of NCCL that Lockstep calls, found in the library at run time. Only nccl_*.cpp include this.
 #pragma once
 
 #include <nccl.h>
@@ -11,7 +11,7 @@
 
 namespace lockstep {
 
-// Typed by NCCL's own declarations, so that a call that its header would not take does not compile.
+// NCCL's own declarations give the types, so that a call that its header would not take does not compile.
 struct NcclLibrary {
   std::string file;
   int version = 0;               // as NCCL writes it: 22809 is 2.28.9

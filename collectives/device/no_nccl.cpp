@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// NCCL in a build without it: not there, and why.
+// Stands in for NCCL in a build without it, and says why it is missing.
 #include "collectives/device/device_transports.h"
 
 namespace lockstep {

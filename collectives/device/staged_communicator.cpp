@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collectives of GPUs through memory of the host: for machines without NCCL, and for ranks that share a GPU. What a
-// rank gives goes to the host at once, in stream order; the ranks meet when somebody waits for the result.
+// Collectives of GPUs through memory of the host, for machines without NCCL and for ranks that share a GPU. A rank's
+// operands go to the host at once, in stream order; the ranks meet when somebody waits for the result.
 #include <algorithm>
 #include <vector>
 
@@ -18,21 +18,21 @@ struct Piece {
   int64_t bytes;
 };
 
-// A collective from its start to its end.
+// One collective from start to end.
 struct Journey {
-  std::vector<Piece> down;        // to the host, before on_host()
+  std::vector<Piece> down;        // copied to the host, before on_host()
   std::function<void()> on_host;  // the ranks meet here
-  std::vector<Piece> up;          // to the device, after it
+  std::vector<Piece> up;          // copied to the device, after it
   std::shared_ptr<PinnedBuffer> memory;
 };
 
 // Note [Pinned memory in turn]. A buffer may be taken again when its last copies to the device are queued, not done.
-// Its next user queues a mark on the same stream and waits for it before the host touches the buffer: those copies are
-// done then.
+// Its next user queues a mark on the same stream and waits for it before the host touches the buffer: then those copies
+// are done.
 class StagedCommunicator final : public DeviceCommunicator {
  public:
   StagedCommunicator(Communicator& ranks, Device device)
-      // A communicator of its own: what it carries is in no trace of ranks().
+      // This communicator is separate, so that what it carries is in no trace of ranks().
       : DeviceCommunicator(ranks, device), host_(ranks.split(0, ranks.rank())), cpu_(Stream::cpu()) {}
   ~StagedCommunicator() override;
 
@@ -54,7 +54,7 @@ class StagedCommunicator final : public DeviceCommunicator {
 
   std::unique_ptr<Communicator> host_;
   Stream cpu_;
-  std::vector<std::shared_ptr<PinnedBuffer>> memory_;  // held by nobody else: free
+  std::vector<std::shared_ptr<PinnedBuffer>> memory_;  // free when nobody else holds it
 };
 
 StagedCommunicator::~StagedCommunicator() {
@@ -156,8 +156,8 @@ Work StagedCommunicator::do_broadcast(View inout, int root, Stream& after) {
   return start(std::move(journey), "broadcast", after);
 }
 
-// The host's memory and messages of one direction, from `next` on: what goes to, or comes from, one rank is one
-// message.
+// Lays out the host's memory and messages of one direction, from `next` on: all that goes to, or comes from, one rank
+// is one message.
 template <class DeviceMessage, class HostMessage>
 std::byte* lay_out(std::span<const DeviceMessage> messages, std::byte* next, std::vector<Piece>& pieces,
                    std::vector<HostMessage>& on_host) {

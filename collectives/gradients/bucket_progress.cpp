@@ -7,7 +7,7 @@ namespace lockstep {
 
 namespace {
 
-// They follow one another, and their sums have owners without gap or overlap.
+// Checks that buckets follow one another, and that their sums have owners without gap or overlap.
 void check_buckets(const std::vector<GradientBucket>& buckets, int64_t elements) {
   int64_t end = 0;
   for (const GradientBucket& bucket : buckets) {

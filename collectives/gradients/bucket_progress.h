@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which gradients of the current leaf are final, bucket by bucket: what reducers on the host and on GPUs have in
-// common. Internal to collectives/.
+// Knows, bucket by bucket, which gradients of the current leaf are final. Shared by the reducers on the host and on
+// GPUs. Internal to collectives/.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace lockstep {
 
 class BucketProgress {
  public:
-  // `own`: the leaves of this rank. `rank`: how messages call it. Error(plan) for buckets that do not follow one
+  // `own` are the leaves of this rank; `rank` is its name in messages. Error(plan) for buckets that do not follow one
   // another within `elements`.
   BucketProgress(std::vector<GradientBucket> buckets, int64_t elements, LeafRange own, std::string rank);
 
@@ -28,16 +28,16 @@ class BucketProgress {
   // Whether the current leaf is the last one of this rank.
   bool last_part() const { return next_part_ >= own_.end; }
 
-  // Leaves come in ascending order, each after all gradients of the one before: Error(collective).
+  // Leaves come in ascending order, each after all gradients of the one before, or else Error(collective).
   void begin_part(int leaf);
-  // Of a rank without leaves.
+  // For a rank without leaves.
   void begin_without_parts();
-  // Each member of a bucket is announced once per leaf: Error(collective). Returns whether the bucket is now full.
+  // Announces a member of a bucket, once per leaf (else Error(collective)). Returns whether the bucket is now full.
   bool gradient_ready(size_t bucket);
   // Buckets [filled() before, filled()) have become full since the last call, in plan order. Returns how many.
   size_t advance();
   size_t filled() const { return filled_; }
-  // All leaves have come with all their gradients, or Error(collective) names the bucket; the next step may begin.
+  // Error(collective) names the bucket if a leaf or a gradient is missing; otherwise the next step may begin.
   void end_step();
 
  private:
@@ -48,7 +48,7 @@ class BucketProgress {
   LeafRange own_;
   std::string rank_;
   int next_part_;
-  std::vector<int> missing_;  // gradients still to come for the current leaf, by bucket
+  std::vector<int> missing_;  // by bucket: gradients of the current leaf still to come
   size_t filled_ = 0;         // buckets of the current leaf that are final, in plan order
   bool in_step_ = false;
 };

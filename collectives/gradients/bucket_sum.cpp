@@ -11,18 +11,18 @@ namespace lockstep {
 namespace {
 bool inside(LeafRange part, LeafRange whole) { return part.begin >= whole.begin && part.end <= whole.end; }
 
-// Sums as they travel between nodes: an array of f32 as it is, or its bf16, which have the same values.
+// Sums as they travel between nodes: the array of f32 itself, or its bf16, which has the same values.
 class OnTheWire {
  public:
   OnTheWire(DType dtype, float* values, int64_t n)
       : values_(values), n_(n), narrow_(dtype == DType::bf16 ? size_t(n) : 0), packs_(dtype == DType::bf16) {}
   void* data() { return packs_ ? static_cast<void*>(narrow_.data()) : values_; }
   int64_t bytes() const { return n_ * size_of(packs_ ? DType::bf16 : DType::f32); }
-  // Before it is sent.
+  // Call this before sending.
   void pack(int threads) {
     if (packs_) convert(narrow_.data(), values_, threads);
   }
-  // After it has come.
+  // Call this after receiving.
   void unpack(int threads) {
     if (packs_) convert(values_, narrow_.data(), threads);
   }
@@ -112,7 +112,7 @@ BucketSum::BucketSum(const Communicator& comm, int leaves, DType dtype)
 }
 
 float* BucketSum::result(const Arenas& arenas) const {
-  // With several nodes the lanes bring sums in, and lanes are not slices when nodes differ in size: one place for all.
+  // With several nodes, lanes bring the sums in. They are not slices if nodes differ in size, so all use one place.
   return arenas.at(place_.nodes == 1 ? place_.local_rank : 0, 0);
 }
 
@@ -129,7 +129,7 @@ std::vector<const float*> BucketSum::inputs_of(const Partial& partial, const Are
   return inputs;
 }
 
-// Every rank sends the sums of its node's subtrees to its peers, to each those of the elements that it adds up,
+// Every rank sends its peers the sums of its node's subtrees, to each the elements that this peer adds up. It then
 // finishes the tree for its own elements and hands the result to all.
 bool BucketSum::run_across_nodes(Communicator& comm, const Arenas& arenas, const GradientBucket& bucket,
                                  int threads) const {

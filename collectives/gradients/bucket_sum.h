@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums a range of the gradient arenas over all leaves: each rank of a node one slice of it, in the canonical tree.
+// Sums a range of the gradient arenas over all leaves in the canonical tree; each rank of a node takes one slice.
 // Internal to collectives/.
 #pragma once
 
@@ -22,20 +22,20 @@ struct Arenas {
   }
 };
 
-// The sums a rank keeps while it computes leaf after leaf: before leaf i it holds the maximal subtrees of the leaves it
-// has done, one in each of its first arenas, and leaf i goes into the next arena.
-// Arenas that a rank with the leaves `own` needs for this; at least one.
+// A rank keeps sums while it computes leaf after leaf: before leaf i it holds the maximal subtrees of the leaves it has
+// done, one in each of its first arenas, and leaf i goes into the next arena. Returns how many arenas a rank with the
+// leaves `own` needs for this, at least one.
 int leaf_arenas(int leaves, LeafRange own);
 
 class LeafStack {
  public:
-  // `dtype`: of the sums, as in TreeSum.
+  // `dtype` is that of the sums, as in TreeSum.
   LeafStack(int leaves, LeafRange own, DType dtype = DType::f32);
   LeafRange own() const { return own_; }
   int arenas() const { return arenas_; }
   int arena_of(int leaf) const { return levels_[size_t(leaf - own_.begin)]; }
   // Adds a finished leaf to the sums below it, as far as subtrees are complete. A leaf that completes none stays as it
-  // is, and so does the last one: whoever adds it rounds it.
+  // is, and so does the last one: the code that adds it rounds it.
   void merge(int leaf, const Arenas& arenas, int local_rank, Range elements, int threads) const;
   // The sum that merge() makes of the arenas [target, target + sum->inputs()) after `leaf`; null after the last one.
   struct Merge {
@@ -49,20 +49,20 @@ class LeafStack {
  private:
   LeafRange own_;
   int arenas_;
-  std::vector<int> levels_;      // by own leaf: sums on the stack before it
-  std::vector<TreeSum> merges_;  // by own leaf but the last
-  std::vector<int> targets_;     // by own leaf but the last: the arena of the merged sum
+  std::vector<int> levels_;      // by own leaf: the number of sums on the stack before it
+  std::vector<TreeSum> merges_;  // by own leaf, without the last
+  std::vector<int> targets_;     // by own leaf, without the last: the arena of the merged sum
   std::vector<LeafRange> held_;
 };
 
 class BucketSum {
  public:
-  // `dtype`: of the sums, and of the messages between nodes.
+  // `dtype` is that of the sums, and of the messages between nodes.
   BucketSum(const Communicator& comm, int leaves, DType dtype);
 
-  // Adds up the elements that bucket.sums gives to this rank; the arenas are final on all ranks of this node. With
+  // Adds up the elements that bucket.sums gives to this rank; the arenas must be final on all ranks of this node. With
   // several nodes, all ranks call this for the same buckets in the same order and meet before they look at the sums.
-  // Returns whether those are finite.
+  // Returns whether the sums are finite.
   bool run(Communicator& comm, const Arenas& arenas, const GradientBucket& bucket, int threads) const;
   // The arena in which run() leaves the sum.
   float* result(const Arenas& arenas) const;
@@ -78,7 +78,7 @@ class BucketSum {
   };
   struct Node {
     std::vector<LeafRange> subtrees;
-    int peer;  // the rank there with the number of this rank among those of its node; -1 where some node has none
+    int peer;  // the rank on that node whose local rank equals this rank's; -1 where some node has none
   };
   bool run_across_nodes(Communicator& comm, const Arenas& arenas, const GradientBucket& bucket, int threads) const;
   std::vector<const float*> inputs_of(const Partial& partial, const Arenas& arenas, Range elements) const;
@@ -88,7 +88,7 @@ class BucketSum {
   int rank_;
   std::vector<Node> nodes_;
   std::vector<Partial> partials_;
-  std::vector<TreeSum> across_;  // with several nodes: one, from the subtrees of all nodes to the whole
+  std::vector<TreeSum> across_;  // with several nodes, one sum: from the subtrees of all nodes to the whole
 };
 
 }  // namespace lockstep

@@ -21,7 +21,8 @@ std::vector<LeafRange> subtrees_held(int ranks, int leaves) {
   return subtrees;
 }
 
-// Alike on all ranks, so that ranks need not be told apart. With as many ranks as leaves, each has a leaf at most.
+// This is the same on all ranks, so that they need not be told apart. With as many ranks as leaves, each has a leaf at
+// most.
 int arenas_of_each(int ranks, int leaves) {
   int most = 1;
   if (ranks >= leaves) return most;
@@ -29,7 +30,7 @@ int arenas_of_each(int ranks, int leaves) {
   return most;
 }
 
-// Sums that all ranks together hold after their last leaves: of each rank those of the leaves before, and the last
+// How many sums all ranks together hold after their last leaves. Each has those of its earlier leaves and its last
 // leaf.
 int64_t sums_to_add(int ranks, int leaves) {
   if (ranks >= leaves) return leaves;
@@ -116,7 +117,7 @@ View DeviceGradientReducer::on_the_wire(int index, size_t bucket) const {
                (index + 1) * elements);
 }
 
-// What one rank adds up of a bucket that lies in `whole`.
+// The part of a bucket, which lies in `whole`, that one rank adds up.
 View DeviceGradientReducer::part(size_t bucket, const View& whole, int rank) const {
   const Range sums = buckets_[bucket].sums[size_t(rank)];
   return slice(whole, sums.begin - buckets_[bucket].begin, sums.end - buckets_[bucket].begin);
@@ -137,7 +138,7 @@ void DeviceGradientReducer::without_parts(Stream& compute) {
   publish(compute);
 }
 
-// Buckets that have become final go on in plan order: into the sums of the leaves before, or out to the other ranks.
+// Sends buckets that have become final on, in plan order: into the sums of earlier leaves, or out to the other ranks.
 void DeviceGradientReducer::publish(Stream& compute) {
   const size_t news = buckets_.advance();
   for (size_t b = buckets_.filled() - news; b < buckets_.filled(); ++b) {
@@ -154,7 +155,7 @@ void DeviceGradientReducer::publish(Stream& compute) {
 Work DeviceGradientReducer::start(size_t bucket, Stream& compute) {
   const View whole = bucket_of(0, bucket);
   if (comm_.size() == 1) {
-    // A leaf that nothing is added to is rounded all the same: leaves decide the bits, not ranks.
+    // A leaf that nothing is added to is rounded too, because leaves decide the bits, not ranks.
     if (dtype_ == DType::bf16 && held_.size() == 1) launch(compute, RoundToBf16{whole});
     add_slice(bucket, compute);
     return Work();
@@ -166,11 +167,11 @@ Work DeviceGradientReducer::start(size_t bucket, Stream& compute) {
     return dtype_ == DType::f32 ? sum_over_ranks(bucket, compute) : start_packed(bucket, compute);
   };
   if (comm_.recordable()) return begin();
-  // The host lends a hand between the phases, so all of it waits until the backward pass is queued.
+  // The host takes part between the phases, so everything waits until the backward pass is queued.
   return Work([begin](Stream& stream) { begin().wait(stream); });
 }
 
-// Buckets share the memory that they are packed into: the stream of communication packs and widens, one after another.
+// Buckets are packed into the same memory, so the stream of communication packs and widens one after another.
 Work DeviceGradientReducer::start_packed(size_t bucket, Stream& compute) {
   Stream& stream = comm_.stream();
   comm_.follow(compute);
@@ -202,7 +203,7 @@ Work DeviceGradientReducer::sum_over_ranks(size_t bucket, Stream& after) {
   return comm_.all_gather(mine, whole, comm_.stream());
 }
 
-// What one rank holds of the slice that this rank adds up.
+// The part that one rank holds of the slice that this rank adds up.
 View DeviceGradientReducer::slice_of(const Held& held, size_t bucket, size_t input) const {
   if (held.rank == comm_.rank()) return part(bucket, on_the_wire(held.arena, bucket), comm_.rank());
   const View letters = letters_.view(dtype_, Shape{letters_.bytes() / size_of(dtype_)});
@@ -210,7 +211,7 @@ View DeviceGradientReducer::slice_of(const Held& held, size_t bucket, size_t inp
   return slice(letters, int64_t(input) * elements, int64_t(input + 1) * elements);
 }
 
-// In bf16: operands that are packed are rounded already, and their sum is by being stored.
+// In bf16, packed operands are rounded already, and storing their sum rounds it.
 void DeviceGradientReducer::add(Stream& stream, const View& into, const View& from) const {
   if (into.dtype == dtype_)
     launch(stream, AddInto{into, from});
@@ -222,7 +223,7 @@ void DeviceGradientReducer::add_slice(size_t bucket, Stream& stream) {
   for (const auto [into, from] : tree_.additions())
     add(stream, slice_of(held_[size_t(into)], bucket, size_t(into)),
         slice_of(held_[size_t(from)], bucket, size_t(from)));
-  // The first input holds the first leaf, and with it the sum.
+  // The first input holds the first leaf, and therefore the sum.
   const View sum = slice_of(held_[0], bucket, 0), mine = part(bucket, on_the_wire(0, bucket), comm_.rank());
   if (sum.data != mine.data) copy(stream, mine, sum);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums of gradients on ranks with a GPU each, which share no memory: every rank ends with the whole sum.
+// Sums gradients on ranks with a GPU each, which share no memory: every rank ends with the whole sum.
 //
-// Mode tree: each rank adds one slice of a bucket over all leaves, in the canonical tree of tree_sum.h, and hands it to
-// the others: the same bits on any number of ranks, whatever carries them. Mode fast: the all-reduce of the transport.
+// In mode tree each rank adds one slice of a bucket over all leaves, in the canonical tree of tree_sum.h, and hands it
+// to the others: the same bits on any number of ranks, whatever carries them. Mode fast is the transport's all-reduce.
 // With dtype bf16 buckets are packed before they travel and widened after it; arenas are f32.
 #pragma once
 
@@ -18,15 +18,15 @@
 namespace lockstep {
 
 // Bytes of device memory that each rank holds: arenas of `elements` f32 for the sums it keeps while it computes leaf
-// after leaf, and room for the slices of the others of a bucket of `widest_bucket` elements; with dtype bf16, for one
-// packed bucket of each arena, too. `leaves`: of the batch; one for each rank in mode fast.
+// after leaf, and room for the others' slices of a bucket of `widest_bucket` elements; with dtype bf16 also room for
+// one packed bucket of each arena. `leaves` is the number in the batch, one per rank in mode fast.
 int64_t device_gradient_bytes(ReduceMode mode, int64_t ranks, int leaves, int64_t elements, int64_t widest_bucket,
                               DType dtype);
 
 class DeviceGradientReducer final : public GradientReducer {
  public:
   // Arenas are zero at first; what lies between variables stays zero. Error(usage) for mode mpi, which sums in memory
-  // of the host. `elements`: f32 elements of one arena; the size of every bucket is divisible by 32 x ranks.
+  // of the host. `elements` counts the f32 of one arena; the size of every bucket is divisible by 32 x ranks.
   DeviceGradientReducer(DeviceCommunicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements,
                         ReduceMode mode, int virtual_ranks, Pool& pool, Stream& compute, DType dtype = DType::f32);
 
@@ -38,20 +38,20 @@ class DeviceGradientReducer final : public GradientReducer {
   void wait(Stream& compute) override;
   View sums(Range elements) const override { return slice(arena(0), elements.begin, elements.end); }
   View gathered(size_t, Range elements, const View&, Stream&) const override { return sums(elements); }
-  // The device looks at them where their norms are measured.
+  // The device looks at the sums where it measures their norms.
   Range looked_at(size_t) const override { return {}; }
   bool sums_are_finite() const override { return true; }
   void meet() override {}
   int64_t shared_bytes() const override { return 0; }
 
  private:
-  // Where the sums that ranks hold come to lie for the slice that this rank adds up.
+  // Where a rank holds a sum, of which this rank adds up one slice.
   struct Held {
     int rank, arena;
   };
   View arena(int index) const;
   View bucket_of(int arena, size_t bucket) const;
-  // That as it travels: itself, or its bf16.
+  // The bucket as it travels: itself, or its bf16.
   View on_the_wire(int arena, size_t bucket) const;
   View part(size_t bucket, const View& whole, int rank) const;
   void publish(Stream& compute);
@@ -68,7 +68,7 @@ class DeviceGradientReducer final : public GradientReducer {
   int64_t elements_;
   LeafStack stack_;
   BucketProgress buckets_;
-  std::vector<Held> held_;  // by all ranks after their last leaf
+  std::vector<Held> held_;  // sums that all ranks hold after their last leaf
   TreeSum tree_;            // over held_
   Buffer arenas_, packed_, letters_;
   std::vector<Work> works_;  // by bucket

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether numbers are finite, at the speed of the cache they lie in.
+// Tells whether numbers are finite, at the speed of the cache they lie in.
 #pragma once
 
 #include <bit>
@@ -7,7 +7,7 @@
 
 namespace lockstep {
 
-// Infinities and NaN have all bits of the exponent set: one more carries into the sign's place.
+// Infinities and NaN have all bits of the exponent set, so that one more carries into the sign's place.
 inline bool all_finite(const float* values, int64_t n) {
   uint32_t seen = 0;
 #pragma omp simd reduction(| : seen)

@@ -18,25 +18,25 @@
 
 namespace lockstep {
 
-// How many leaves a batch is cut into.
+// The number of leaves that a batch is cut into.
 inline int parts_of_batch(ReduceMode mode, int virtual_ranks, int ranks) {
   return mode == ReduceMode::tree ? virtual_ranks : ranks;
 }
 
-// Elements [begin, end) of the gradient arena that travel together, and who owns which of them. Whoever plans makes
-// end - begin divisible by 32 x ranks, so that slices start on 128 bytes.
+// Elements [begin, end) of the gradient arena that travel together, and who owns which of them. The plan makes their
+// number divisible by 32 x ranks, so that slices start on 128 bytes.
 struct GradientBucket {
   int64_t begin = 0, end = 0;
   int members = 0;               // gradients that must be final before the bucket may start
-  std::string name = {};         // for messages: the variables in it
-  std::vector<Range> sums{};     // by rank: what it adds up over all leaves; every element has one such rank
-  std::vector<Range> updates{};  // by rank: what it updates, and so needs the sum of
+  std::string name = {};         // the variables in it, for messages
+  std::vector<Range> sums{};     // by rank: the elements it adds up over all leaves; every element has one such rank
+  std::vector<Range> updates{};  // by rank: the elements it updates, whose sum it needs
 
   Range range() const { return {begin, end}; }
 };
 
-// What a step asks of the sums, whatever memory they are in. Ranks on CPUs: HostGradientReducer; ranks with a GPU each:
-// DeviceGradientReducer. Calls that take a stream are queued on it; on the CPU they are done on return.
+// The sums of a step, in any memory: HostGradientReducer for ranks on CPUs, DeviceGradientReducer for ranks with a GPU
+// each. Calls that take a stream are queued on it; on the CPU they are done on return.
 class GradientReducer {
  public:
   GradientReducer() = default;
@@ -50,26 +50,26 @@ class GradientReducer {
 
   // Where the gradients of `leaf` go: the whole arena, [elements] f32. Leaves come in ascending order in every step.
   virtual View begin_part(int leaf, Stream& compute) = 0;
-  // Called once per member of `bucket` and leaf, in any order, as each gradient becomes final. When the last member of
-  // the last local leaf arrives the bucket starts; buckets start in plan order, whatever order they fill in.
+  // Called once per member of `bucket` and leaf, in any order, as each gradient becomes final. The bucket starts when
+  // the last member of the last local leaf arrives; buckets start in plan order, whatever order they fill in.
   virtual void gradient_ready(size_t bucket, Stream& compute) = 0;
   // A rank without leaves calls this instead of begin_part / gradient_ready.
   virtual void without_parts(Stream& compute) = 0;
-  // What `compute` is given from here on finds the sums over all leaves. Error(collective) names the bucket, its
+  // Makes the sums over all leaves ready for what `compute` is given next. Error(collective) names the bucket, its
   // missing gradients or the ranks that did not come.
   virtual void wait(Stream& compute) = 0;
 
   // The sums of `elements`, which this rank updates and which were merged from buckets in their order; valid after
   // wait() until the next begin_part().
   virtual View sums(Range elements) const = 0;
-  // The sums of `elements` of one bucket in one piece, whichever ranks of this node own them: where they lie, or copied
+  // The sums of `elements` of one bucket in one piece, whichever ranks of this node own them, either in place or copied
   // to `scratch` ([elements] f32). On ranks that share memory this comes between two meet()s.
   virtual View gathered(size_t bucket, Range elements, const View& scratch, Stream& stream) const = 0;
 
   // The elements of `bucket` that this rank added up and then looked at on the host; empty where sums are looked at on
   // the device.
   virtual Range looked_at(size_t bucket) const = 0;
-  // Whether all of those are finite, known from adding them.
+  // Whether all of those are finite, as seen while they were added.
   virtual bool sums_are_finite() const = 0;
 
   // Makes what this rank wrote to memory of its node (updated parameters) visible to the ranks that share it, and waits

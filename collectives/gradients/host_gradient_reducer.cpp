@@ -13,7 +13,7 @@ namespace lockstep {
 
 namespace {
 
-// In front of a rank's arenas: how many buckets it has filled since the start, in plan order.
+// Lies in front of a rank's arenas: how many buckets it has filled since the start, in plan order.
 struct alignas(128) Progress {
   std::atomic<uint64_t> buckets{0};
 };
@@ -27,7 +27,7 @@ int64_t arena_stride(int64_t elements) {
 }  // namespace
 
 int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements) {
-  // With as many ranks as leaves, each has a leaf at most.
+  // With as many ranks as leaves, each has at most one leaf.
   const int arenas = ranks >= leaves ? 1 : leaf_arenas(leaves, leaves_of(rank, int(ranks), leaves));
   return int64_t(sizeof(Progress)) + arenas * arena_stride(elements);
 }
@@ -65,11 +65,11 @@ struct HostGradientReducer::State {
   BucketSum sum;
   std::unique_ptr<SharedWindow> window;
   Arenas arenas;
-  uint64_t filled_before = 0;  // buckets of all steps before this one
-  bool finite = true;          // all sums of this rank
+  uint64_t filled_before = 0;  // buckets of all earlier steps
+  bool finite = true;          // whether all sums of this rank are finite
 };
 
-// Buckets that have become final go on in plan order: into the sums of the leaves before, or out to the other ranks.
+// Sends buckets that have become final on, in plan order: into the sums of earlier leaves, or out to the other ranks.
 void HostGradientReducer::State::publish(int threads) {
   const size_t news = buckets.advance();
   if (stack.own().size() > 0)
@@ -153,7 +153,7 @@ View HostGradientReducer::gathered(size_t bucket, Range elements, const View& sc
   const Shape shape{elements.size()};
   float* next = data<float>(scratch);
   for (int rank = 0; rank < s.comm.size(); ++rank) {
-    // Several nodes, and MPI, leave the whole sum in one arena; otherwise each rank has its slice in its own.
+    // Several nodes, and MPI, leave the whole sum in one arena; otherwise each rank has its slice in its own arena.
     const bool whole = s.mode == ReduceMode::mpi || s.comm.place().nodes > 1;
     const Range slice = whole ? elements : s.bucket(bucket).sums[size_t(rank)];
     float* sums = whole ? s.sums() : s.arenas.at(rank, 0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums of gradients on ranks that share the memory of their node: arenas of all ranks lie in one window, each rank adds
-// up a slice of a bucket in place, and the others see it without a message. Several nodes exchange the sums of their
-// leaves.
+// Sums gradients on ranks that share the memory of their node: the arenas of all ranks lie in one window, each rank
+// adds up a slice of a bucket in place, and the others see it without a message. Several nodes exchange the sums of
+// their leaves.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,7 @@ int64_t gradient_bytes(int rank, int64_t ranks, int leaves, int64_t elements);
 
 class HostGradientReducer final : public GradientReducer {
  public:
-  // Collective: allocates the arenas in node-shared memory. `elements`: f32 elements of one arena. Error(usage) for
+  // Collective: allocates the arenas in node-shared memory. `elements` counts the f32 of one arena. Error(usage) for
   // mode mpi on ranks that are threads.
   HostGradientReducer(Communicator& data_axis, std::vector<GradientBucket> buckets, int64_t elements, ReduceMode mode,
                       int virtual_ranks, DType dtype = DType::f32);

@@ -13,7 +13,7 @@ namespace lockstep {
 
 namespace {
 
-// Elements that go through the whole tree at a time: what lies between two additions stays in the first-level cache.
+// Elements that go through the whole tree at a time, so that intermediate sums stay in the first-level cache.
 constexpr int64_t kBlock = 1024;
 constexpr int kMaxDepth = 16;
 
@@ -35,7 +35,7 @@ void for_each_owned(std::span<const LeafRange> owned, LeafRange subtree, const V
   for_each_owned(owned, {middle, subtree.end}, visit);
 }
 
-// What sums keep of a float, by their dtype.
+// What sums keep of a float, depending on their dtype.
 struct All {
   static float of(float x) { return x; }
 };
@@ -43,7 +43,7 @@ struct Bf16 {
   static float of(float x) { return float(bfloat16(x)); }
 };
 
-// Inputs are leaves, or sums, which rounding leaves as they are.
+// Inputs are leaves, or sums, which rounding does not change.
 template <class Kept>
 void add(float* out, const float* a, const float* b, int64_t n) {
 #pragma GCC ivdep
@@ -56,7 +56,7 @@ void keep(float* out, const float* in, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = Kept::of(in[i]);
 }
 
-// f(begin, n) for blocks that cover [0, n).
+// Calls f(begin, n) for blocks that cover [0, n).
 template <class F>
 void for_each_block(int64_t n, int threads, const F& f) {
   const auto range = [&](int64_t begin, int64_t end) {

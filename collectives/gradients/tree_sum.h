@@ -4,8 +4,8 @@
 // A subtree of n leaves has the largest power of two below n as its left child and the rest as its right one. Whoever
 // owns all leaves of a subtree may add them up at once; the rounding, and so the bits, are those of the whole tree.
 //
-// With dtype bf16 every leaf, and every sum of two subtrees, is rounded to the nearest bf16: what a rank holds of a sum
-// is a bf16, so that it can travel as one, wherever the tree is cut into ranks. Arrays stay f32.
+// With dtype bf16 every leaf, and every sum of two subtrees, is rounded to the nearest bf16. So what a rank holds of a
+// sum can travel as a bf16, wherever the tree is cut into ranks. Arrays stay f32.
 #pragma once
 
 #include <cstdint>
@@ -32,13 +32,13 @@ int left_leaves(int leaves);
 // The largest subtrees whose leaves all lie in `owned` (disjoint ranges in any order), ascending.
 std::vector<LeafRange> maximal_subtrees(int leaves, std::span<const LeafRange> owned);
 
-// How many those are for one range.
+// The number of those for one range.
 int sums_held(int leaves, LeafRange owned);
 
 // The additions that turn the sums of some subtrees into the sum of the subtree they make up.
 class TreeSum {
  public:
-  // `inputs` are disjoint subtrees of `whole` and cover it, in any order. `dtype`: f32, or bf16.
+  // `inputs` are disjoint subtrees of `whole` that cover it, in any order. `dtype` is f32 or bf16.
   TreeSum(LeafRange whole, std::span<const LeafRange> inputs, DType dtype = DType::f32);
 
   size_t inputs() const { return inputs_; }
@@ -48,10 +48,10 @@ class TreeSum {
     int into, from;
   };
   std::vector<Addition> additions() const;
-  // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. A single input that is
-  // `out` is rounded, which in f32 is nothing to do.
+  // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. A single input that is `out` is
+  // rounded, which does nothing in f32.
   void run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;
-  // The same, and returns whether all of out is finite: it looks while the sums are in the first-level cache. Only in
+  // The same, but returns whether all of `out` is finite, looking while the sums are in the first-level cache. Only in
   // f32, with a single input that is `out`, does this read memory that nothing else reads.
   bool run_and_look(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;
 

@@ -9,7 +9,7 @@ namespace lockstep {
 
 namespace {
 
-// Elements at a time: the running result stays in the first-level cache.
+// Elements handled at a time, so that the running result stays in the first-level cache.
 constexpr int64_t kBlock = 1024;
 
 template <class T>

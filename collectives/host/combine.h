@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element by element reduction of arrays, in the order given. Internal to collectives/.
+// Reduces arrays element by element, in the order given. Internal to collectives/.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copies bytes of views that may be empty: memcpy forbids null pointers even for nothing.
+// Copies bytes of views that may be empty: memcpy forbids null pointers even for zero bytes.
 #pragma once
 
 #include <cstdint>

@@ -12,11 +12,11 @@ namespace lockstep {
 
 class Deadline {
  public:
-  // `spins`: looks before giving way to other threads; few when ranks outnumber cores.
+  // `spins` looks come before giving way to other threads; few when ranks outnumber cores.
   Deadline(const JobControl& job, std::chrono::milliseconds timeout, int spins)
       : job_(job), timeout_(timeout), spins_(spins) {}
 
-  // Called between two looks. False: the deadline has passed. Throws Error(collective) when a rank has ended the job.
+  // Called between two looks. False once the deadline has passed. Error(collective) when a rank has ended the job.
   bool pause() {
     if (++looks_ <= spins_) {
       __builtin_ia32_pause();

@@ -8,8 +8,8 @@
 namespace lockstep {
 
 // Note [Turns]. Mail and staging buffers come in pairs, used in turn. A rank fills its buffer, all meet, all read. It
-// may fill the other one at once, for whoever still reads. Filling the first again comes after the next meeting, to
-// which every rank came only when it had read the first. So one meeting a turn is enough.
+// may fill the other one at once, while some still read. It fills the first one again after the next meeting, to which
+// every rank came only when it had read the first. So one meeting a turn is enough.
 namespace {
 
 constexpr int64_t kMailBytes = 4096;
@@ -19,7 +19,7 @@ constexpr int64_t kStageOffset = kMailOffset + 2 * kMailBytes;
 constexpr int64_t kRecentOffset = kStageOffset + 2 * kStageBytes;
 constexpr int64_t kOwnBytes = kRecentOffset + int64_t(sizeof(RecentCalls));
 
-// A window that takes itself off the list of its communicator when it goes.
+// A window that takes itself off the list of its communicator when it is destroyed.
 class ListedWindow final : public SharedWindow {
  public:
   ListedWindow(std::unique_ptr<SharedWindow> window, std::shared_ptr<HostCommunicator::OwnSegments> list, int64_t id,
@@ -51,7 +51,7 @@ HostCommunicator::HostCommunicator(std::unique_ptr<Transport> transport)
   lanes_ = int(std::ranges::min(ranks_of_node_, {}, &std::vector<int>::size).size());
   std::vector<MeetingSlot*> slots;
   std::vector<const RecentCalls*> recent;
-  // Zeroed memory is a slot at which nobody has arrived yet, and calls of nobody.
+  // Zeroed memory is a slot at which nobody has arrived yet, and an empty list of calls.
   for (int i = 0; i < place().local_size; ++i) {
     slots.push_back(static_cast<MeetingSlot*>(memory_->segment(i)));
     recent.push_back(&recent_calls(i));
@@ -95,7 +95,7 @@ void HostCommunicator::do_barrier() {
   node_->barrier();
 }
 
-// The first ranks of the nodes meet: those that find each other's log different show each other their latest calls.
+// The first ranks of the nodes meet. Those that find each other's log different show each other their latest calls.
 void HostCommunicator::compare_logs_of_nodes() {
   std::vector<int> others;
   for (int node = 0; node < place().nodes; ++node)
@@ -218,7 +218,7 @@ std::unique_ptr<Communicator> HostCommunicator::do_split(int color, int key) {
 }
 
 std::unique_ptr<SharedWindow> HostCommunicator::do_allocate_shared(int64_t bytes) {
-  node_->barrier();  // names missing ranks, which the allocation might wait for without end
+  node_->barrier();  // names missing ranks, for which the allocation might wait forever
   auto window = std::make_unique<ListedWindow>(transport_->share(bytes, node_->deadline()), windows_, windows_made_++,
                                                place().local_rank);
   node_->barrier();  // every segment is zeroed

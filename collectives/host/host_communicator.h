@@ -23,9 +23,9 @@ class HostCommunicator final : public Communicator {
   bool claim_error_report() noexcept override;
   void abort(int exit_code) noexcept override;
 
-  // Own segments of the windows that are alive, for finding the one a view lies in.
+  // This rank's segments of the windows that are alive, to find the one that a view lies in.
   struct OwnSegment {
-    int64_t id;  // in order of allocation, equal on all ranks
+    int64_t id;  // the order of allocation, equal on all ranks
     const SharedWindow* window;
     const std::byte* begin;
     int64_t bytes;
@@ -58,10 +58,10 @@ class HostCommunicator final : public Communicator {
   int64_t next_stage();  // offset of the staging buffer to use next
 
   std::unique_ptr<Transport> transport_;
-  std::unique_ptr<SharedWindow> memory_;  // of each rank of the node: meeting slot, mail, staging buffers, recent calls
+  std::unique_ptr<SharedWindow> memory_;  // by rank of the node: meeting slot, mail, staging buffers, recent calls
   std::unique_ptr<NodeGroup> node_;
   std::vector<std::vector<int>> ranks_of_node_;
-  int lanes_ = 1;  // ranks of the smallest node: so many exchange with other nodes at a time
+  int lanes_ = 1;  // ranks of the smallest node, which is how many exchange with other nodes at a time
   std::shared_ptr<OwnSegments> windows_ = std::make_shared<OwnSegments>();
   int64_t windows_made_ = 0;
   uint64_t mail_turn_ = 0, stage_turn_ = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reductions of HostCommunicator. Arrays of all ranks lie in shared memory at equal offsets (staged there if need
-// be); each rank reduces one slice over all of them, in rank order, and writes it to all of them.
+// The reductions of HostCommunicator. The arrays of all ranks lie in shared memory at equal offsets (staged there if
+// need be); each rank reduces one slice of all of them, in rank order, and writes it to all of them.
 #include <algorithm>
 
 #include "collectives/host/combine.h"
@@ -92,8 +92,8 @@ void HostCommunicator::reduce_segments(const SharedWindow& window, int64_t offse
   node_->barrier();
 }
 
-// Every rank of the node holds the sum of its node. Lane l, the l-th rank of each node, takes the l-th slice: it cuts
-// it into one part per node, sums its own part over nodes in their order, and hands the sums round.
+// Every rank of the node holds the sum of its node. Lane l, the l-th rank of each node, takes the l-th slice, cuts it
+// into one part per node, sums its own part over nodes in their order, and hands the sums round.
 void HostCommunicator::reduce_across_nodes(std::span<std::byte* const> copies, const CollectiveCall& call) {
   const int lane = place().local_rank, nodes = place().nodes, here = place().node;
   if (lane >= lanes_) return;
@@ -130,7 +130,7 @@ Work HostCommunicator::do_reduce_scatter(ConstView in, View out, ReduceOp op, St
     scatter_within_node(in, out, op);
     return Work();
   }
-  // Between nodes by way of an all-reduce: gradients take another road (gradient_reducer.cpp).
+  // Between nodes this is an all-reduce; gradients go another way (gradients/host_gradient_reducer.cpp).
   std::vector<std::byte> copy(size_t(in.bytes()));
   copy_bytes(copy.data(), in.data, in.bytes());
   do_all_reduce({copy.data(), in.dtype, DeviceKind::cpu, in.shape}, op, after).wait(after);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks that are MPI processes: shared memory from MPI windows, messages by MPI.
+// Ranks that are MPI processes, with shared memory from MPI windows and messages by MPI.
 #include "collectives/host/mpi_ranks.h"
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace lockstep {
 
 namespace {
 
-// MPI counts in int: longer messages travel in pieces.
+// MPI counts in int, so longer messages travel in pieces.
 constexpr int64_t kPiece = 1 << 30;
 
 class MpiWindow final : public SharedWindow {
@@ -133,7 +133,7 @@ class MpiCarrier final : public Transport {
 
   void abort(int exit_code) noexcept override {
     std::fflush(nullptr);
-    // MPI_Abort also ends the rank that has something to say: let it say it.
+    // MPI_Abort also ends the rank that has something to say, so give it time to say it.
     const JobControl& job = runtime_->job();
     for (int i = 0; i < 1000 && job.report_claimed != 0 && job.reported == 0; ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -171,7 +171,7 @@ class MpiCarrier final : public Transport {
   int rank_ = 0, job_rank_ = 0, local_rank_ = 0;
 };
 
-// Who runs on which machine, each machine cut into `pretended_nodes` nodes.
+// Finds who runs on which machine, each machine cut into `pretended_nodes` nodes.
 Roster find_roster(MPI_Comm machine, int pretended_nodes, int rank, int size) {
   int leader = rank, local_rank = 0, local_size = 1;
   MPI_Comm_rank(machine, &local_rank);
@@ -206,7 +206,7 @@ std::unique_ptr<Communicator> connect_mpi(int pretended_nodes, const std::functi
   try {
     check_rank(rank, size);
   } catch (...) {
-    // Every process finds the same disagreement, and finalizes here, outside of unwinding.
+    // Every process finds the same disagreement, and finalizes MPI here, outside of unwinding.
     runtime.reset();
     throw;
   }

@@ -9,7 +9,7 @@ namespace lockstep {
 
 namespace {
 
-// Room for the header, and for moving it to the next multiple of its alignment: MPI promises less.
+// Room for the header, and for moving it to the next multiple of its alignment, because MPI promises less.
 constexpr auto kAlignment = int64_t(alignof(MpiSegments::Header));
 constexpr int64_t kOverhead = int64_t(sizeof(MpiSegments::Header)) + kAlignment;
 
@@ -39,7 +39,7 @@ MpiRuntime::MpiRuntime() {
 
 MpiRuntime::~MpiRuntime() {
   if (given_up_) return;
-  // Finalizing waits for all ranks. They will not come if this one is here because it failed.
+  // Finalizing waits for all ranks, which will not come if this one is here because it failed.
   if (std::uncaught_exceptions() > 0) MPI_Abort(MPI_COMM_WORLD, 1);
   for (const auto& segments : windows_) {
     MPI_Win_unlock_all(segments->window);
@@ -59,7 +59,7 @@ MpiSegments* MpiRuntime::allocate(MPI_Comm node, int64_t bytes) {
   MPI_Comm_size(node, &size);
   auto segments = std::make_unique<MpiSegments>();
   segments->node = node;
-  // Every rank's segment on its own pages: near its core, and aligned.
+  // Every rank's segment gets its own pages, so that it is aligned and near the rank's core.
   MPI_Info info = MPI_INFO_NULL;
   MPI_Info_create(&info);
   MPI_Info_set(info, "alloc_shared_noncontig", "true");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// MPI from start to end, and the shared windows made with it. Included by mpi_*.cpp only.
+// MPI from start to end, and the shared windows made with it. Only mpi_*.cpp include this.
 #pragma once
 
 #include <mpi.h>
@@ -16,13 +16,13 @@ namespace lockstep {
 // Throws Error(collective) with MPI's own words.
 void mpi_check(int code, const char* call);
 
-// A window of MPI. MPI frees windows collectively, but ranks let go of them one by one: so each rank leaves a mark, and
+// A window of MPI. MPI frees windows collectively, but ranks let go of them one by one. So each rank leaves a mark, and
 // windows that nobody holds are freed when the ranks of the node next come together.
 struct MpiSegments {
-  // In front of each segment.
+  // Lies in front of each segment.
   struct alignas(128) Header {
     std::atomic<int32_t> let_go{0};
-    int64_t bytes = 0;  // asked for; MPI rounds up
+    int64_t bytes = 0;  // as asked for; MPI rounds up
   };
   MPI_Win window = MPI_WIN_NULL;
   MPI_Comm node = MPI_COMM_NULL;
@@ -31,7 +31,7 @@ struct MpiSegments {
   Header& header(int local_rank) const { return *reinterpret_cast<Header*>(headers[size_t(local_rank)]); }
 };
 
-// Held by every communicator and window; MPI is finalized when the last has gone.
+// Every communicator and window holds this; MPI is finalized when the last has gone.
 class MpiRuntime {
  public:
   MpiRuntime();
@@ -43,8 +43,8 @@ class MpiRuntime {
   MpiSegments* allocate(MPI_Comm node, int64_t bytes);
   JobControl& job() const { return *job_; }
   void share_job(MPI_Comm machine);
-  // After a failure on the way to the first communicator: MPI stays as it is, and the launcher ends the other ranks
-  // when this process exits.
+  // For a failure on the way to the first communicator: MPI stays as it is, and the launcher ends the other ranks when
+  // this process exits.
   void give_up() noexcept { given_up_ = true; }
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// In place of mpi_ranks.cpp where Lockstep is built without MPI.
+// Takes the place of mpi_ranks.cpp where Lockstep is built without MPI.
 #include "collectives/host/mpi_ranks.h"
 
 namespace lockstep {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ranks of one node: they meet through counters in shared memory, and a meeting compares what each came for.
+// The ranks of one node: they meet through counters in shared memory, and each meeting compares what they came for.
 #pragma once
 
 #include <algorithm>
@@ -14,20 +14,20 @@
 
 namespace lockstep {
 
-// What a rank is about to do; equal on all ranks that meet.
+// What a rank is about to do, which is equal on all ranks that meet.
 struct CollectiveCall {
   CollectiveKind kind = CollectiveKind::barrier;
   DType dtype = DType::f32;
   ReduceOp op = ReduceOp::sum;
   int32_t root = 0;
   int64_t count = 0;
-  int64_t place = -1;  // where in which shared window; -1: elsewhere
+  int64_t place = -1;  // where in which shared window; -1 if elsewhere
   friend bool operator==(const CollectiveCall&, const CollectiveCall&) = default;
 };
 std::string to_string(const CollectiveCall& call);
 
-// A rank's counter and its latest calls, one cache line in its shared memory. Two calls in turn: a rank may come to the
-// next meeting while a slow one still reads about the last, but not to the one after that.
+// A rank's counter and its latest calls, one cache line in its shared memory. Two calls are kept in turn: a rank may
+// come to the next meeting while a slow one still reads about the last, but not to the one after that.
 struct alignas(64) MeetingSlot {
   std::atomic<uint64_t> arrived{0};
   CollectiveCall call[2];
@@ -37,21 +37,21 @@ static_assert(sizeof(MeetingSlot) == 64);
 
 class NodeGroup {
  public:
-  // `slots` and `recent`: one per rank of the node, by local rank. `owner` outlives this and knows names, timeout and
-  // the log of this rank.
+  // `slots` and `recent` have one element per rank of the node, by local rank. `owner` outlives this and knows names,
+  // timeout and the log of this rank.
   NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots,
             std::vector<const RecentCalls*> recent);
 
   int local_rank() const { return local_rank_; }
   int size() const { return int(slots_.size()); }
 
-  // Returns when all ranks of the node have come for the same call, with the same log behind them. What each wrote
-  // before is then visible to all. Error(collective) names the ranks that have not come, or the two calls that differ.
+  // Returns when all ranks of the node have come for the same call, with the same log so far. All then see what each
+  // wrote before. Error(collective) names the ranks that have not come, or the two calls that differ.
   void meet(const CollectiveCall& call);
   void barrier() { meet({}); }
 
-  // Returns when reached(local_rank) holds for every rank of the node; Error(collective) names those that are late for
-  // `what`.
+  // Returns when reached(local_rank) holds for every rank of the node. Error(collective) names the ranks that are late
+  // for `what`.
   template <class Reached>
   void wait_for_all(std::string_view what, const Reached& reached) const {
     for (int i = 0; i < size(); ++i) {
@@ -67,18 +67,18 @@ class NodeGroup {
     }
   }
 
-  // For messages: "call 7 of 'data' is ... on rank 0 (host) and ... on rank 2 (host); " where the latest calls of this
+  // For messages: "call 7 of 'data' is ... on rank 0 (host) and ... on rank 2 (host); " if the latest calls of this
   // rank and of another one on the node differ, otherwise empty.
   std::string differing_calls() const;
 
-  // For waiting on ranks of other nodes.
+  // The deadline for waiting on ranks of other nodes.
   Deadline deadline() const { return Deadline(job_, owner_.timeout(), spins_); }
-  // `other`: a rank of the group; `difference`: what describe_difference() says.
+  // `other` is a rank of the group; `difference` is what describe_difference() says.
   [[noreturn]] void refuse_logs(int other, const std::string& difference) const;
   [[noreturn]] void give_up(std::string_view what, const std::vector<int>& missing_ranks) const;
 
  private:
-  // Neighbours that wait for another node give up first, so that the rank that is missing is named, and not they.
+  // Neighbours that wait for another node give up first, so that messages name the missing rank, not them.
   std::chrono::milliseconds node_timeout() const {
     constexpr std::chrono::milliseconds kAtLeast{2000};
     const std::chrono::milliseconds timeout = owner_.timeout();

@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::align_val_t kSegmentAlignment{128};
 
-// The segments of one window; freed when the last rank lets go.
+// The segments of one window, freed when the last rank lets go.
 struct Segments {
   explicit Segments(int ranks) : data(size_t(ranks)), bytes(size_t(ranks)) {}
   Segments(const Segments&) = delete;
@@ -50,7 +50,7 @@ struct Letter {
   int64_t bytes = 0;
 };
 
-// Things that several ranks make together: the first to come makes one, the last to come takes it off the shelf.
+// Keeps what several ranks make together: the first to come makes one, the last to come takes it off the shelf.
 template <class T>
 class Shelf {
  public:
@@ -86,8 +86,8 @@ struct Team {
   std::vector<int> job_ranks;
   std::shared_ptr<JobControl> job;
   std::vector<Letter> letters;
-  Shelf<Segments> windows;  // by (sequence, node)
-  Shelf<Team> parts;        // by (sequence, color)
+  Shelf<Segments> windows;  // key: (sequence, node)
+  Shelf<Team> parts;        // key: (sequence, color)
 };
 
 class ThreadCarrier final : public Transport {
@@ -138,7 +138,7 @@ class ThreadCarrier final : public Transport {
     for (const Outgoing& send : sends) {
       Letter& letter = team_->letter(rank_, send.rank);
       letter.bytes = send.bytes;
-      // An empty message may have no memory; a letter must.
+      // An empty message may have no memory, but a letter must have a pointer.
       letter.data.store(send.data ? send.data : this, std::memory_order_release);
     }
     for (const Incoming& receive : receives) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors: one exception type that says what was expected, what came and what to do; check() guards every public door.
+// Errors: one exception type says what was expected, what came and what to do; check() guards every public function.
 #pragma once
 
 #include <source_location>
@@ -13,7 +13,7 @@ namespace lockstep {
 
 // Stable codes; the README lists each with its remedy. `usage` ends the program with 2, the others with 1.
 enum class ErrorCode {
-  usage,       // options that cannot be meant
+  usage,       // options that make no sense
   file,        // a file that cannot be opened, read or written
   data,        // file contents that break their format or fit nothing
   launch,      // ranks, launcher and machine disagree

@@ -28,14 +28,14 @@ std::string to_string(Device device);
 // One GPU as its driver describes it.
 struct CudaDevice {
   std::string name;
-  std::string bus_id;        // tells the GPUs of a machine apart, whatever number a process sees them under
+  std::string bus_id;        // tells the GPUs of a machine apart, whatever numbers a process gives them
   int major = 0, minor = 0;  // compute capability
   int64_t memory_bytes = 0;
   int64_t l2_bytes = 0;
   int processors = 0;
 };
 
-// What the CUDA half found on this machine. Without the CUDA backend: no devices and the reason.
+// What the CUDA half found on this machine. Without the CUDA backend there are no devices, and `detail` has the reason.
 struct CudaDevices {
   std::vector<CudaDevice> devices;
   std::string detail;  // names of the devices, or why there are none
@@ -43,7 +43,7 @@ struct CudaDevices {
 };
 CudaDevices find_cuda_devices();
 
-// Versions as CUDA writes them (13000: 13.0); 0: none. `driver` is the newest CUDA that the driver serves.
+// Versions as CUDA writes them (13000 is 13.0, 0 is none). `driver` is the newest CUDA that the driver serves.
 struct CudaVersions {
   int runtime = 0, driver = 0;
 };
@@ -51,11 +51,11 @@ CudaVersions cuda_versions();
 
 class Stream;
 
-// A place in a stream's queue, for other streams and for the host to wait for. Owns its vendor's event; move-only. On
-// the CPU work is done before it can be marked, so there everything has been reached.
+// A place in a stream's queue that other streams and the host can wait for. Owns the vendor's event; move-only. On the
+// CPU work is done before it can be marked, so every event has been reached.
 class Event {
  public:
-  enum class Timing : uint8_t { off, on };  // events that are timed cost more
+  enum class Timing : uint8_t { off, on };  // timed events cost more
   explicit Event(Device device, Timing timing = Timing::off);
   Event(Event&& other) noexcept : device_(other.device_), handle_(std::exchange(other.handle_, nullptr)) {}
   Event& operator=(Event&&) = delete;
@@ -64,7 +64,7 @@ class Event {
   void record(Stream& stream);
   bool reached() const;  // whether everything before the last record() is done; true before the first
   void synchronize();    // returns when that is so
-  // Between two events recorded with timing. Both have to be reached.
+  // Seconds between two events recorded with timing, both of which must have been reached.
   double seconds_since(const Event& begin) const;
   void* handle() const { return handle_; }
 
@@ -73,15 +73,15 @@ class Event {
   void* handle_ = nullptr;
 };
 
-// Ordered work on one device. On the CPU work is done by the caller before a launch returns, with up to `threads`
-// OpenMP threads; results never depend on `threads`. Owns its device queue; move-only.
+// Ordered work on one device. On the CPU the caller does the work before a launch returns, with up to `threads` OpenMP
+// threads; results never depend on `threads`. Owns its device queue; move-only.
 class Stream {
  public:
   static Stream cpu(int threads = 1);
-  // What is urgent runs before what else waits on the device. Throws Error(device) when the build or the machine has
-  // no such device.
+  // Urgent work runs before anything else that waits on the device. Throws Error(device) when the build or the machine
+  // has no such device.
   static Stream cuda(int index, bool urgent = false);
-  // A CPU stream on which launch() runs nothing and scratch() only counts: what a forecast of memory works with.
+  // A CPU stream on which launch() runs nothing and scratch() only counts: forecasts of memory work with it.
   static Stream rehearsal(int threads = 1);
 
   Stream(Stream&& other) noexcept;
@@ -96,9 +96,9 @@ class Stream {
   void wait(const Event& event);            // what is queued from here on comes after `event`
   bool rehearses() const { return rehearses_; }
 
-  // Memory for the kernel that is launched next and for no longer, 64-byte aligned, contents undefined; null in a
-  // rehearsal. One piece per stream, which grows to the most that any kernel asked for: scratch_bytes() is what the
-  // stream holds and the peak at once. Throws Error(device) when memory runs out.
+  // Memory for the next kernel and no longer: 64-byte aligned, contents undefined; null in a rehearsal. A stream has
+  // one piece, which grows to the most that any kernel asked for, so scratch_bytes() is both what the stream holds and
+  // the peak. Throws Error(device) when memory runs out.
   std::byte* scratch(int64_t bytes) {
     if (bytes > scratch_bytes_) [[unlikely]]
       grow_scratch(bytes);
@@ -106,8 +106,8 @@ class Stream {
   }
   int64_t scratch_bytes() const { return scratch_bytes_; }
 
-  // What a vendor's library wants kept between calls on this stream (primitives, handles): one T per
-  // stream, made on first use.
+  // State that a vendor's library keeps between calls on this stream (primitives, handles): one T per stream, made on
+  // first use.
   template <class T>
   T& state() {
     static const char key = 0;  // its address is T's identity

@@ -14,7 +14,7 @@ namespace lockstep {
 
 enum class DType : uint8_t { f32, bf16, f64, i32, i64, f16 };
 
-// Storage only: arithmetic is done in float. Rounds to nearest even; a NaN stays a NaN.
+// For storage only: arithmetic is done in float. Rounds to nearest even; a NaN stays a NaN.
 struct bfloat16 {
   uint16_t bits = 0;
   bfloat16() = default;
@@ -26,17 +26,17 @@ struct bfloat16 {
   HOST_DEVICE explicit operator float() const { return __builtin_bit_cast(float, uint32_t(bits) << 16); }
 };
 
-// IEEE 754 binary16, storage only. Rounds to nearest even, from 65520 on to infinity; a NaN stays a NaN. Free of
-// branches, so that loops vectorise, and the same on every backend.
+// IEEE 754 binary16, for storage only. Rounds to nearest even, and to infinity from 65520 on; a NaN stays a NaN. It has
+// no branches, so that loops vectorise, and is the same on every backend.
 struct float16 {
   uint16_t bits = 0;
   float16() = default;
   HOST_DEVICE explicit float16(float x) : bits(rounded(x)) {}
   HOST_DEVICE static uint16_t rounded(float x) {
     const uint32_t u = __builtin_bit_cast(uint32_t, x), magnitude = u & 0x7fffffffu;
-    // From 2^-14 on: the exponent's bias goes from 127 to 15, and what falls off is rounded.
+    // From 2^-14 on, the exponent's bias changes from 127 to 15, and the bits that fall off are rounded.
     const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-    // Below, the sum with 1/2, whose last place is 2^-24, does the rounding.
+    // Below that, adding 1/2, whose last place is 2^-24, does the rounding.
     const float sum = __builtin_bit_cast(float, magnitude) + 0.5f;
     const uint32_t subnormal = __builtin_bit_cast(uint32_t, sum) - 0x3f000000u;
     const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
@@ -45,7 +45,7 @@ struct float16 {
   }
   HOST_DEVICE explicit operator float() const {
     const uint32_t magnitude = uint32_t(bits & 0x7fffu) << 13, sign = uint32_t(bits & 0x8000u) << 16;
-    // The product with 2^112 moves the bias, of subnormal numbers too.
+    // Multiplying by 2^112 moves the bias, also that of subnormal numbers.
     const float scaled = __builtin_bit_cast(float, magnitude) * 0x1p112f;
     const uint32_t infinite = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
     return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, scaled) | infinite | sign);
@@ -87,7 +87,7 @@ constexpr std::string_view to_string(DType dtype) {
   return "?";
 }
 
-// Narrower than the f32 that is computed in.
+// Whether `dtype` is narrower than f32, in which kernels compute.
 constexpr bool is_narrow(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
 constexpr bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::f64 || is_narrow(dtype); }
 

@@ -11,8 +11,8 @@ namespace lockstep {
 // Owns the vendor's graph; move-only. Work keeps the addresses and arguments that it was recorded with.
 class Graph {
  public:
-  // Records what `work` gives to `stream`, and to streams that wait for it and that it waits for in the end; nothing is
-  // run. Work may not wait on the host nor allocate from the device. Error(device) when it does, or on the CPU.
+  // Records what `work` queues on `stream`, and on streams that wait for it and that it waits for in the end; nothing
+  // runs. `work` may neither wait on the host nor allocate from the device. Error(device) when it does, or on the CPU.
   template <class Work>
   static Graph record(Stream& stream, const Work& work) {
     begin(stream);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names that users type: an unknown one is answered with the nearest known one, and the words of the answer are here.
+// The words that answer an unknown name, typed by a user, with the nearest known one.
 #pragma once
 
 #include <algorithm>
@@ -32,13 +32,13 @@ inline std::string list_of(std::span<const std::string_view> names) {
   fail(code, str("unknown ", what, " '", name, "'; ", did_you_mean(name, known), " ", more));
 }
 
-// fail_unknown() unless `name` is one of `known`, which is not empty.
+// Calls fail_unknown() unless `name` is one of `known`, which is not empty.
 inline void check_known(std::string_view what, std::string_view name, std::span<const std::string_view> known,
                         std::string_view more, ErrorCode code = ErrorCode::usage) {
   if (std::ranges::find(known, name) == known.end()) fail_unknown(what, name, known, more, code);
 }
 
-// The one of `choices` that is called `name` by its to_string(). Error(usage) lists what `option` takes:
+// Returns the one of `choices` whose to_string() is `name`. Otherwise Error(usage) lists what `option` takes:
 // "--reduce: expected tree, fast or mpi, got 'foo'".
 template <class T, size_t N>
 const T& parse_choice(std::string_view option, std::string_view name, const T (&choices)[N]) {

@@ -10,7 +10,7 @@
 namespace lockstep {
 namespace {
 
-// Four classes per power of two, from 64 bytes: at most a quarter of a block is rounding.
+// Each power of two has four classes, from 64 bytes on, so at most a quarter of a block is rounding.
 constexpr int kClassesPerDoubling = 4, kSmallestLog2 = 6;
 
 uint16_t class_of(int64_t bytes) {
@@ -55,7 +55,7 @@ Pool::~Pool() {
     for (Block* block : blocks) release(block);
 }
 
-// Memory that does not stand behind its block.
+// Allocates memory that does not lie behind its block.
 void* Pool::allocate_apart(int64_t bytes) noexcept {
   return counted_ ? address_space::reserve(bytes) : cuda_backend::allocate(device_.index, bytes);
 }

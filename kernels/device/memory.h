@@ -13,12 +13,12 @@
 
 namespace lockstep {
 
-// Why memory is held; the ledger counts each purpose apart.
+// Why memory is held; the ledger counts each purpose separately.
 enum class Purpose : uint8_t { parameters, gradients, slots, scalars, activations, data, scratch };
 inline constexpr size_t kPurposes = 7;
 std::string_view to_string(Purpose purpose);
 
-// Bytes asked for, not the pool's rounding.
+// Counts bytes asked for, without the pool's rounding.
 struct LiveBytes {
   int64_t now = 0;
   int64_t peak = 0;
@@ -26,22 +26,22 @@ struct LiveBytes {
 
 class Pool;
 
-// One block in front of its bytes: what a pool needs to take the block back, and the owners' count.
+// The header of a block's bytes: what a pool needs to take the block back, and the owners' count.
 struct alignas(64) Block {
   Pool* pool;
   int64_t bytes;
   uint32_t references;
   uint16_t size_class;
   Purpose purpose;
-  void* data;  // 64-byte aligned; real memory of the host stands directly behind the block
+  void* data;  // 64-byte aligned; real memory of the host lies directly behind the block
 };
 
 // Hands out blocks of one device and takes them back for reuse. Used by one thread; must outlive its blocks.
 class Pool {
  public:
   explicit Pool(Device device) : Pool(device, false) {}
-  // A pool that counts like any other but has no memory: nobody may touch the bytes of its blocks, and who does ends
-  // the program with a segmentation fault.
+  // A pool that counts like any other but has no memory: touching the bytes of its blocks ends the program with a
+  // segmentation fault.
   static Pool counted(Device device) { return Pool(device, true); }
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -55,10 +55,10 @@ class Pool {
   Device device() const { return device_; }
   const LiveBytes& live(Purpose purpose) const { return ledger_[size_t(purpose)]; }
   int64_t live_total() const;
-  // Bytes the pool has taken from the device and keeps for reuse: what is live, its rounding, and what came back.
+  // Bytes that the pool has taken from the device: what is live, its rounding, and what came back for reuse.
   int64_t held() const { return held_; }
   // Memory allocated outside the pool on its behalf (shared windows) is entered by hand.
-  void enter(Purpose purpose, int64_t bytes) noexcept;  // negative when it goes
+  void enter(Purpose purpose, int64_t bytes) noexcept;  // negative when the memory is freed
 
  private:
   Pool(Device device, bool counted) : device_(device), counted_(counted) {}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The few primitive calls per device on which pool and stream stand. Internal to kernels/device.
+// The few primitive calls per device that pool and stream are built on. Internal to kernels/device.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ void release(void* addresses, int64_t bytes) noexcept;
 namespace lockstep::cuda_backend {
 void* allocate(int device, int64_t bytes) noexcept;  // null when device memory runs out
 void release(void* memory) noexcept;
-void* allocate_pinned(int64_t bytes) noexcept;  // of the host; null when memory runs out
+void* allocate_pinned(int64_t bytes) noexcept;  // memory of the host; null when it runs out
 void release_pinned(void* memory) noexcept;
 void destroy_stream(void* handle) noexcept;
 void synchronize_stream(void* handle);
@@ -30,10 +30,11 @@ void record_event(void* event, void* stream);
 bool event_is_reached(void* event);
 void synchronize_event(void* event);
 double seconds_between(void* begin, void* end);
-void copy(void* stream, void* to, const void* from, int64_t bytes);  // between host and device or within it, queued
-void clear(void* stream, void* memory, int64_t bytes);               // with zero bytes, queued
-// What `stream` is given from begin_capture() on is recorded, together with other streams that wait for it, and not
-// run. end_capture() returns the recorded graph.
+void copy(void* stream, void* to, const void* from,
+          int64_t bytes);                               // queues a copy between host and device or within it
+void clear(void* stream, void* memory, int64_t bytes);  // queues a fill with zero bytes
+// From begin_capture() on, what is queued on `stream`, and on other streams that wait for it, is recorded and not run.
+// end_capture() returns the recorded graph.
 void begin_capture(void* stream);
 void* end_capture(void* stream);
 void abandon_capture(void* stream) noexcept;

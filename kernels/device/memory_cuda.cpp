@@ -35,7 +35,7 @@ void clear(void* stream, void* memory, int64_t bytes) {
 }
 
 void begin_capture(void* stream) {
-  // Of this thread alone: other ranks of the process go on with what a capture forbids.
+  // Only this thread captures: other ranks of the process go on with what a capture forbids.
   cuda_check(cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal));
 }
 

@@ -10,7 +10,7 @@
 
 namespace lockstep {
 
-// Insertions, deletions and replacements that turn `a` into `b` (Levenshtein); upper and lower case are the same.
+// Counts the insertions, deletions and replacements that turn `a` into `b` (Levenshtein), ignoring case.
 inline size_t edit_distance(std::string_view a, std::string_view b) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; };
   std::vector<size_t> row(b.size() + 1);
@@ -27,7 +27,7 @@ inline size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-// The first of the closest; `known` is not empty.
+// Returns the first of the closest names; `known` is not empty.
 inline std::string_view nearest_name(std::string_view name, std::span<const std::string_view> known) {
   return *std::ranges::min_element(known, {},
                                    [&](std::string_view candidate) { return edit_distance(name, candidate); });

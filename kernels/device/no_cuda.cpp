@@ -13,7 +13,7 @@ Stream Stream::cuda(int index, bool) {
   fail(ErrorCode::device, str("device cuda:", index, " asked for, but ", find_cuda_devices().detail));
 }
 
-// Without a CUDA stream nothing of this is ever reached: that takes a device.
+// None of this is ever reached: it takes a CUDA stream, and that takes a device.
 namespace cuda_backend {
 void* allocate(int, int64_t) noexcept { return nullptr; }
 void release(void*) noexcept {}

@@ -10,7 +10,7 @@
 
 namespace lockstep {
 
-// Memory of the host that a device copies from and to while the host goes on. For a CPU device ordinary memory.
+// Memory of the host that a device copies from and to while the host goes on; for a CPU device, ordinary memory.
 // Move-only; whoever frees or refills it makes sure that no queued copy still uses it.
 class PinnedBuffer {
  public:
@@ -36,9 +36,9 @@ class PinnedBuffer {
   int64_t bytes_ = 0;
 };
 
-// Copies `from` to `to`, of equal size in bytes, in stream order; each on the host or on the stream's device. Returns
-// before it is done where a GPU is involved: keep host memory until the stream is there. From ordinary (not pinned)
-// host memory the driver copies first, which takes the host's time.
+// Copies `from` to `to`, of equal size in bytes, in stream order; each lies on the host or on the stream's device.
+// Where a GPU is involved this returns before the copy is done: keep host memory until the stream is there. The driver
+// first copies ordinary (not pinned) host memory, which takes the host's time.
 void copy(Stream& stream, const View& to, const ConstView& from);
 void copy(Stream& stream, void* to, const void* from, int64_t bytes);
 // Sets all bytes to zero, in stream order.

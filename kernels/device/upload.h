@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables of the host in memory of a device.
+// Copies tables of the host to memory of a device.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace lockstep {
 
-// A copy of `values` in memory of the pool's device, counted as scratch. The copy is queued: `values` must stay until
-// `stream` is through.
+// Returns a copy of `values` in memory of the pool's device, counted as scratch. The copy is queued: `values` must stay
+// until `stream` is through.
 template <class T>
 Buffer upload(const std::vector<T>& values, Pool& pool, Stream& stream) {
   const auto bytes = int64_t(values.size() * sizeof(T));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Looks at the device code of this build without a GPU: compiles every file that nvcc compiles, with the flags of the
-// build, to PTX and to machine code, and compares each kernel with the table in device_code.txt.
+// Looks at the device code of this build without a GPU: has ptxas tell what it makes of the PTX of every file that nvcc
+// compiles, and compares each kernel with the table in device_code.txt.
 // usage: device_code_check COMPILE_COMMANDS.json TABLE WORK_FOLDER
 // Exit code 0: every kernel is as the table says; 1: findings, or nothing to look at; 2: wrong usage.
 #include <atomic>
@@ -17,50 +17,68 @@ namespace lockstep::device_code {
 namespace {
 
 struct Source {
-  std::string file, command;
+  std::string file, command;   // the command without architectures and outputs
+  std::filesystem::path kept;  // where nvcc left what it made on the way, or empty
 };
 
 std::string name_of(const Source& source) { return std::filesystem::path(source.file).stem().string(); }
 
-// What nvcc compiles in this build, with the architectures and outputs taken out of the commands.
+// What nvcc compiles in this build.
 std::vector<Source> sources_of(const std::string& compile_commands) {
+  const std::regex keep_dir(R"RE( --keep --keep-dir=([^ ]+))RE");
   const std::regex outputs(R"RE( "?(--generate-code=|-gencode[ =]|-arch=)[^ "]+"?| -o [^ ]+| -c(?= ))RE");
   std::vector<Source> sources;
   for (const auto& entry : nlohmann::json::parse(read_file(compile_commands))) {
-    const Source source{entry.at("file"), entry.at("command")};
-    if (!source.file.ends_with(".cu")) continue;
-    sources.push_back({source.file, std::regex_replace(source.command, outputs, "")});
+    const std::string file = entry.at("file"), command = entry.at("command");
+    if (!file.ends_with(".cu")) continue;
+    std::smatch match;
+    const std::string kept = std::regex_search(command, match, keep_dir) ? match[1].str() : "";
+    sources.push_back({file, std::regex_replace(std::regex_replace(command, keep_dir, ""), outputs, ""), kept});
   }
   return sources;
 }
 
-std::vector<Kernel> compile(const Source& source, const std::filesystem::path& work) {
+void run(const std::string& command, const std::string& log) {
+  if (std::system((command + " >>'" + log + "' 2>&1").c_str()) != 0)
+    throw std::runtime_error("failed: " + command + "\n" + read_file(log));
+}
+
+// The PTX that the build has kept; where it was built for other architectures, it is made here.
+std::string ptx_of(const Source& source, const std::string& architecture, const std::filesystem::path& folder,
+                   const std::string& log) {
+  const std::string name = name_of(source) + ".compute_" + architecture + ".ptx";
+  if (std::filesystem::exists(source.kept / name)) return source.kept / name;
+  run(source.command + " -ptx -arch=compute_" + architecture + " -o '" + (folder / name).string() + "'", log);
+  return folder / name;
+}
+
+std::vector<Kernel> kernels_in(const Source& source, const std::filesystem::path& work) {
   const std::filesystem::path folder = work / name_of(source);
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   const std::string log = (folder / "ptxas.log").string();
-  const std::string command = source.command +
-                              " --generate-code=arch=compute_80,code=sm_80 --generate-code=arch=compute_90,code=sm_90"
-                              " -fatbin -Xptxas=-v --keep --keep-dir '" +
-                              folder.string() + "' -o '" + (folder / "out.fatbin").string() + "' >'" + log + "' 2>&1";
-  if (std::system(command.c_str()) != 0)
-    throw std::runtime_error("nvcc failed on " + source.file + ":\n" + read_file(log));
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().string().ends_with("compute_90.ptx")) return kernels_of(read_file(entry.path()), read_file(log));
-  throw std::runtime_error("nvcc left no PTX of " + source.file + " in " + folder.string());
+  const std::string nvcc = source.command.substr(0, source.command.find(' '));
+  std::string ptx;
+  for (const std::string architecture : {"80", "90"}) {
+    ptx = ptx_of(source, architecture, folder, log);
+    run(nvcc + " -cubin -arch=sm_" + architecture + " -Xptxas=-v -o '" + (folder / "cubin").string() + "' '" + ptx +
+            "'",
+        log);
+  }
+  return kernels_of(read_file(ptx), read_file(log));
 }
 
-// Compiles two files at a time: the result of each, or what went wrong with it, at the file's place.
+// Looks at two files at a time: the result of each, or what went wrong with it, at the file's place.
 struct Result {
   std::vector<Kernel> kernels;
   std::string error;
 };
-std::vector<Result> compile_all(const std::vector<Source>& sources, const std::filesystem::path& work) {
+std::vector<Result> look_at_all(const std::vector<Source>& sources, const std::filesystem::path& work) {
   std::vector<Result> results(sources.size());
   std::atomic<size_t> next = 0;
   const auto work_off = [&] {
     for (size_t i = next++; i < sources.size(); i = next++) try {
-        results[i].kernels = compile(sources[i], work);
+        results[i].kernels = kernels_in(sources[i], work);
       } catch (const std::exception& error) {
         results[i].error = error.what();
       }
@@ -73,7 +91,7 @@ std::vector<Result> compile_all(const std::vector<Source>& sources, const std::f
 
 int check(const std::string& compile_commands, const std::string& table_file, const std::string& work) {
   const std::vector<Source> sources = sources_of(compile_commands);
-  const std::vector<Result> results = compile_all(sources, work);
+  const std::vector<Result> results = look_at_all(sources, work);
   Table table = read_table(table_file);
   Findings findings;
   size_t count = 0;

@@ -15,7 +15,12 @@ function(add_portable target)
     file(CONFIGURE OUTPUT ${twin} CONTENT "#include \"${CMAKE_CURRENT_SOURCE_DIR}/${source}\"\n" @ONLY)
     target_sources(${target} PRIVATE ${twin})
     set_source_files_properties(${twin} PROPERTIES COMPILE_DEFINITIONS LOCKSTEP_DEVICE_HALF)
-    if(LOCKSTEP_CUDA STREQUAL "EMULATED")
+    if(NOT LOCKSTEP_CUDA STREQUAL "EMULATED" AND NOT LOCKSTEP_TESTS STREQUAL "OFF")
+      # A test looks at the PTX, which nvcc would take as long again to make a second time.
+      set(kept ${CMAKE_CURRENT_BINARY_DIR}/device_code)
+      file(MAKE_DIRECTORY ${kept})
+      set_source_files_properties(${twin} PROPERTIES COMPILE_OPTIONS "--keep;--keep-dir=${kept}")
+    elseif(LOCKSTEP_CUDA STREQUAL "EMULATED")
       # Headers of tests/cuda_emulation/include come before those that they replace. Kernels move vectors of 16 bytes
       # whatever is in them, and say how loops unroll, which only nvcc understands.
       set(stand_ins ${PROJECT_SOURCE_DIR}/tests/cuda_emulation/include)

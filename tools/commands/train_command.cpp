@@ -3,7 +3,7 @@
 
 #include "collectives/host/thread_ranks.h"
 #include "optimizers/optimizer.h"
-#include "runtime/models/models.h"
+#include "runtime/models/model_list.h"
 #include "runtime/variables/precision.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/train.h"

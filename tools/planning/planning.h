@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "runtime/models/models.h"
+#include "runtime/models/model_list.h"
 #include "runtime/plan/forecast.h"
 #include "runtime/plan/plan_search.h"
 #include "runtime/step/memory_rehearsal.h"

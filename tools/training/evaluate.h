@@ -8,7 +8,7 @@
 #include "collectives/communicator.h"
 #include "runtime/autograd/context.h"
 #include "runtime/data/dataset.h"
-#include "runtime/models/models.h"
+#include "runtime/models/model_list.h"
 
 namespace lockstep {
 

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "collectives/communicator.h"
-#include "runtime/models/models.h"
+#include "runtime/models/model_list.h"
 #include "runtime/plan/planner.h"
 #include "runtime/trainer.h"
 #include "tools/training/train_options.h"

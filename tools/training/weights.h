@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "runtime/models/models.h"
+#include "runtime/models/model_list.h"
 #include "runtime/plan/plan.h"
 #include "runtime/state/variable_store.h"
 

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <set>
 
-#include "runtime/models/models.h"
+#include "runtime/models/model_list.h"
 #include "runtime/plan/plan_text.h"
 #include "tests/runtime/plan/mutants.h"
 

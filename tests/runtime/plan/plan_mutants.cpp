@@ -319,9 +319,8 @@ std::vector<Mutant> collective_mutants() {
       changed(
           "statistics are broadcast with every micro-batch, as DDP's buffers", zero_1,
           [](Plan& p) {
-            const PlannedCollective c{CollectiveKind::broadcast, DType::f32, "data", 32,
-                                      Phase::micro_batch,        "norm/mean"};
-            p.collectives.insert(p.collectives.begin(), c);
+            const CollectiveRecord c{CollectiveKind::broadcast, DType::f32, "data", 32};
+            p.collectives.insert(p.collectives.begin(), {c, Phase::micro_batch, "norm/mean"});
           },
           "nothing needs a collective that the plan has: broadcast of f32, 32 B, each micro_batch"),
       changed(

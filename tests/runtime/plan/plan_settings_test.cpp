@@ -32,6 +32,7 @@ PlanSettings unusual() {
           .copies = Copies::per_rank,
           .ranks_per_node = 2,
           .replicate_indivisible = true,
+          .sums = 3,
           .stochastic_rounding = true,
           .workload = {12, 34, 56, 7.25e9}};
 }

@@ -12,7 +12,7 @@
 #include "kernels/pointwise.h"
 #include "runtime/layers/convolution.h"
 #include "runtime/layers/linear.h"
-#include "runtime/models/models.h"
+#include "runtime/models/model_list.h"
 #include "runtime/ops/ops.h"
 #include "runtime/plan/planner.h"
 #include "tests/support/batch_parts.h"

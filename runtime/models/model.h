@@ -43,8 +43,4 @@ struct Model {
   Results forward(Context& context, const Batch& batch) const;
 };
 
-std::vector<std::string_view> model_names();
-// Throws Error(usage) for an unknown name, listing the known ones, and for images too small for the model.
-Model make_model(std::string_view name, const ModelSettings& settings);
-
 }  // namespace lockstep
