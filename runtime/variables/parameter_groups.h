@@ -25,8 +25,9 @@ struct GroupRule {
   std::string text;                       // as it was written
 };
 
-// "PATTERN => freeze", "PATTERN => overwrite", "PATTERN => weight_decay=0, rate_factor=0.1" or "PATTERN =>
-// sgd(learning_rate=0.1)"; settings may have minimum and maximum. Error(usage) shows what is not as expected.
+// "PATTERN => freeze", "PATTERN => overwrite", "PATTERN => weight_decay=0, rate_factor=0.1" or
+// "PATTERN => sgd(learning_rate=0.1)"; settings may have minimum and maximum.
+// Error(usage) shows what is not as expected.
 GroupRule parse_group_rule(std::string_view text);
 
 // The other choices besides groups.
@@ -39,9 +40,9 @@ struct OptimizerChoice {
 };
 
 // Freezes what the rules say, and assigns the other parameters of `variables` to groups. Muon takes matrices; its Adam
-// takes parameters with another rank or "embedding" in their path, in any case (its hyper-parameters are Muon's with
-// the names adam_..., as in Keras), and all that a rule with adam_only=1 matches. Error(plan) for a rule that matches
-// no parameter and for a parameter that several match; Error(usage) for options.
+// takes parameters that have another rank or "embedding" (in upper or lower case) in their path, and all that a rule
+// with adam_only=1 matches. Its hyper-parameters are Muon's with the names adam_... (Keras).
+// Error(plan) for a rule that matches no parameter and for a parameter that several match; Error(usage) for options.
 OptimizerSet make_optimizer_set(VariableTable& variables, const OptimizerChoice& choice);
 
 }  // namespace lockstep

@@ -15,8 +15,8 @@ namespace lockstep {
 namespace {
 
 constexpr size_t kLongestPattern = 1000;  // characters
-// At worst, RE2 takes time in proportion to the text times the instructions that can be active at one place of it: all
-// instructions of patterns with a repetition, only those at that place of others.
+// At worst, RE2 takes time in proportion to the text times the instructions that can be active at one place of it:
+// for patterns with a repetition these are all instructions, for others only those at that place.
 constexpr int kMostInstructions = 500;                 // in a pattern with a repetition
 constexpr int kMostRepeatingInstructions = 8000;       // in all of these together
 constexpr int64_t kMostPlainInstructions = 1'000'000;  // in all others together

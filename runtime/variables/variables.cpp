@@ -78,7 +78,7 @@ void check_aggregation(const VariableDeclaration& variable) {
   });
 }
 
-// A shape keeps its sizes and their product apart, and the product must not overflow.
+// Shape keeps sizes apart from their product, which must not overflow.
 void check_size(const VariableDeclaration& variable) {
   constexpr int64_t kMost = int64_t(1) << 48;  // elements; a byte count with all slots then fits 63 bits
   int64_t elements = 1;
