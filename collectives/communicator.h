@@ -34,8 +34,8 @@ struct Place {
 
 // Where every rank of a communicator runs.
 struct Roster {
-  std::vector<int> node_of;        // by rank; nodes are numbered by their lowest rank
-  std::vector<std::string> hosts;  // by rank
+  std::vector<int> node_of;        // the node of each rank; nodes are numbered by their lowest rank
+  std::vector<std::string> hosts;  // the host of each rank
 };
 
 // A message to or from another rank.
@@ -81,7 +81,7 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   const Place& place() const { return place_; }
-  std::span<const int> node_of() const { return roster_.node_of; }  // by rank
+  std::span<const int> node_of() const { return roster_.node_of; }  // the node of each rank
   std::string describe(int rank) const;                             // "rank 3 (host)"
   // What carries the bytes between ranks: "threads", "mpi".
   virtual std::string_view transport() const = 0;

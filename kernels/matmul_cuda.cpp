@@ -45,7 +45,7 @@ struct Key {
   bool transpose_a, transpose_b;
   DType in, out;
   Activation activation;
-  uint32_t align_out, align_a, align_b, align_bias;  // 0: no bias
+  uint32_t align_out, align_a, align_b, align_bias;  // align_bias is 0 without a bias
   bool biased() const { return align_bias != 0; }
   friend auto operator<=>(const Key&, const Key&) = default;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parameters that have to stay within bounds, as Keras' constraints of this kind: brought back after the update.
+// Parameters that have to stay within bounds are brought back after the update, as by Keras' constraints of this kind.
 #pragma once
 
 #include <limits>
@@ -15,7 +15,7 @@ struct Bounds {
   double maximum = std::numeric_limits<double>::infinity();
 };
 
-// Every element below the minimum becomes the minimum, and so above; a NaN stays. With decision->skip nothing.
+// Brings every element into the bounds; a NaN stays. Does nothing with decision->skip.
 struct KeepWithin {
   View param;  // f32, or bf16
   Bounds bounds;

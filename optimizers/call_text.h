@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The short text that names a value of a family: "cosine(steps=1000, alpha=0.1)". Values are numbers, true and false,
-// and lists of numbers in brackets.
+// The short text that names a value of a family: "cosine(steps=1000, alpha=0.1)". Values are numbers, true, false, and
+// lists of numbers in brackets.
 #pragma once
 
 #include <map>
@@ -16,8 +16,7 @@ struct CallText {
   std::map<std::string, std::vector<double>> lists;
 };
 
-// Throws Error(usage) that shows the place where the text is not as expected. `what`: what the text is, for the
-// message.
+// Throws Error(usage) that shows the place where the text is not as expected. `what` names the text in the message.
 CallText parse_call(std::string_view what, std::string_view text);
 
 }  // namespace lockstep

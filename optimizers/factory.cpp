@@ -26,11 +26,11 @@ namespace lockstep {
 
 namespace {
 
-// As a float, epsilon must not vanish: an element that never saw a gradient would be 0 / 0.
+// Epsilon must not vanish as a float: an element that never saw a gradient would be 0 / 0.
 constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 constexpr AllowedRange kBelowOne = {.highest = 1, .closed = false};
 
-// Zero is a rate: schedules begin and end there.
+// Zero is a valid rate, because schedules begin and end there.
 OptimizerSettings read_settings(std::string_view name, OptionReader& options, double learning_rate,
                                 double weight_decay) {
   return {.name = name,
@@ -121,7 +121,7 @@ std::unique_ptr<Optimizer> make_adamax(std::string_view name, OptionReader& opti
 std::unique_ptr<Optimizer> make_nadam(std::string_view name, OptionReader& options) {
   OptimizerSettings settings = read_settings(name, options, 1e-3, 0);
   Nadam nadam{.adam = read_adam(options), .momentum_base = std::pow(0.96, options.number("momentum_decay", 1, {}))};
-  // Its epsilon stands inside the bias correction for Keras and PyTorch alike.
+  // For Keras and PyTorch alike, Nadam's epsilon stands inside the bias correction.
   nadam.adam.definition = FormulaStyle::torch;
   return make(nadam, std::move(settings), options);
 }
@@ -181,7 +181,7 @@ std::unique_ptr<Optimizer> make_adafactor(std::string_view name, OptionReader& o
       .epsilon_1 = options.number("epsilon_1", 1e-30, kPositive),
       .epsilon_2 = options.number("epsilon_2", 1e-3, {}),
       .clip_threshold = options.number("clip_threshold", 1, kPositive)};
-  // In Keras' formula the rate is at most 1 / sqrt(t) with and without it.
+  // In Keras' formula the rate is at most 1 / sqrt(t), with this option and without.
   options.flag("relative_step", true);
   return make(adafactor, std::move(settings), options);
 }

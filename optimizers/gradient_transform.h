@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every optimizer does to one element before its rule, for ranges and for whole tensors alike: the order of these
-// few operations decides bits.
+// What every optimizer does to one element before its rule, for ranges and whole tensors alike, because the order of
+// these few operations decides bits.
 #pragma once
 
 #include "kernels/host_device.h"
@@ -8,10 +8,10 @@
 
 namespace lockstep {
 
-// Clips a gradient by value, unscales it, and applies weight decay: decoupled from the parameter (Loshchilov & Hutter
-// 2019), coupled to the gradient.
+// Clips a gradient by value, unscales it, and applies weight decay: to the parameter if decoupled (Loshchilov & Hutter
+// 2019), to the gradient if coupled.
 struct GradientTransform {
-  float limit;  // of absolute values; 0: none
+  float limit;  // limit of absolute values; 0 is none
   float scale;
   float decay;  // learning rate times decoupled weight decay
   float l2;     // coupled weight decay
@@ -19,10 +19,10 @@ struct GradientTransform {
   HOST_DEVICE GradientTransform(const StepScalars& decision, float decay_of_step, float l2_of_step)
       : limit(decision.clip_value), scale(decision.grad_scale), decay(decay_of_step), l2(l2_of_step) {}
 
-  // The gradient that the rule takes. `factor`: of its variable, where each is clipped by its own norm; 1 otherwise,
-  // which changes no bit. Without limit, decay and l2 nothing changes either.
+  // Returns the gradient that the rule takes. `factor` is that of its variable where each is clipped by its own norm,
+  // otherwise 1, which changes no bit. Nothing else changes either without limit, decay and l2.
   HOST_DEVICE float operator()(float& param, float grad, float factor = 1) const {
-    // Asked for all elements at once: without a limit the loop on the CPU is shorter.
+    // The test is the same for all elements, so that without a limit the loop on the CPU is shorter.
     const float clipped = limit > 0 ? (grad < -limit ? -limit : (grad > limit ? limit : grad)) : grad;
     const float unscaled = clipped * scale * factor;
     param -= decay * param;

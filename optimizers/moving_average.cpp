@@ -12,13 +12,13 @@ struct AverageElement {
 
   HOST_DEVICE void operator()(float& param, float& average) const {
     if (skip) return;
-    // As a distance, so that an average that the parameter has reached stays where it is.
+    // Adding a distance keeps an average where it is once the parameter has reached it.
     average = kept == 0 ? param : average + (param - average) * (1 - kept);
     if (overwrites) param = average;
   }
 };
 
-// The same where counter and decision lie.
+// The same, but reads the counter and the decision where they lie.
 struct PreparedAverage {
   float momentum;
   int64_t overwrite_every;
@@ -31,7 +31,7 @@ struct PreparedAverage {
   }
 };
 
-// The granules of variables that are not frozen.
+// Selects the granules of variables that are not frozen.
 struct OfAnyGroup {
   const uint32_t* variable_of;
   const uint32_t* groups;

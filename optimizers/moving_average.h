@@ -10,16 +10,16 @@
 
 namespace lockstep {
 
-// average = m average + (1 - m) param, with m = 0 in the first step; then param = average where the step is a multiple
-// of overwrite_every. With decision->skip nothing, and nothing for variables of kNoGroup where `granules` have groups:
-// what is frozen stays, and so does its average. `iteration`: the number of the step, from 1. Pointers are to memory of
-// the device.
+// average = m average + (1 - m) param, with m = 0 in the first step; then param = average if the step is a multiple of
+// overwrite_every. Nothing changes with decision->skip. Where `granules` have groups, variables of kNoGroup and their
+// averages stay, because they are frozen. `iteration` is the number of the step, from 1. Pointers are to memory of the
+// device.
 struct AverageParameters {
   double momentum;
-  int64_t overwrite_every;  // 0: never
+  int64_t overwrite_every;  // 0 is never
   const int64_t* iteration;
   const StepScalars* decision;
-  View param;    // f32, or bf16, which averages are rounded to
+  View param;    // f32, or bf16, to which averages are then rounded
   View average;  // f32, of equal length
   GranuleMap granules = {};
 };

@@ -8,7 +8,7 @@
 namespace lockstep {
 
 int64_t Optimizer::bytes_per_element() const {
-  // Parameter, gradient and slots: each is read and written, the gradient with zero.
+  // Parameter, gradient and slots are each read and written; the gradient is written with zero.
   int64_t bytes = 2 * size_of(DType::f32) + 2 * size_of(DType::f32);
   for (const Slot& slot : slots()) bytes += 2 * size_of(slot.dtype);
   return bytes;
@@ -21,7 +21,7 @@ void Optimizer::check_prepare(const Stream& stream, const StepState& state, cons
     return str(name(), ": expected the values of ", scalars().size(), " scalars (", names, "), got none");
   });
   if (stream.device().kind != DeviceKind::cpu || stream.rehearses()) return;
-  // Where another optimizer has counted, a step that was skipped may still be the first.
+  // If another optimizer has counted, a step that was skipped may still be the first.
   const int64_t before = *state.iteration, step = before + (rates.counted ? 0 : 1);
   check(before >= 0, ErrorCode::internal,
         [&] { return str(name(), ": expected a step from 1 (the iteration counter plus one), got ", step); });

@@ -20,7 +20,7 @@ std::string default_of(std::optional<T> standard) {
 
 double OptionReader::number(std::string_view name, std::optional<double> standard, AllowedRange range) {
   const double x = value(name, standard);
-  // Written so that a NaN fails.
+  // This is written so that a NaN fails.
   const bool inside = x >= range.lowest && (range.closed ? x <= range.highest : x < range.highest);
   check(inside, ErrorCode::usage, [&] {
     return str(owner_, ": expected ", name, " in [", range.lowest, ", ", range.highest, range.closed ? "]" : ")",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the hyper-parameters of one optimizer or schedule from a user's options: defaults, ranges, and no option left
-// unread.
+// Reads the hyper-parameters of one optimizer or schedule from a user's options, with defaults and ranges, and leaves
+// no option unread.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace lockstep {
 
-// Values that may be meant; `highest` itself only if `closed`. NaN and infinities never are.
+// The values that are allowed; `highest` itself only if `closed`. NaN and infinities never are.
 struct AllowedRange {
   double lowest = 0;
   double highest = std::numeric_limits<float>::max();
@@ -27,20 +27,20 @@ class OptionReader {
   OptionReader(std::string_view owner, const std::map<std::string, double>& options)
       : owner_(owner), options_(options) {}
 
-  // The value of `name`, or `standard` where the user gave none; without a standard the user must give one. Throws
+  // The value of `name`, or `standard` if the user gave none; without a standard the user must give one. Throws
   // Error(usage) outside `range`.
   double number(std::string_view name, std::optional<double> standard, AllowedRange range);
   bool flag(std::string_view name, bool standard);  // 0 or 1
-  // A parameter with two names: the one that the user gave, or the first. Throws Error(usage) where both are given.
+  // Returns the one of a parameter's two names that the user gave, or the first. Throws Error(usage) if both are given.
   std::string_view either(std::string_view name, std::string_view other) const;
-  // Throws Error(usage), with the reason, where the user gave `name`.
+  // Throws Error(usage), with the reason, if the user gave `name`.
   void refuse(std::string_view name, std::string_view reason) const;
   bool given(std::string_view name) const { return options_.contains(std::string(name)); }
 
-  // A whole number.
+  // Reads a whole number.
   int64_t count(std::string_view name, std::optional<int64_t> standard, int64_t lowest);
 
-  // Throws Error(usage) when an option was never asked for; then everything that was read, in the order of reading.
+  // Throws Error(usage) if an option was never asked for. Returns all that was read, in the order of reading.
   std::vector<Hyperparameter> finish() const;
 
  private:

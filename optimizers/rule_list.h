@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every rule there is: kernels are compiled for each of them.
+// The list of all rules: kernels are compiled for each of them.
 #pragma once
 
 #include <tuple>
@@ -32,7 +32,7 @@ using Rules = RuleList<Adadelta, Adagrad, Adam, AdamAmsgrad, Adamax, Ftrl, FtrlA
                        Rmsprop, RmspropCentered, RmspropCenteredMomentum, RmspropMomentum, ScheduleFreeAdamW, Sgd,
                        SgdMomentum, SgdNesterov>;
 
-// Those that work on whole tensors; their updates are kernels of their own.
+// The rules that work on whole tensors, whose updates are kernels of their own.
 using TensorRules = RuleList<Adafactor, Lamb, Muon>;
 
 // `template struct RunOfRules<Kernel, Rules>;` compiles run(Backend, Stream&, const Kernel<Rule>&) for every rule, by

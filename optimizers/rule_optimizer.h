@@ -16,7 +16,7 @@ struct OptimizerSettings {
   std::string_view name;
   double learning_rate = 0;
   double weight_decay = 0;
-  bool coupled_weight_decay = false;            // part of the gradient
+  bool coupled_weight_decay = false;            // weight decay is part of the gradient
   std::vector<Hyperparameter> hyperparameters;  // all of them, these included
 };
 

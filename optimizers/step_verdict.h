@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The decision of a step, made where the gradients are: whether anything is updated, by what gradients are scaled, and
-// what the step came to. One team of threads makes it, in an order that shapes alone decide; nobody waits for it.
+// The decision of a step, made where the gradients are: whether anything is updated, what gradients are scaled by, and
+// the result of the step. One team of threads makes it, in an order that shapes alone decide; nobody waits for it.
 #pragma once
 
 #include <cmath>
@@ -12,14 +12,14 @@
 
 namespace lockstep {
 
-// What of gradients is limited (runtime/step/clip.h has the definitions).
+// How a step limits gradients (runtime/step/clip.h has the definitions).
 enum class ClipKind : uint8_t { none, each_variable, all_variables, values };
 
-// What a gradient of this norm is multiplied with so that its norm is at most `limit`; exactly 1 where it is already.
+// The factor that brings a gradient of this norm to a norm of at most `limit`; exactly 1 if it already has one.
 HOST_DEVICE inline float clip_factor(double norm, double limit) { return norm > limit ? float(limit / norm) : 1.0f; }
 
-// The canonical sum (collectives/gradients/tree_sum.h: split at the largest power of two below n) of the parts' losses,
-// which are used up: neighbours are added, then sums of two, of four, and so on.
+// Computes the canonical sum (collectives/gradients/tree_sum.h: split at the largest power of two below n) of the
+// parts' losses, which it uses up: it adds neighbours, then sums of two, of four, and so on.
 HOST_DEVICE inline float sum_of_losses(const StepCells& cells) {
   for (int32_t width = 1; width < cells.parts; width *= 2)
     for (int32_t part = 0; part + width < cells.parts; part += 2 * width)
@@ -27,7 +27,7 @@ HOST_DEVICE inline float sum_of_losses(const StepCells& cells) {
   return float(cells.loss(0));
 }
 
-// A step's end for loss scaling: cells[0] is the factor, cells[1] the steps since it changed.
+// Ends a step for loss scaling: cells[0] is the factor, cells[1] the number of steps since it changed.
 HOST_DEVICE inline void adjust_loss_scale(double* cells, double growth_steps, bool skipped) {
   if (skipped) {
     cells[0] *= 0.5;
@@ -38,41 +38,41 @@ HOST_DEVICE inline void adjust_loss_scale(double* cells, double growth_steps, bo
   }
 }
 
-// What steps came to, in memory of the device, for whoever asks.
+// The results of steps, in memory of the device, for whoever asks.
 struct StepOutcome {
-  int64_t steps = 0;  // decided so far, skipped ones included
+  int64_t steps = 0;  // number decided so far, including skipped ones
   int64_t skipped = 0;
   int64_t last_skipped = -1;     // the number of the last step that was skipped, from 0
-  int32_t last_not_finite = -1;  // the first of the variables with a gradient that was not finite then
-  int32_t broken = 0;            // 1: some loss was not finite, and nothing has changed since
+  int32_t last_not_finite = -1;  // the first variable whose gradient was not finite then
+  int32_t broken = 0;            // 1 if some loss was not finite; nothing has changed since
   int64_t broken_step = -1;
   float broken_loss = 0;
-  float loss = 0;  // mean over the batch of the last step
+  float loss = 0;  // mean over the batch in the last step
   double sums[kMostSums] = {};
-  // Of all steps.
+  // The following sums are over all steps.
   double loss_sum = 0;  // over samples
   double sums_of_all_steps[kMostSums] = {};
 };
 
 // All pointers are to memory of the device.
 struct StepVerdict {
-  const double* squares;       // by chunk, of all variables in order (kernels/chunk_squares.h); null: nobody asks
+  const double* squares;  // one per chunk, of all variables in order (kernels/chunk_squares.h); null if nobody asks
   const int64_t* first_chunk;  // [variables + 1]; null like squares
   int32_t variables;
-  // Summed over ranks, and used up. Ranks that have looked at sums while they added them have entered one plus the
-  // first variable with a gradient that is not finite, or 0.
+  // These are summed over ranks, and used up. Ranks that have looked at sums while adding them have entered one plus
+  // the first variable with a gradient that is not finite, or 0.
   StepCells cells;
   int64_t global_count;  // samples of the batch
   ClipKind clip;
   double limit;
-  float* factors;  // [variables], written where each variable is clipped by its own norm
+  float* factors;  // [variables], written if each variable is clipped by its own norm
   StepScalars* decision;
   StepOutcome* outcome;
-  double* loss_scale = nullptr;  // two cells; null: gradients are what they are
+  double* loss_scale = nullptr;  // two cells; null if gradients are not scaled
   double growth_steps = 0;
 };
 
-// The first of the variables with a gradient that some rank has seen not to be finite, or -1.
+// The first variable with a gradient that some rank has seen not to be finite, or -1.
 HOST_DEVICE inline int32_t first_seen_not_finite(const StepVerdict& v) {
   double first = 0;
   for (int32_t rank = 0; rank < v.cells.ranks; ++rank) {
@@ -82,7 +82,7 @@ HOST_DEVICE inline int32_t first_seen_not_finite(const StepVerdict& v) {
   return int32_t(first) - 1;
 }
 
-// Called by all threads of a team.
+// All threads of a team call this.
 template <class Team>
 HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
   const int64_t chunks = v.squares ? v.first_chunk[v.variables] : 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules whose step for one element depends on the whole tensor (lamb.h, adafactor.h, muon.h): what their kernels share.
+// Shared by kernels of rules whose step for one element depends on the whole tensor (lamb.h, adafactor.h, muon.h).
 //
 // Such a rule has scratch_bytes(shape), and update(stream, PreparedUpdate<Rule>) queues the launches of a step. Sums
 // over a tensor are taken in double by chunks from its first element on, and chunks are added in one order, so bits
@@ -14,8 +14,8 @@
 
 namespace lockstep {
 
-// Where a kernel that works on one tensor finds what makes its gradients ready; all pointers are to memory of the
-// device.
+// Tells a kernel that works on one tensor where to find what makes its gradients ready. All pointers are to memory of
+// the device.
 template <class Rule>
 struct TensorGradient {
   const RuleConstants<Rule>* constants;
@@ -24,7 +24,7 @@ struct TensorGradient {
   HOST_DEVICE explicit TensorGradient(const PreparedUpdate<Rule>& u)
       : constants(u.constants), decision(u.decision), granules(u.granules) {}
 
-  // The same in registers.
+  // Holds the same in registers.
   struct Loaded {
     GradientTransform transform;
     float factor;
@@ -36,7 +36,7 @@ struct TensorGradient {
   }
 };
 
-// Chunks of a tensor, and the sums over them: pairs of doubles.
+// The chunks of a tensor, and the sums over them, which are pairs of doubles.
 struct TensorSums {
   double* sums;  // [chunks][2]
   int64_t elements;

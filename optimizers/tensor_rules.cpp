@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The launches that a step of each whole-tensor rule is made of.
+// The launches that make up a step of each whole-tensor rule.
 #include <algorithm>
 
 #include "kernels/matmul.h"

@@ -13,13 +13,13 @@
 namespace lockstep {
 namespace {
 
-// How a parameter is kept: as f32 alone; with a narrower copy; in bf16 alone, rounded stochastically.
+// A parameter is kept as f32 alone, with a narrower copy, or in bf16 alone, rounded stochastically.
 struct Wide {};
 struct WithCopy {};
 struct Stochastic {};
 
-// The step of one element, with all numbers of the step. Operands come as parameter, gradient, the factor of its
-// variable if `kFactor`, what `Kept` wants, then slots.
+// The step of one element, with all numbers of the step. Operands are the parameter, the gradient, the factor of its
+// variable if `kFactor`, what `Kept` wants, and the slots, in this order.
 template <class Rule, bool kFactor, class Kept>
 struct UpdateElement {
   typename Rule::template Update<float> rule;
@@ -69,7 +69,7 @@ struct UpdateElement {
   }
 };
 
-// The same where prepare() left the numbers of the step.
+// Reads the numbers of the step from where prepare() left them.
 template <class Rule, bool kFactor, class Kept>
 struct PreparedElement {
   const RuleConstants<Rule>* constants;
@@ -80,7 +80,7 @@ struct PreparedElement {
   }
 };
 
-// The granules of the variables of one group.
+// Selects the granules of the variables of one group.
 struct OfGroup {
   const uint32_t* variable_of;
   const uint32_t* groups;
@@ -105,7 +105,7 @@ void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, Param* param
   (std::make_index_sequence<kSlots<Rule>>{});
 }
 
-// Narrow parameters and copies have the one kernel that looks factors up: they are bound by less memory.
+// Narrow parameters and copies have only the kernel that looks factors up: they are bound by less memory.
 template <class Rule>
 void update_narrow(Stream& stream, const PreparedUpdate<Rule>& u, const PerGranule& factors) {
   const GranuleMap& granules = u.granules;
@@ -135,7 +135,7 @@ struct PrepareRow {
   HOST_DEVICE void operator()(const Team& team, int64_t) const {
     if (k.decides) decide(team, k.verdict);
     team.once([this] {
-      // A step that is skipped is tried at its rate.
+      // A step that is skipped sets its rate too.
       if (k.rates.values && !k.rates.counted)
         *k.state.learning_rate = k.rates.values[*k.state.iteration - k.rates.first];
       if (!k.state.decision->skip) advance();
@@ -164,7 +164,7 @@ struct PrepareRow {
 
 template <class Rule>
 void run(Backend, Stream& stream, const Prepare<Rule>& k) {
-  // One row, as wide as it takes for a whole block to work on it.
+  // One row is made so wide that a whole block works on it.
   constexpr int64_t kWide = 1 << 20;
   backend::rowwise(stream, 1, kWide, PrepareRow<Rule>{k});
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels of an optimizer's step. One team decides, counts and computes the constants of the step; then one pass
-// over ranges updates them, or a few launches update a tensor (tensor_rule.h). The host gives numbers to neither.
+// The kernels of an optimizer's step. One team decides, counts and computes the constants of the step. Then one pass
+// over ranges updates them, or a few launches update a tensor (tensor_rule.h). Neither takes numbers from the host.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@
 
 namespace lockstep {
 
-// A rule's slots are static, or a member where their first values are hyper-parameters.
+// A rule's slots are static, or a member if their first values are hyper-parameters.
 template <class Rule>
 inline constexpr size_t kSlots = std::tuple_size_v<std::remove_cv_t<decltype(Rule::slots)>>;
 
@@ -39,13 +39,13 @@ struct RuleConstants {
   float l2;     // weight decay that is part of the gradient
 };
 
-// If there is a verdict, decides by it. Then, unless the step is skipped: takes the learning rate of the step where
+// Decides by the verdict, if there is one. Then, unless the step is skipped, takes the learning rate of the step if
 // rates are given, advances the rule's scalars and the counter, and computes the constants.
 template <class Rule>
 struct Prepare {
   Rule rule;
   double weight_decay;
-  bool coupled_weight_decay;  // part of the gradient
+  bool coupled_weight_decay;  // weight decay is part of the gradient
   StepState state;
   LearningRates rates;
   bool decides;
@@ -53,8 +53,8 @@ struct Prepare {
 };
 
 // g = clip(grad) * grad_scale * factor of its variable;  w -= decay w;  rule(w, g + l2 w, slots);  grad = 0. With
-// decision->skip only grad = 0. The other operands are those of UpdateOperands; all pointers are to memory of the
-// device.
+// decision->skip there is only grad = 0. The other operands are those of UpdateOperands; all pointers are to memory of
+// the device.
 template <class Rule>
 struct PreparedUpdate {
   const RuleConstants<Rule>* constants;
@@ -63,7 +63,7 @@ struct PreparedUpdate {
   std::array<View, kSlots<Rule>> slots;
   View working_copy;
   GranuleMap granules;
-  std::byte* scratch;  // of rules that update by tensor
+  std::byte* scratch;  // for rules that update by tensor
 };
 
 template <class Rule>

@@ -18,7 +18,7 @@ struct Seat {
   std::string host;
   int gpus = 0;
   std::string detail;  // the GPUs' names, or why there are none
-  int index = -1;      // of the GPU that this rank takes
+  int index = -1;      // the GPU that this rank takes
   std::string name, bus_id;
 };
 

@@ -48,7 +48,7 @@ class BucketProgress {
   LeafRange own_;
   std::string rank_;
   int next_part_;
-  std::vector<int> missing_;  // by bucket: gradients of the current leaf still to come
+  std::vector<int> missing_;  // one per bucket: gradients of the current leaf still to come
   size_t filled_ = 0;         // buckets of the current leaf that are final, in plan order
   bool in_step_ = false;
 };

@@ -49,9 +49,9 @@ class LeafStack {
  private:
   LeafRange own_;
   int arenas_;
-  std::vector<int> levels_;      // by own leaf: the number of sums on the stack before it
-  std::vector<TreeSum> merges_;  // by own leaf, without the last
-  std::vector<int> targets_;     // by own leaf, without the last: the arena of the merged sum
+  std::vector<int> levels_;      // one per own leaf: the number of sums on the stack before it
+  std::vector<TreeSum> merges_;  // one per own leaf but the last
+  std::vector<int> targets_;     // one per own leaf but the last: the arena of the merged sum
   std::vector<LeafRange> held_;
 };
 

@@ -21,8 +21,7 @@ std::vector<LeafRange> subtrees_held(int ranks, int leaves) {
   return subtrees;
 }
 
-// This is the same on all ranks, so that they need not be told apart. With as many ranks as leaves, each has a leaf at
-// most.
+// The same on all ranks, so they need not be told apart. With as many ranks as leaves, each has a leaf at most.
 int arenas_of_each(int ranks, int leaves) {
   int most = 1;
   if (ranks >= leaves) return most;

@@ -71,7 +71,7 @@ class DeviceGradientReducer final : public GradientReducer {
   std::vector<Held> held_;  // sums that all ranks hold after their last leaf
   TreeSum tree_;            // over held_
   Buffer arenas_, packed_, letters_;
-  std::vector<Work> works_;  // by bucket
+  std::vector<Work> works_;  // one per bucket
 };
 
 }  // namespace lockstep

@@ -27,10 +27,10 @@ inline int parts_of_batch(ReduceMode mode, int virtual_ranks, int ranks) {
 // number divisible by 32 x ranks, so that slices start on 128 bytes.
 struct GradientBucket {
   int64_t begin = 0, end = 0;
-  int members = 0;               // gradients that must be final before the bucket may start
-  std::string name = {};         // the variables in it, for messages
-  std::vector<Range> sums{};     // by rank: the elements it adds up over all leaves; every element has one such rank
-  std::vector<Range> updates{};  // by rank: the elements it updates, whose sum it needs
+  int members = 0;            // gradients that must be final before the bucket may start
+  std::string name = {};      // the variables in it, for messages
+  std::vector<Range> sums{};  // one per rank: the elements it adds up over all leaves; every element has one such rank
+  std::vector<Range> updates{};  // one per rank: the elements it updates, whose sum it needs
 
   Range range() const { return {begin, end}; }
 };

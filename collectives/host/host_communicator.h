@@ -58,7 +58,7 @@ class HostCommunicator final : public Communicator {
   int64_t next_stage();  // offset of the staging buffer to use next
 
   std::unique_ptr<Transport> transport_;
-  std::unique_ptr<SharedWindow> memory_;  // by rank of the node: meeting slot, mail, staging buffers, recent calls
+  std::unique_ptr<SharedWindow> memory_;  // of each rank of the node: meeting slot, mail, staging buffers, recent calls
   std::unique_ptr<NodeGroup> node_;
   std::vector<std::vector<int>> ranks_of_node_;
   int lanes_ = 1;  // ranks of the smallest node, which is how many exchange with other nodes at a time

@@ -26,7 +26,7 @@ struct MpiSegments {
   };
   MPI_Win window = MPI_WIN_NULL;
   MPI_Comm node = MPI_COMM_NULL;
-  std::vector<char*> headers;  // by local rank
+  std::vector<char*> headers;  // one per local rank
   void* segment(int local_rank) const { return headers[size_t(local_rank)] + sizeof(Header); }
   Header& header(int local_rank) const { return *reinterpret_cast<Header*>(headers[size_t(local_rank)]); }
 };

@@ -91,7 +91,7 @@ class NodeGroup {
   const JobControl& job_;
   std::vector<MeetingSlot*> slots_;
   std::vector<const RecentCalls*> recent_;
-  std::vector<int> ranks_;  // by local rank
+  std::vector<int> ranks_;  // one per local rank
   int local_rank_;
   int spins_;
   uint64_t turn_ = 0;

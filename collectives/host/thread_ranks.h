@@ -13,7 +13,7 @@ namespace lockstep {
 
 struct ThreadRanks {
   int ranks = 1;
-  std::vector<int> node_of;  // by rank: its pretended node, numbered by lowest rank; empty means one node
+  std::vector<int> node_of;  // the pretended node of each rank, numbered by lowest rank; empty means one node
   std::chrono::milliseconds timeout{60'000};
 };
 

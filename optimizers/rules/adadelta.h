@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adadelta (Zeiler 2012): the root mean square of past moves over that of past gradients takes the place of a rate.
+// Adadelta (Zeiler 2012): the root mean square of past moves over that of past gradients replaces a rate.
 #pragma once
 
 #include <array>

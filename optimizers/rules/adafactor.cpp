@@ -12,7 +12,7 @@ using Constants = RuleConstants<Adafactor>;
 
 constexpr float kSmallest = std::numeric_limits<float>::min();
 
-// Scratch: the sums of chunks, the length of the step, the mean of r of every matrix.
+// Scratch holds the sums of chunks, the length of the step, and the mean of r of every matrix.
 TensorSums sums_of(const PreparedUpdate<Adafactor>& step) {
   return {reinterpret_cast<double*>(step.scratch), step.param.size()};
 }
@@ -34,7 +34,7 @@ struct GradientElement {
   HOST_DEVICE Loaded load() const { return {ready.load(), ready.decision->skip}; }
 };
 
-// r of one row: the mean over its columns.
+// Updates r of one row, which is the mean over its columns.
 struct RowsRow {
   const Constants* constants;
   const StepScalars* decision;
@@ -55,7 +55,7 @@ struct RowsRow {
   }
 };
 
-// c of one matrix: the mean over its rows.
+// Updates c of one matrix, the mean over its rows.
 struct SquareAt {
   const Constants* constants;
   const float* grad;
@@ -105,7 +105,7 @@ struct DirectionElement {
     }
     const int64_t elements = shape.rows * shape.columns, matrix = i / elements, at = i % elements;
     const float* factors = accumulator + matrix * elements;
-    // Kept from vanishing: a zero gradient in a row and a column of zeros would be 0 / 0, as it is in Keras.
+    // This keeps v from vanishing: a zero gradient in a row and a column of zeros would be 0 / 0, as it is in Keras.
     const float v = factors[at / shape.columns] / means[matrix] * factors[shape.rows + at % shape.columns];
     return v < kSmallest ? kSmallest : v;
   }
@@ -115,8 +115,8 @@ struct DirectionElement {
   }
 };
 
-// Rows are chunks of the parameter and of the direction in turn: two sums in one row take more registers than there
-// are.
+// Rows are chunks of the parameter and of the direction in turn, because two sums in one row take more registers than
+// there are.
 struct SquaresRow {
   const StepScalars* decision;
   const float *param, *direction;

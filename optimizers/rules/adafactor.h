@@ -12,14 +12,14 @@
 
 namespace lockstep {
 
-// G = g^2 + epsilon_1;  v = b v + (1 - b) G with b = 1 - t^beta_2_decay, or for matrices r and c so, the means of G
-// over columns and rows, and v = r c / mean(r);  u = g / sqrt(v); w -= max(epsilon_2, rms(w)) min(a, 1 / sqrt(t)) u /
-// max(1, rms(u) / clip_threshold)
+// G = g^2 + epsilon_1;  v = b v + (1 - b) G with b = 1 - t^beta_2_decay. For matrices, r and c do so with the means of
+// G over columns and rows, and v = r c / mean(r);  u = g / sqrt(v);
+// w -= max(epsilon_2, rms(w)) min(a, 1 / sqrt(t)) u / max(1, rms(u) / clip_threshold)
 struct Adafactor {
   double beta_2_decay = -0.8, epsilon_1 = 1e-30, epsilon_2 = 1e-3, clip_threshold = 1;
 
-  // Of a tensor whose last two dimensions are both longer than 1, every matrix [rows, columns] holds r, then c, from
-  // its first element on; of others v. (A matrix of one row or column has the same v either way.)
+  // If the last two dimensions of a tensor are both longer than 1, every matrix [rows, columns] holds r, then c, from
+  // its first element on; other tensors hold v. (A matrix of one row or column has the same v either way.)
   static constexpr std::array slots = {Slot{.name = "accumulator"}};
 
   template <class Real>
@@ -39,15 +39,15 @@ struct Adafactor {
   void update(Stream& stream, const PreparedUpdate<Adafactor>& step) const;
 };
 
-// A tensor as matrices side by side; without factors, as one long row.
+// A tensor as matrices side by side, or without factors as one long row.
 struct FactoredShape {
   bool factored = false;
   int64_t matrices = 1, rows = 1, columns = 1;
 };
 FactoredShape factored_shape(const Shape& shape);
 
-// The launches of a step: gradients made ready; r, c and the mean of r, of matrices; directions in place of gradients;
-// squares of parameter and direction by chunk; the length of the step; the parameter.
+// The launches of a step make gradients ready; make r, c and the mean of r for matrices; put directions in place of
+// gradients; take squares of parameter and direction by chunk; find the length of the step; update the parameter.
 struct AdafactorGradient {
   PreparedUpdate<Adafactor> step;
 };

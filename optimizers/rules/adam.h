@@ -16,7 +16,7 @@
 
 namespace lockstep {
 
-// What one step of Adam needs besides the moments.
+// The numbers that one step of Adam needs besides the moments.
 template <class Real>
 struct AdamConstants {
   Real one_minus_beta_1, one_minus_beta_2, rate, epsilon;
@@ -26,17 +26,17 @@ struct AdamHyperparameters {
   double beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-7;
   FormulaStyle definition = FormulaStyle::keras;
 
-  // The factor that the second moment's root lacks while it is young.
+  // The factor that the root of the second moment lacks while it is young.
   HOST_DEVICE double root_correction(int64_t step) const { return std::sqrt(1 - power(beta_2, step)); }
 
-  // What is added to the uncorrected root. PyTorch's sqrt(v) / c + epsilon is (sqrt(v) + epsilon c) / c. Kept from
-  // vanishing as a float: an element that never saw a gradient would be 0 / 0.
+  // Epsilon as it is added to the uncorrected root: PyTorch's sqrt(v) / c + epsilon is (sqrt(v) + epsilon c) / c. It
+  // must not vanish as a float, because an element that never saw a gradient would be 0 / 0.
   HOST_DEVICE double epsilon_at(int64_t step) const {
     if (definition == FormulaStyle::keras) return epsilon;
     return std::max(epsilon * root_correction(step), double(std::numeric_limits<float>::min()));
   }
 
-  // In double, from the whole step number: a float holds 1 - 0.999 to five digits only and counts no further than 2^24.
+  // Computes in double from the whole step number: a float holds 1 - 0.999 to five digits and counts only to 2^24.
   template <class Real = float>
   HOST_DEVICE AdamConstants<Real> at(int64_t step, double learning_rate) const {
     const double rate = learning_rate * root_correction(step) / (1 - power(beta_1, step));
@@ -66,7 +66,7 @@ struct Adam {
   }
 };
 
-// As Adam, but divides by the largest second moment seen so far.
+// Adam that divides by the largest second moment seen so far.
 struct AdamAmsgrad {
   AdamHyperparameters hyperparameters;
 

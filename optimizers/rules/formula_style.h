@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where Keras and PyTorch place epsilon and the learning rate. Both places are in the formula and the unused one holds
+// Where Keras and PyTorch place epsilon and the learning rate. The formula has both places, and the unused one holds
 // its neutral value, so that one loop serves both definitions without a branch.
 #pragma once
 
@@ -21,7 +21,7 @@ HOST_DEVICE Placed<Real> place_epsilon(double epsilon, FormulaStyle definition) 
   return {Real(epsilon), Real(0)};
 }
 
-// m = mu m + inside * move;  w -= outside * m: Keras has the rate inside, so that a change of the rate does not rescale
+// m = mu m + inside * move;  w -= outside * m. Keras has the rate inside, so that a change of the rate does not rescale
 // what is remembered; PyTorch has it outside.
 template <class Real>
 HOST_DEVICE Placed<Real> place_rate(double learning_rate, FormulaStyle definition) {

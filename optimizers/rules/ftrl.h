@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ftrl (McMahan et al. 2013): follow the regularised leader, with L1, L2 and shrinkage. A parameter is a function of
-// its accumulators alone: its initial value counts in the first step only.
+// Ftrl (McMahan et al. 2013): follow the regularised leader, with L1, L2 and shrinkage. A parameter depends on its
+// accumulators alone: its initial value counts in the first step only.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 
 namespace lockstep {
 
-// n^(1/2): the usual power, at the cost of a root.
+// n^(1/2): the usual power costs only a root.
 struct SquareRoot {
   template <class Real>
   HOST_DEVICE Real operator()(Real n) const {
@@ -27,7 +27,7 @@ struct AnyPower {
   float exponent = 0.5f;
 
   HOST_DEVICE float operator()(float n) const {
-    return exponent == 0 ? 1.0f : exp_f32(exponent * log_f32(n));  // of zero: exp(-infinity)
+    return exponent == 0 ? 1.0f : exp_f32(exponent * log_f32(n));  // for n = 0, exp(-infinity)
   }
 };
 
@@ -35,7 +35,7 @@ struct FtrlHyperparameters {
   double l1 = 0, l2 = 0, l2_shrinkage = 0, beta = 0;
 };
 
-// Named outside of the template: nvcc 13 loses the element type inside.
+// This is named outside of the template, because nvcc 13 loses the element type inside.
 using FtrlSlots = std::array<Slot, 2>;
 
 // p: the power of n;  z += g + 2 shrinkage w - (p(n + g^2) - p(n)) / a * w;  n += g^2;
@@ -57,8 +57,8 @@ struct FtrlRule {
       const Real clipped = sum > l1 ? l1 : (sum < -l1 ? -l1 : sum);
       const Real curvature = strength + beta + rate_times_two_l2;
       const Real leader = (clipped - sum) * rate / curvature;
-      // The formula knows no limit for a rate of zero, where schedules begin and end: such a step changes nothing.
-      // Without curvature there was no gradient yet.
+      // At a rate of zero, where schedules begin and end, the formula has no limit: such a step changes nothing. Zero
+      // curvature means that there was no gradient yet.
       param = rate > 0 && curvature > 0 ? leader : param;
       linear = rate > 0 ? sum : linear;
       accumulator = rate > 0 ? total : accumulator;
@@ -67,7 +67,7 @@ struct FtrlRule {
 
   template <class Real = float>
   HOST_DEVICE Update<Real> at(int64_t /*step*/, double learning_rate) const {
-    // Rates whose inverse is no float are zero.
+    // Rates whose inverse is no float count as zero.
     const double rate = learning_rate < 1.0 / double(std::numeric_limits<float>::max()) ? 0 : learning_rate;
     const FtrlHyperparameters& h = hyperparameters;
     return {Real(rate),

@@ -6,7 +6,7 @@
 namespace lockstep {
 namespace {
 
-// Scratch: the sums of chunks, then the ratio.
+// Scratch holds the sums of chunks, then the ratio.
 TensorSums sums_of(const PreparedUpdate<Lamb>& step) {
   return {reinterpret_cast<double*>(step.scratch), step.param.size()};
 }

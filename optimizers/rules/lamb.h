@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lamb (You et al. 2020), in Keras' definition: Adam's direction, as long as the tensor. Weight decay comes before and
-// is no part of the direction.
+// Lamb (You et al. 2020), in Keras' definition: Adam's direction at the length of the tensor. Weight decay comes before
+// and is no part of the direction.
 #pragma once
 
 #include <array>
@@ -41,7 +41,7 @@ struct Lamb {
   void update(Stream& stream, const PreparedUpdate<Lamb>& step) const;
 };
 
-// The launches of a step: moments, and squares of parameter and direction by chunk; their ratio; the parameter.
+// The launches of a step: moments, with squares of parameter and direction by chunk; their ratio; the parameter.
 struct LambMoments {
   PreparedUpdate<Lamb> step;
 };

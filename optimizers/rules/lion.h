@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lion (Chen et al. 2023): every element moves by the rate, in the direction of an interpolated momentum.
+// Lion (Chen et al. 2023): every element moves by the rate in the direction of an interpolated momentum.
 #pragma once
 
 #include <array>

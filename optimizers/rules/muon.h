@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Muon (Jordan et al. 2024): momentum of a matrix, made nearly orthogonal by Newton-Schulz steps. Matrices only; what
-// else a model has goes to Adam (runtime/variables/parameter_groups.h).
+// Muon (Jordan et al. 2024): the momentum of a matrix, made nearly orthogonal by Newton-Schulz steps. It is for
+// matrices only; Adam takes all other variables of a model (runtime/variables/parameter_groups.h).
 #pragma once
 
 #include <array>
@@ -41,8 +41,8 @@ struct Muon {
   void update(Stream& stream, const PreparedUpdate<Muon>& step) const;
 };
 
-// The launches of a step besides products: momentum and what becomes orthogonal, with its squares by chunk; one over
-// its norm; out = a x or a x + b y; the parameter.
+// The launches of a step besides products: momentum and the matrix to orthogonalise, with its squares by chunk; one
+// over its norm; out = a x or a x + b y; the parameter.
 struct MuonMomentum {
   PreparedUpdate<Muon> step;
   float mu, fresh;  // fresh: 1 - mu

@@ -42,7 +42,7 @@ struct Nadam {
   template <class Real = float>
   HOST_DEVICE Update<Real> at(int64_t step, double learning_rate, std::span<const double> scalars) const {
     const double mu = momentum_at(step), next = momentum_at(step + 1), product = scalars[0];
-    // Numerator and denominator are multiplied with the root's correction: epsilon is PyTorch's in both definitions.
+    // Numerator and denominator are multiplied by the root's correction: both definitions have PyTorch's epsilon.
     const double correction = adam.root_correction(step), rate = learning_rate * correction;
     return {Real(1 - adam.beta_1), Real(1 - adam.beta_2), Real(rate * next / (1 - product * next)),
             Real(rate * (1 - mu) / (1 - product)), Real(adam.epsilon_at(step))};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A rule for variables that are no weights but come out of the backward pass anew each time, such as scales of narrow
-// formats (Keras' overwrite_with_gradient): the gradient becomes the value, as it is. Like every gradient it is the
-// mean over the batch, whatever the number of micro-batches; Keras takes the maximum over micro-batches.
+// formats (Keras' overwrite_with_gradient): the gradient itself becomes the value. Like every gradient it is the mean
+// over the batch, whatever the number of micro-batches; Keras takes the maximum over micro-batches.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace lockstep {
 
-// w = g, neither unscaled nor clipped, without weight decay
+// w = g, which is neither unscaled nor clipped, and has no weight decay.
 struct Overwrite {
   static constexpr std::array<Slot, 0> slots = {};
   static constexpr bool takes_raw_gradients = true;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// RAdam (Liu et al. 2020), in PyTorch's definition: Adam that leaves its second moment out as long as that is too
-// uncertain.
+// RAdam (Liu et al. 2020), in PyTorch's definition: Adam without its second moment as long as that is too uncertain.
 #pragma once
 
 #include <array>

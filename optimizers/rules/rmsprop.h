@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RMSprop (Tieleman & Hinton 2012): the gradient over a running root mean square; centered (Graves 2013) it is the
-// standard deviation. With momentum or without.
+// RMSprop (Tieleman & Hinton 2012), with or without momentum: the gradient over its running root mean square, or, if
+// centered (Graves 2013), over its standard deviation.
 #pragma once
 
 #include <array>
@@ -37,8 +37,8 @@ HOST_DEVICE inline Real rmsprop_move(const RmspropConstants<Real>& c, Real grad,
   return grad / (std::sqrt(v + c.epsilon.inside) + c.epsilon.outside);
 }
 
-// g / sqrt(v - mean(g)^2 + epsilon). A constant gradient makes the difference zero up to rounding, which may fall below
-// zero by more than epsilon.
+// g / sqrt(v - mean(g)^2 + epsilon). A constant gradient makes the difference zero up to rounding, which may take it
+// below zero by more than epsilon.
 template <class Real>
 HOST_DEVICE inline Real rmsprop_centered_move(const RmspropConstants<Real>& c, Real grad, Real& v, Real& mean) {
   v += (grad * grad - v) * c.one_minus_rho;

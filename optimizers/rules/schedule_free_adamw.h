@@ -17,8 +17,8 @@ namespace lockstep {
 // a_t = a min(t / warmup, 1);  v as Adam;  z' = z - a_t g / (sqrt(v / (1 - b2^t)) + epsilon);
 // x = (w - (1 - b1) z) / b1;  x' = (1 - 1/t) x + z' / t;  w = (1 - b1) z' + b1 x'
 //
-// Computed without x: w - z = b1 (x - z), and so w' - z' = b1 (x' - z') = (1 - 1/t) (w - z + b1 (z - z')). That is
-// exact where nothing moves and divides by no b1.
+// This is computed without x: w - z = b1 (x - z), so w' - z' = b1 (x' - z') = (1 - 1/t) (w - z + b1 (z - z')). It is
+// exact where nothing moves, and never divides by b1.
 struct ScheduleFreeAdamW {
   double beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-8;
   int64_t warmup_steps = 0;

@@ -21,7 +21,7 @@ constexpr std::nullopt_t kRequired = std::nullopt;
 constexpr AllowedRange kShare = {.highest = 1};
 constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 
-// The shortest digits that read back as the same double.
+// Returns the shortest digits that read back as the same double.
 std::string digits(double x) {
   std::array<char, 32> buffer;
   const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), x).ptr;
@@ -36,7 +36,7 @@ std::string digits(const std::vector<double>& list) {
 
 ScheduleFormula make_constant(OptionReader&, double learning_rate) { return ConstantRate{learning_rate}; }
 
-// The name that Keras has for the number of steps. With it a schedule is Keras' own.
+// Keras' name for the number of steps; it makes a schedule Keras' own.
 constexpr std::string_view kKerasSteps = "decay_steps";
 
 int64_t read_steps(OptionReader& options) { return options.count(options.either("steps", kKerasSteps), kRequired, 1); }
@@ -139,7 +139,7 @@ constexpr std::array kEntries = {Entry{"constant", make_constant},
                                  Entry{"warmup_stable_decay", make_warmup_stable_decay},
                                  Entry{"one_cycle", make_one_cycle}};
 
-// The one schedule of lists; its rates are in the text, the optimizer's plays no part.
+// The only schedule made of lists: its rates are in the text, and the optimizer's plays no part.
 constexpr std::string_view kPiecewise = "piecewise_constant";
 
 Schedule make_piecewise(const CallText& call) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A learning-rate schedule: a value made from a short text, asked for the rate at a step counter.
+// A learning-rate schedule: a value made from a short text that gives the rate at a step counter.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +21,13 @@ class Schedule {
  public:
   Schedule(ScheduleFormula formula, std::string text) : formula_(std::move(formula)), text_(std::move(text)) {}
 
-  // The rate of the step that begins when the counter of committed steps is `counter`: 0 for the first.
+  // The rate of the step that begins when `counter` steps are committed; the first step begins at 0.
   double at(int64_t counter) const;
 
   // Steps until the schedule is through, or through its first period; 0 where it has neither.
   int64_t length() const;
 
-  // With every parameter, given or default, so that it says the whole schedule and parses to an equal one.
+  // The text has every parameter, given or default, so that it says the whole schedule and parses to an equal one.
   const std::string& text() const { return text_; }
 
  private:
@@ -35,13 +35,13 @@ class Schedule {
   std::string text_;
 };
 
-// Names known to make_schedule, in the order they are listed to users.
+// Names known to make_schedule, in the order in which users see them.
 std::vector<std::string_view> schedule_names();
 
-// `text`: "cosine(steps=1000, alpha=0.1)"; docs/optimizers.md lists names and parameters. `learning_rate` is the
-// optimizer's; a parameter learning_rate in the text takes its place. A parameter with one of Keras' names
-// (decay_steps, ...) selects Keras' definition and default values. Throws Error(usage) for what is not understood,
-// unknown names (with the nearest known one), and values that are missing, out of range, NaN or infinite.
+// `text` is like "cosine(steps=1000, alpha=0.1)"; docs/optimizers.md lists names and parameters. `learning_rate` is the
+// optimizer's; a parameter learning_rate in the text replaces it. A parameter with one of Keras' names (decay_steps,
+// ...) selects Keras' definition and default values. Throws Error(usage) for text it does not understand, unknown names
+// (with the nearest known one), and values that are missing, out of range, NaN or infinite.
 Schedule make_schedule(std::string_view text, double learning_rate);
 
 }  // namespace lockstep

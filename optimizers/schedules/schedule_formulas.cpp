@@ -9,7 +9,7 @@ namespace lockstep {
 
 namespace {
 
-// Exact at both ends: 1 at progress 0, 0 at progress 1.
+// The result is exact at both ends: 1 at progress 0, 0 at progress 1.
 double half_cosine(double progress) { return 0.5 * (1 + std::cos(std::numbers::pi * progress)); }
 
 double linear(double from, double to, double progress) { return from + (to - from) * progress; }
@@ -49,7 +49,7 @@ double CosineDecay::at(int64_t counter) const {
 }
 
 double CosineRestarts::at(int64_t counter) const {
-  // No logarithm tells the period: it would misplace counters at the restarts. Lengths that are whole stay exact.
+  // A logarithm would give the period, but misplace counters at the restarts. Lengths that are whole stay exact.
   double period = 0, begin = 0, length = double(first_steps);
   if (t_mul == 1) {
     period = double(counter / first_steps);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Learning-rate formulas. All are evaluated in double from the whole counter; what can be counted (restarts, stairs,
-// borders) is counted in integers, so that nothing moves at large counters. length(): the steps until a schedule is
-// through, or through its first period; 0 where it has neither.
+// borders) is counted in integers, so that nothing moves at large counters. length() is the number of steps until a
+// schedule is through, or through its first period; 0 if it has neither.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct ConstantRate {
   int64_t length() const { return 0; }
 };
 
-// a r^(s / steps); in stairs: the exponent rounded down
+// a r^(s / steps); stairs round the exponent down
 struct ExponentialDecay {
   double learning_rate;
   int64_t steps;
@@ -32,7 +32,7 @@ struct PiecewiseConstant {
   int64_t length() const { return boundaries.empty() ? 0 : int64_t(boundaries.back()); }
 };
 
-// (a - end) (1 - s / steps)^power + end; cycling: steps times the number of cycles begun
+// (a - end) (1 - s / steps)^power + end; cycling multiplies steps by the number of cycles begun
 struct PolynomialDecay {
   double learning_rate;
   int64_t steps;
@@ -42,7 +42,7 @@ struct PolynomialDecay {
   int64_t length() const { return steps; }
 };
 
-// a / (1 + r s / steps); in stairs: the quotient rounded down
+// a / (1 + r s / steps); stairs round the quotient down
 struct InverseTimeDecay {
   double learning_rate;
   int64_t steps;
@@ -52,7 +52,7 @@ struct InverseTimeDecay {
   int64_t length() const { return steps; }
 };
 
-// Linearly from start to peak in warmup_steps, then in decay_steps along half a cosine to alpha times the peak
+// Goes linearly from start to peak in warmup_steps, then in decay_steps along half a cosine to alpha times the peak
 struct CosineDecay {
   double start, peak;
   int64_t warmup_steps, decay_steps;
@@ -61,7 +61,7 @@ struct CosineDecay {
   int64_t length() const { return warmup_steps + decay_steps; }
 };
 
-// Half cosines from a m_mul^i to alpha a; period i is t_mul^i as long as the first
+// Half cosines from a m_mul^i to alpha a; period i is t_mul^i times as long as the first
 struct CosineRestarts {
   double learning_rate;
   int64_t first_steps;
@@ -70,7 +70,7 @@ struct CosineRestarts {
   int64_t length() const { return first_steps; }
 };
 
-// Linearly from start to a, then constant
+// Goes linearly from start to a, then is constant
 struct LinearWarmup {
   double learning_rate;
   int64_t steps;
@@ -79,7 +79,7 @@ struct LinearWarmup {
   int64_t length() const { return steps; }
 };
 
-// Linearly from start to a, constant, then (a - end) (1 - s / decay_steps)^power + end
+// Goes linearly from start to a, is constant, then is (a - end) (1 - s / decay_steps)^power + end
 struct WarmupStableDecay {
   double learning_rate;
   int64_t warmup_steps, stable_steps, decay_steps;
@@ -88,7 +88,7 @@ struct WarmupStableDecay {
   int64_t length() const { return warmup_steps + stable_steps + decay_steps; }
 };
 
-// PyTorch's: half cosines up from a / div_factor to a at counter pct_start * steps - 1, and down to
+// PyTorch's one cycle: half cosines go up from a / div_factor to a at counter pct_start * steps - 1, and down to
 // a / div_factor / final_div_factor at counter steps - 1
 struct OneCycle {
   double learning_rate;
