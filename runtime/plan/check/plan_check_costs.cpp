@@ -198,7 +198,7 @@ void check_collectives(const Plan& plan) {
   std::vector<Need> needs, found;
   if (s.batch_ranks() > 1) {
     needs.push_back({Phase::step, CollectiveKind::all_reduce, DType::f64,
-                     (Wide(s.leaves()) * 2 + s.batch_ranks()) * size_of(DType::f64), -1});
+                     (Wide(s.leaves()) * (1 + s.sums) + s.batch_ranks()) * size_of(DType::f64), -1});
     for (size_t b = 0; b < plan.buckets.size(); ++b) add_needs(plan, int64_t(b), needs);
   }
   for (const PlannedCollective& c : plan.collectives)
