@@ -180,7 +180,7 @@ void Trainer::save(const std::string& path) {
 
 int64_t Trainer::resume(const std::string& path) {
   restore_state(path, store_, ranks_);
-  return next_step_ = store_.iteration();
+  return next_step_ = store_.scalars().iteration();
 }
 
 }  // namespace lockstep

@@ -60,7 +60,7 @@ struct Outputs {
                         {"compute_ms", report.compute_seconds * 1e3},
                         {"communication_ms", report.communication_seconds * 1e3},
                         {"exposed_communication_ms", report.communication_seconds * 1e3},
-                        {"learning_rate", variables.learning_rate()}};
+                        {"learning_rate", variables.scalars().learning_rate()}};
     if (report.skipped) line["skipped"] = true;
     metrics->write_line(line.dump());
   }
