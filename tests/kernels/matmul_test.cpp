@@ -324,16 +324,37 @@ TEST(Matmul, AddsABiasActivatesAndTakesBf16OnAGpu) {
   Stream cpu = Stream::cpu(), stream = Stream::cuda(0);
   for (const Case& c : kFinishCases)
     for (size_t f = 0; f < kFinishes.size(); ++f)
-      for (int flags = 0; flags < 4; ++flags) {
-        const bool ta = flags & 1, tb = flags & 2;
+      for (int flags = 0; flags < 8; ++flags) {
+        const bool ta = flags & 1, tb = flags & 2, accumulate = flags & 4;
         SCOPED_TRACE(str(c.m, " x ", c.n, " x ", c.k, " flags ", flags, " finish ", f));
-        const Finished gpu = run_finish(stream, c, kFinishes[f], ta, tb, false);
-        expect_finish(c, kFinishes[f], ta, tb, false, gpu);
+        const Finished gpu = run_finish(stream, c, kFinishes[f], ta, tb, accumulate);
+        expect_finish(c, kFinishes[f], ta, tb, accumulate, gpu);
         if (!products_have_equal_bits()) continue;
-        const Finished expected = run_finish(cpu, c, kFinishes[f], ta, tb, false);
+        const Finished expected = run_finish(cpu, c, kFinishes[f], ta, tb, accumulate);
         EXPECT_EQ(gpu.out.values, expected.out.values);
         EXPECT_EQ(gpu.before.values, expected.before.values);
       }
+}
+
+// The library tells nobody which epilogues it has no algorithm for: each of its ways to say so leads to kernels of
+// ours.
+TEST(Matmul, FinishesProductsItselfWhereTheLibraryOfAGpuCannot) {
+  if (!gpu_is_emulated()) GTEST_SKIP() << "only the stand-in for cuBLASLt refuses on demand";
+  for (const char* refusal : {"unsupported", "none_found", "bad_state"}) {
+    setenv("LOCKSTEP_EMULATED_EPILOGUES", refusal, 1);
+    Stream cpu = Stream::cpu(), stream = Stream::cuda(0);
+    for (const Case& c : {Case{1, 1, 1}, Case{17, 33, 9}, Case{40, 16, 8}})
+      for (size_t f = 0; f < kFinishes.size(); ++f)
+        for (const bool accumulate : {false, true}) {
+          if (is_narrow(kFinishes[f].out)) continue;  // rounded twice
+          SCOPED_TRACE(str(refusal, ", ", c.m, " x ", c.n, " x ", c.k, " finish ", f, " accumulate ", accumulate));
+          const Finished gpu = run_finish(stream, c, kFinishes[f], false, true, accumulate);
+          expect_finish(c, kFinishes[f], false, true, accumulate, gpu);
+          if (!products_have_equal_bits()) continue;
+          EXPECT_EQ(gpu.out.values, run_finish(cpu, c, kFinishes[f], false, true, accumulate).out.values);
+        }
+    unsetenv("LOCKSTEP_EMULATED_EPILOGUES");
+  }
 }
 
 TEST(Matmul, AddsTheBiasOfItsOwnCallAlsoWhereItIsNotAligned) {
