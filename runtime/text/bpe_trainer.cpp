@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <exception>
 #include <map>
+#include <optional>
 #include <queue>
 #include <tuple>
 
@@ -202,6 +203,11 @@ TokenizerParts train_bpe(const std::vector<WordCounts::Word>& words, const BpeTr
                "; give more text, or a smaller vocabulary");
   });
   for (const std::string& token : training.special) {
+    // Files name tokens by their symbols, so that two of the same would be one.
+    const std::optional<std::string> bytes = bytes_of_symbols(token);
+    check(!bytes || std::ranges::find(parts.tokens, *bytes) == parts.tokens.end(), ErrorCode::usage, [&] {
+      return str("the special token '", token, "' is spelled like a token of the text; choose one that no text has");
+    });
     parts.added.push_back({token, int32_t(parts.tokens.size())});
     parts.tokens.push_back(token);
   }

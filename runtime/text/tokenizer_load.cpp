@@ -33,7 +33,7 @@ std::string read_whole(const std::string& path) {
   return text;
 }
 
-std::string quoted(const std::string& path) { return "'" + path + "'"; }
+std::string in_quotes(const std::string& path) { return "'" + path + "'"; }
 
 bool exists(const std::string& path) {
   std::error_code ignored;
@@ -41,18 +41,19 @@ bool exists(const std::string& path) {
 }
 
 Tokenizer load_pair(const std::string& vocabulary, const std::string& merges) {
-  return Tokenizer(parts_of_vocabulary(read_whole(vocabulary), quoted(vocabulary), read_whole(merges), quoted(merges)),
-                   quoted(vocabulary));
+  return Tokenizer(
+      parts_of_vocabulary(read_whole(vocabulary), in_quotes(vocabulary), read_whole(merges), in_quotes(merges)),
+      in_quotes(vocabulary));
 }
 
 Tokenizer load_json(const std::string& path) {
-  TokenizerParts parts = parts_of_tokenizer_json(read_whole(path), quoted(path));
+  TokenizerParts parts = parts_of_tokenizer_json(read_whole(path), in_quotes(path));
   const std::string config = fs::path(path).replace_filename("tokenizer_config.json");
   if (exists(config)) {
-    const std::string end_of_text = end_of_text_of_config(read_whole(config), quoted(config));
+    const std::string end_of_text = end_of_text_of_config(read_whole(config), in_quotes(config));
     if (!end_of_text.empty()) parts.end_of_text = end_of_text;
   }
-  return Tokenizer(std::move(parts), quoted(path));
+  return Tokenizer(std::move(parts), in_quotes(path));
 }
 
 Tokenizer load_folder(const std::string& folder) {

@@ -10,7 +10,7 @@
 namespace lockstep {
 namespace {
 
-std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
+std::string json_text(const std::string& text) { return nlohmann::json(text).dump(); }
 
 constexpr const char* kByteLevel =
     R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": )";
@@ -47,7 +47,7 @@ std::string tokenizer_json(const TokenizerParts& parts) {
   const char* comma = "\n";
   for (const AddedToken* token : added) {
     if (!token) continue;
-    text += str(comma, "    {\"id\": ", token->id, ", \"content\": ", quoted(token->text),
+    text += str(comma, "    {\"id\": ", token->id, ", \"content\": ", json_text(token->text),
                 R"(, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": )",
                 token->special ? "true}" : "false}");
     comma = ",\n";
@@ -67,13 +67,14 @@ std::string tokenizer_json(const TokenizerParts& parts) {
   comma = "\n";
   for (size_t id = 0; id < spelled.size(); ++id) {
     if (spelled[id].empty()) continue;
-    text += str(comma, "      ", quoted(spelled[id]), ": ", id);
+    text += str(comma, "      ", json_text(spelled[id]), ": ", id);
     comma = ",\n";
   }
   text += "\n    },\n    \"merges\": [";
   comma = "\n";
   for (const Merge& merge : parts.merges) {
-    text += str(comma, "      [", quoted(spelled[size_t(merge.left)]), ", ", quoted(spelled[size_t(merge.right)]), "]");
+    text += str(comma, "      [", json_text(spelled[size_t(merge.left)]), ", ", json_text(spelled[size_t(merge.right)]),
+                "]");
     comma = ",\n";
   }
   return text + "\n    ]\n  }\n}\n";

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "tools/training/progress.h"
+#include "tools/training/clock_text.h"
 
 namespace lockstep {
 

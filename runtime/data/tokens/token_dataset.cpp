@@ -8,12 +8,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iomanip>
 #include <set>
 
 #include "kernels/device/check.h"
 
 namespace lockstep {
 namespace {
+
+std::string hex(uint64_t hash) { return str(std::hex, std::setw(16), std::setfill('0'), hash); }
 
 constexpr int64_t kBlock = 1 << 20;  // tokens that are scanned and hashed together
 
@@ -122,8 +125,8 @@ void TokenDataset::check_tokenizer(uint64_t tokenizer_hash, int64_t vocabulary) 
                  ", expected at most ", vocabulary, "; encode the text with the tokenizer of this model");
     });
     check(file.header()->tokenizer_hash == tokenizer_hash, ErrorCode::data, [&] {
-      return str("'", file.path(), "' was encoded with another tokenizer than the one given (its hash is ", std::hex,
-                 file.header()->tokenizer_hash, ", not ", tokenizer_hash, "); encode the text anew");
+      return str("'", file.path(), "' was encoded with another tokenizer than the one given (its hash is ",
+                 hex(file.header()->tokenizer_hash), ", not ", hex(tokenizer_hash), "); encode the text anew");
     });
   }
 }
@@ -134,8 +137,8 @@ TokenScan TokenDataset::scan(int64_t vocabulary, int64_t part, int64_t parts) co
     const TokenFile& file = files_[size_t(i)];
     const uint64_t hash = scan_file(file, vocabulary, scan);
     check(!file.header() || file.header()->content_hash == hash, ErrorCode::data, [&] {
-      return str("'", file.path(), "' is damaged: its tokens have the hash ", std::hex, hash, ", expected ",
-                 file.header()->content_hash, " by its header; encode the text anew");
+      return str("'", file.path(), "' is damaged: its tokens have the hash ", hex(hash), ", expected ",
+                 hex(file.header()->content_hash), " by its header; encode the text anew");
     });
     const uint64_t place[] = {uint64_t(i), hash};
     scan.content_hash += XXH3_64bits(place, sizeof place);
