@@ -35,6 +35,7 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   add_explain_command(app, chosen);
   add_plot_command(app, chosen);
   add_bench_command(app, chosen);
+  add_tokenize_command(app, chosen);
   add_doctor_command(app, chosen);
   std::string command;
   try {

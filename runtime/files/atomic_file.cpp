@@ -65,6 +65,10 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(const void* source, int64_t bytes) { write_all(file_, path_, source, bytes); }
 
+void AtomicFile::overwrite(const void* source, int64_t bytes, int64_t offset) {
+  write_at(file_, path_, source, bytes, offset);
+}
+
 void AtomicFile::commit() {
   check(!partial_path_.empty(), ErrorCode::internal, [&] { return str("'", path_, "' was committed twice"); });
   if (::fsync(file_.number()) != 0) fail_file("make durable", path_, errno);

@@ -19,6 +19,8 @@ class AtomicFile {
   ~AtomicFile();
 
   void write(const void* source, int64_t bytes);
+  // Writes over bytes that were written before, such as a header that could not be known then.
+  void overwrite(const void* source, int64_t bytes, int64_t offset);
   // The content is on disk before the name is, and the name before this returns.
   void commit();
 

@@ -44,6 +44,8 @@ std::string_view remedy(int error_number) {
   }
 }
 
+int64_t nanoseconds(const timespec& time) { return int64_t(time.tv_sec) * 1'000'000'000 + int64_t(time.tv_nsec); }
+
 }  // namespace
 
 FileDescriptor::~FileDescriptor() { close(); }
@@ -72,7 +74,16 @@ ReadableFile open_to_read(const std::string& path, Links links) {
   check(S_ISREG(status.st_mode), ErrorCode::file, [&] {
     return str("'", path, "' is no regular file but a FIFO, socket or device; copy its content to a file");
   });
-  return {std::move(file), int64_t(status.st_size)};
+  return {std::move(file), int64_t(status.st_size), nanoseconds(status.st_mtim)};
+}
+
+void check_unchanged(const ReadableFile& file, const std::string& path) {
+  struct stat status;
+  if (::fstat(file.descriptor.number(), &status) != 0) fail_file("look at", path, errno);
+  check(int64_t(status.st_size) == file.bytes && nanoseconds(status.st_mtim) == file.modified_at, ErrorCode::file, [&] {
+    return str("'", path, "' changed while it was read: it had ", file.bytes, " bytes when it was opened and has ",
+               int64_t(status.st_size), " now; start again when nothing writes to it");
+  });
 }
 
 int64_t read_at(const FileDescriptor& file, const std::string& path, void* destination, int64_t bytes, int64_t offset) {
@@ -86,6 +97,17 @@ int64_t read_at(const FileDescriptor& file, const std::string& path, void* desti
     done += got;
   }
   return done;
+}
+
+void write_at(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes, int64_t offset) {
+  int64_t done = 0;
+  while (done < bytes) {
+    const ssize_t put = ::pwrite(file.number(), static_cast<const char*>(source) + done,
+                                 size_t(std::min(bytes - done, kPieceBytes)), off_t(offset + done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail_file("write", path, errno);
+    done += put;
+  }
 }
 
 void write_all(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes) {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <functional>
-#include <string>
 
 #include "runtime/data/step_input.h"
 
@@ -36,8 +35,5 @@ class Progress {
   double correct_before_ = 0;
   Clock::time_point start_ = Clock::now(), last_print_ = start_;
 };
-
-// "1:02:03", "2:03", "0:03"
-std::string clock_text(double seconds);
 
 }  // namespace lockstep
