@@ -28,7 +28,7 @@ constexpr void assert_parser(bool holds) {
 namespace lockstep {
 namespace {
 
-constexpr int64_t kMostVariables = 1'000'000;
+constexpr int64_t kMostVariables = 200'000;
 constexpr size_t kLongestPath = 200;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostBytes = int64_t(1) << 60;  // bytes of activations of a whole step
