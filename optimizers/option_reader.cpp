@@ -41,7 +41,8 @@ void OptionReader::refuse(std::string_view name, std::string_view reason) const 
 
 bool OptionReader::flag(std::string_view name, bool standard) {
   const double x = value(name, standard ? 1 : 0);
-  check(x == 0 || x == 1, ErrorCode::usage, [&] { return str(owner_, ": expected ", name, " to be 0 or 1, got ", exact(x)); });
+  check(x == 0 || x == 1, ErrorCode::usage,
+        [&] { return str(owner_, ": expected ", name, " to be 0 or 1, got ", exact(x)); });
   return x == 1;
 }
 

@@ -15,9 +15,9 @@ struct Images {
   int64_t count = 0;
   int64_t height = 0;
   int64_t width = 0;
-  std::vector<uint8_t> pixels;         // [count, height, width]
-  std::vector<uint8_t> labels;         // [count]
-  int64_t classes = kMostClasses;      // labels are below it
+  std::vector<uint8_t> pixels;     // [count, height, width]
+  std::vector<uint8_t> labels;     // [count]
+  int64_t classes = kMostClasses;  // labels are below it
 
   int64_t pixels_each() const { return height * width; }
 };

@@ -23,12 +23,10 @@ struct Part {
   std::string_view ending;
   std::string DatasetFiles::*path;
 };
-constexpr Part kParts[] = {{"train-images-idx3-ubyte", &DatasetFiles::train_images},
-                           {"train-labels-idx1-ubyte", &DatasetFiles::train_labels},
-                           {"t10k-images-idx3-ubyte", &DatasetFiles::test_images},
-                           {"t10k-labels-idx1-ubyte", &DatasetFiles::test_labels},
-                           {"test-images-idx3-ubyte", &DatasetFiles::test_images},
-                           {"test-labels-idx1-ubyte", &DatasetFiles::test_labels}};
+constexpr Part kParts[] = {
+    {"train-images-idx3-ubyte", &DatasetFiles::train_images}, {"train-labels-idx1-ubyte", &DatasetFiles::train_labels},
+    {"t10k-images-idx3-ubyte", &DatasetFiles::test_images},   {"t10k-labels-idx1-ubyte", &DatasetFiles::test_labels},
+    {"test-images-idx3-ubyte", &DatasetFiles::test_images},   {"test-labels-idx1-ubyte", &DatasetFiles::test_labels}};
 constexpr size_t kFiles = 4;  // the first parts have the names that messages tell
 
 // Lower case, and one kind of separator.

@@ -79,9 +79,8 @@ void check_separate(std::span<const NamedFile> outputs, std::span<const NamedFil
       check(!same, ErrorCode::usage, [&] {
         const std::string which =
             a.path == b.path ? str(a.what, " and ", b.what, " both name '", a.path, "'")
-            : b.path.empty()
-                ? str(a.what, " '", a.path, "' is the file that ", b.what, " goes to")
-                : str(a.what, " '", a.path, "' and ", b.what, " '", b.path, "' are the same file");
+            : b.path.empty() ? str(a.what, " '", a.path, "' is the file that ", b.what, " goes to")
+                             : str(a.what, " '", a.path, "' and ", b.what, " '", b.path, "' are the same file");
         return str(which, ", expected two files, or one would destroy the other; choose another name");
       });
     }

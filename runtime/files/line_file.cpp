@@ -27,8 +27,8 @@ bool may_follow(const std::string& path) {
 
 // A pipe without a reader cannot be opened without waiting; its reader may be about to start.
 FileDescriptor open_to_append(const std::string& path, std::chrono::milliseconds patience) {
-  const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
-                    (may_follow(path) ? 0 : O_NOFOLLOW);
+  const int flags =
+      O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (may_follow(path) ? 0 : O_NOFOLLOW);
   const Clock::time_point end = Clock::now() + patience;
   for (;;) {
     FileDescriptor file(::open(path.c_str(), flags, 0666));

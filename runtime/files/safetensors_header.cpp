@@ -90,8 +90,8 @@ class HeaderParser {
     if (place_ != Place::dtype) refuse("a text");
     const std::optional<DType> dtype = dtype_named(text);
     check(dtype.has_value(), ErrorCode::data, [&] {
-      return about(str("has tensor '", tensor_.name, "' of dtype '", text.substr(0, 16),
-                       "'; Lockstep reads ", dtype_names()));
+      return about(
+          str("has tensor '", tensor_.name, "' of dtype '", text.substr(0, 16), "'; Lockstep reads ", dtype_names()));
     });
     tensor_.dtype = *dtype;
     return go(Place::fields);
@@ -233,8 +233,9 @@ void check_text(const std::string& path, std::string_view text) {
                "`lockstep train --save` wrote");
   });
   // The JSON parser takes a NUL for the end. The format pads with spaces; other writers use any white space.
-  check(text.find('\0') == text.npos && text[text.find_last_not_of(" \t\n\r")] == '}', ErrorCode::data,
-        [&] { return str("safetensors file '", path, "' has more than white space behind its header; it is damaged"); });
+  check(text.find('\0') == text.npos && text[text.find_last_not_of(" \t\n\r")] == '}', ErrorCode::data, [&] {
+    return str("safetensors file '", path, "' has more than white space behind its header; it is damaged");
+  });
 }
 
 void check_contiguous(const std::string& path, const std::vector<StoredTensor>& tensors, int64_t data_bytes) {

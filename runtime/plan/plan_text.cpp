@@ -89,13 +89,13 @@ std::string plan_table(const Plan& plan, Rows shown) {
   rows.reserve(plan.variables.size());
   for (const PlannedVariable& v : plan.variables) {
     const int64_t bytes = bytes_per_rank(plan.settings, v);
-    rows.push_back({v.path,
-                    {pad(std::string(to_string(v.role)), 16) + pad(to_string(v.shape), 18) +
-                     pad(std::string(to_string(v.dtype)), 5) + pad(to_string(v.layout), 14) +
-                     pad(shown == Rows::folded ? readable_bytes(bytes) : str(bytes), 13) +
-                     pad(v.on_tape ? "yes" : "no", 4) + pad(v.in_gradient_sync ? "yes" : "no", 4) +
-                     pad(std::string(to_string(v.aggregation)), 18) + pad(std::string(to_string(v.residence)), 12) +
-                     (v.by_optimizer ? plan.settings.optimizer : "model")}});
+    rows.push_back(
+        {v.path,
+         {pad(std::string(to_string(v.role)), 16) + pad(to_string(v.shape), 18) +
+          pad(std::string(to_string(v.dtype)), 5) + pad(to_string(v.layout), 14) +
+          pad(shown == Rows::folded ? readable_bytes(bytes) : str(bytes), 13) + pad(v.on_tape ? "yes" : "no", 4) +
+          pad(v.in_gradient_sync ? "yes" : "no", 4) + pad(std::string(to_string(v.aggregation)), 18) +
+          pad(std::string(to_string(v.residence)), 12) + (v.by_optimizer ? plan.settings.optimizer : "model")}});
   }
   if (shown == Rows::folded) rows = fold_rows(std::move(rows));
   size_t widest = 8;

@@ -42,9 +42,11 @@ struct Member {
   size_t row;
 };
 
-std::string folded(const std::string& name, Place place, const std::vector<Member>& members, size_t first, size_t last) {
+std::string folded(const std::string& name, Place place, const std::vector<Member>& members, size_t first,
+                   size_t last) {
   const int64_t from = members[first].number, next = members[first + 1].number, to = members[last].number;
-  const std::string numbers = next == from + 1 ? str("{", from, "..", to, "}") : str("{", from, ",", next, "..", to, "}");
+  const std::string numbers =
+      next == from + 1 ? str("{", from, "..", to, "}") : str("{", from, ",", next, "..", to, "}");
   return name.substr(0, place.begin) + numbers + name.substr(place.end);
 }
 

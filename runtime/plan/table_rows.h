@@ -14,9 +14,9 @@ struct TableRow {
   int64_t count = 1;                    // of the rows that this one stands for
 };
 
-// Rows that are alike but for one number of their names are folded into the first of them where the numbers are at least
-// three in equal steps: {0..23}, or {1,4..22}. Several numbers fold one after the other. The order stays that of first
-// rows.
+// Rows that are alike but for one number of their names are folded into the first of them where the numbers are at
+// least three in equal steps: {0..23}, or {1,4..22}. Several numbers fold one after the other. The order stays that of
+// first rows.
 std::vector<TableRow> fold_rows(std::vector<TableRow> rows);
 
 }  // namespace lockstep

@@ -165,8 +165,9 @@ void read_bounds(GroupRule& rule, std::map<std::string, double>& settings) {
   for (const auto& [name, bound] : {std::pair("minimum", &bounds.minimum), {"maximum", &bounds.maximum}}) {
     const auto given = settings.extract(name);
     if (!given) continue;
-    check(std::isfinite(float(given.mapped())), ErrorCode::usage,
-          [&] { return str("group rule '", rule.text, "': expected a finite ", name, ", got ", exact(given.mapped())); });
+    check(std::isfinite(float(given.mapped())), ErrorCode::usage, [&] {
+      return str("group rule '", rule.text, "': expected a finite ", name, ", got ", exact(given.mapped()));
+    });
     *bound = given.mapped();
     rule.bounds = bounds;
   }

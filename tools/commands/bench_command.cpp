@@ -144,9 +144,12 @@ void add_collectives(CLI::App& bench, const std::shared_ptr<BenchOptions>& optio
       bench, "collectives", "All-reduce beside MPI_Allreduce; with --device cuda collectives of GPUs as nccl-tests do",
       options, chosen);
   add_transport_option(command, options->transport, "carry data between GPUs by: auto | nccl | staged");
-  command.add_option("-b,--smallest-bytes", options->collectives.smallest_bytes, "begin with this size")->capture_default_str();
-  command.add_option("-e,--largest-bytes", options->collectives.largest_bytes, "end with this size")->capture_default_str();
-  command.add_option("-f,--factor", options->collectives.factor, "multiply by this from one size to the next")->capture_default_str();
+  command.add_option("-b,--smallest-bytes", options->collectives.smallest_bytes, "begin with this size")
+      ->capture_default_str();
+  command.add_option("-e,--largest-bytes", options->collectives.largest_bytes, "end with this size")
+      ->capture_default_str();
+  command.add_option("-f,--factor", options->collectives.factor, "multiply by this from one size to the next")
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -165,14 +168,19 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   kernels.add_flag("--warm", options->warm, "leave operands in the cache of a GPU between samples");
   add_collectives(bench, options, chosen);
   CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
-  train.add_option("--model", options->train.models, "train: " + model_choices() + " (repeatable)")->allow_extra_args(false);
-  train.add_option("--data", options->train.data, "folder of the four IDX files, or a folder and the beginning of their names")->capture_default_str();
+  train.add_option("--model", options->train.models, "train: " + model_choices() + " (repeatable)")
+      ->allow_extra_args(false);
+  train
+      .add_option("--data", options->train.data,
+                  "folder of the four IDX files, or a folder and the beginning of their names")
+      ->capture_default_str();
   train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
   add_transport_option(train, options->transport, "carry data between GPUs by: auto | nccl | staged");
   PlanSettings& plan = options->train.plan;
   add_choice(train, "--reduce", plan.reduce, kReduceModes, "how gradients are summed: tree | fast | mpi");
   add_choice(train, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes, "add gradients in f32 | bf16");
-  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many leaves (0: one for each rank)")->capture_default_str();
+  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many leaves (0: one for each rank)")
+      ->capture_default_str();
   train.add_option("--rounds", options->train.rounds, "measure so often, and take medians")->capture_default_str();
 }
 

@@ -34,10 +34,9 @@ void bring_to(Stream& stream, Pool& pool, std::vector<Tensor>& values) {
 void run_eval(const EvalOptions& options, Communicator& communicator) {
   check_threads(options.threads);
   const Dataset dataset = load_dataset(options.data, options.classes);
-  Model model = make_model(options.model, {.height = dataset.test.height,
-                                           .width = dataset.test.width,
-                                           .classes = dataset.classes(),
-                                           .dropout = 0});
+  Model model = make_model(
+      options.model,
+      {.height = dataset.test.height, .width = dataset.test.width, .classes = dataset.classes(), .dropout = 0});
   narrow_as_stored(options.weights, model);
   const RunDevice device = choose_run_device(communicator, options.device, DeviceTransport::staged, options.threads);
   Stream stream = device.stream();
@@ -64,13 +63,19 @@ void run_eval(const EvalOptions& options, Communicator& communicator) {
 void add_eval_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App& command = *app.add_subcommand("eval", "Count the right answers of saved weights on the test images");
-  command.add_option("--model", options->model, "the model that the weights are of: " + model_choices())->capture_default_str();
-  command.add_option("--data", options->data, "folder of the four IDX files, or a folder and the beginning of their names")->capture_default_str();
+  command.add_option("--model", options->model, "the model that the weights are of: " + model_choices())
+      ->capture_default_str();
+  command
+      .add_option("--data", options->data, "folder of the four IDX files, or a folder and the beginning of their names")
+      ->capture_default_str();
   command.add_option("--classes", options->classes, "classes of the images (0: those of the training labels)")
       ->capture_default_str();
-  command.add_option("--weights", options->weights, "take the weights from this safetensors file, written by train --save")->required();
+  command
+      .add_option("--weights", options->weights, "take the weights from this safetensors file, written by train --save")
+      ->required();
   command.add_option("--device", options->device, "compute on: cpu | cuda, one GPU a rank")->capture_default_str();
-  command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")->capture_default_str();
+  command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")
+      ->capture_default_str();
   command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_eval(*options, c); }; });
 }
 

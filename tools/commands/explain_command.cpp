@@ -57,7 +57,8 @@ void add_explain_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<ExplainOptions>();
   CLI::App& command = *app.add_subcommand(
       "explain", "Say what the planner decided for a variable, and by which rule; without a path, list all variables");
-  command.add_option("path", options->path, "the variable, such as adam/iteration or dense_1/weight (default: list all)");
+  command.add_option("path", options->path,
+                     "the variable, such as adam/iteration or dense_1/weight (default: list all)");
   command.add_option("--why-not", options->why_not, "say why it did not get this answer: sharded, sum, on-tape, ...");
   command.add_flag("--json", options->json, "print the whole plan as JSON");
   add_forecast_options(command, options->forecast);

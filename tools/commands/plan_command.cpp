@@ -25,9 +25,7 @@ enum class Indivisible { error, replicate };
 constexpr Indivisible kIndivisible[] = {Indivisible::error, Indivisible::replicate};
 constexpr std::string_view to_string(Indivisible what) { return what == Indivisible::error ? "error" : "replicate"; }
 
-Plan read_plan(const std::string& path) {
-  return plan_from_json(read_text(path, kLongestPlanText, "a plan"), path);
-}
+Plan read_plan(const std::string& path) { return plan_from_json(read_text(path, kLongestPlanText, "a plan"), path); }
 
 void print_difference(const std::vector<std::string>& files) {
   const std::string difference = plan_difference(read_plan(files[0]), read_plan(files[1]));
@@ -64,7 +62,8 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
   if (options.json)
     print_output(plan_to_json(plan) + "\n");
   else
-    print_output((planning.searches() ? planning.report() + "\n" : "") + plan_report(planning, plan, options.all ? Rows::all : Rows::folded));
+    print_output((planning.searches() ? planning.report() + "\n" : "") +
+                 plan_report(planning, plan, options.all ? Rows::all : Rows::folded));
 }
 
 }  // namespace
@@ -77,10 +76,13 @@ void add_forecast_options(CLI::App& command, ForecastOptions& options) {
   command.add_option_function<std::string>(
       "--mesh", [&plan](const std::string& text) { plan.mesh = parse_mesh(text); },
       "arrange the ranks in axes, such as data=8,model=4 (default: data=2)");
-  command.add_option("--ranks", options.ranks, "plan for this many ranks, instead of a mesh or of its sizes under --memory-limit");
-  command.add_option("--ranks-per-node", plan.ranks_per_node, "put this many consecutive ranks on a node (0: all on one)")
+  command.add_option("--ranks", options.ranks,
+                     "plan for this many ranks, instead of a mesh or of its sizes under --memory-limit");
+  command
+      .add_option("--ranks-per-node", plan.ranks_per_node, "put this many consecutive ranks on a node (0: all on one)")
       ->capture_default_str();
-  command.add_option("--rules", options.rules, "lay variables out by the rules of this TOML file: paths or regular expressions to layouts");
+  command.add_option("--rules", options.rules,
+                     "lay variables out by the rules of this TOML file: paths or regular expressions to layouts");
   command
       .add_option_function<std::string>(
           "--indivisible",
@@ -89,7 +91,9 @@ void add_forecast_options(CLI::App& command, ForecastOptions& options) {
           },
           "what to do with a rule that does not divide a dimension: error | replicate")
       ->default_str("error");
-  command.add_option("--zero", plan.zero, "ZeRO stage: split over the batch axis slots (1), also gradients (2), also parameters (3), or nothing (0)");
+  command.add_option(
+      "--zero", plan.zero,
+      "ZeRO stage: split over the batch axis slots (1), also gradients (2), also parameters (3), or nothing (0)");
   command.add_option("--accumulation", plan.accumulation, "compute a step in this many micro-batches");
   command.add_option("--classes", options.images.classes, "classes that a shipped model tells apart")
       ->capture_default_str();
@@ -110,10 +114,12 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   CLI::App& command = *app.add_subcommand(
       "plan", "Forecast memory, collectives and time of a training on ranks that need not exist, and say why");
   add_forecast_options(command, options->forecast);
-  command.add_option("--profile", options->forecast.profile, "forecast times of this machine: h200 | a100 | cpu (default: by device)");
-  command.add_option("--memory-limit", options->forecast.memory_limit,
-                     "choose mesh, ZeRO stage, micro-batches and buckets for the fastest step that fits into this much a "
-                     "rank, such as 80GiB; what is given stays");
+  command.add_option("--profile", options->forecast.profile,
+                     "forecast times of this machine: h200 | a100 | cpu (default: by device)");
+  command.add_option(
+      "--memory-limit", options->forecast.memory_limit,
+      "choose mesh, ZeRO stage, micro-batches and buckets for the fastest step that fits into this much a "
+      "rank, such as 80GiB; what is given stays");
   command.add_flag("--all", options->all, "list every variable, bucket and collective, with exact bytes");
   command.add_flag("--json", options->json, "print the plan as JSON, for --diff and other programs");
   command.add_option("--diff", options->compare, "print what differs between two files that --json wrote")->expected(2);

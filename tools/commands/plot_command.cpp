@@ -69,10 +69,10 @@ void add_plot_command(CLI::App& app, Command& chosen) {
   plot.require_subcommand(1);
   CLI::App& command = *plot.add_subcommand("schedule", "The learning rate by step");
   command
-      .add_option("text", options->schedule, "the schedule, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)")
+      .add_option("text", options->schedule,
+                  "the schedule, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)")
       ->required();
-  command.add_option("--steps", options->steps,
-                     "draw so many steps (default: the schedule's, or 1000)");
+  command.add_option("--steps", options->steps, "draw so many steps (default: the schedule's, or 1000)");
   command.add_option("--learning-rate", options->learning_rate, "rate of the optimizer")->capture_default_str();
   command.add_option("--output", options->output, "write to this file (default: standard output)");
   command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_plot_schedule(*options, c); }; });

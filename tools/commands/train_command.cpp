@@ -60,15 +60,23 @@ CLI::Option* add_transport_option(CLI::App& command, DeviceTransport& transport,
 
 void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& plan) {
   command.add_option("--model", options.name, "model: " + model_choices())->capture_default_str();
-  command.add_option("--optimizer", options.optimizer, fmt::format("update rule: {}", fmt::join(optimizer_names(), " | ")))
+  command
+      .add_option("--optimizer", options.optimizer, fmt::format("update rule: {}", fmt::join(optimizer_names(), " | ")))
       ->capture_default_str();
-  add_hyperparameter(command, options, "--learning-rate", "learning_rate", "step size of the optimizer (default: its own)");
-  add_hyperparameter(command, options, "--momentum", "momentum", "keep this share of the last step in the next (sgd, rmsprop and others; docs/optimizers.md)");
+  add_hyperparameter(command, options, "--learning-rate", "learning_rate",
+                     "step size of the optimizer (default: its own)");
+  add_hyperparameter(command, options, "--momentum", "momentum",
+                     "keep this share of the last step in the next (sgd, rmsprop and others; docs/optimizers.md)");
   add_hyperparameter(command, options, "--nesterov", "nesterov", "look ahead along the momentum: 1, or 0 (sgd)");
-  add_hyperparameter(command, options, "--beta-1", "beta_1", "decay of the running mean of gradients (adam and its kin)");
-  add_hyperparameter(command, options, "--beta-2", "beta_2", "decay of the running mean of their squares (adam and its kin)");
-  add_hyperparameter(command, options, "--epsilon", "epsilon", "added to the root that a step is divided by (adam and its kin)");
-  add_hyperparameter(command, options, "--weight-decay", "weight_decay", "take this share of each weight off in every step, times the rate: decoupled, with every optimizer");
+  add_hyperparameter(command, options, "--beta-1", "beta_1",
+                     "decay of the running mean of gradients (adam and its kin)");
+  add_hyperparameter(command, options, "--beta-2", "beta_2",
+                     "decay of the running mean of their squares (adam and its kin)");
+  add_hyperparameter(command, options, "--epsilon", "epsilon",
+                     "added to the root that a step is divided by (adam and its kin)");
+  add_hyperparameter(
+      command, options, "--weight-decay", "weight_decay",
+      "take this share of each weight off in every step, times the rate: decoupled, with every optimizer");
   command
       .add_option_function<std::vector<std::string>>(
           "--optimizer-option",
@@ -78,9 +86,10 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           "set any hyper-parameter of the optimizer: NAME=VALUE, such as rho=0.95 (repeatable; docs/optimizers.md)")
       ->allow_extra_args(false);
   command
-      .add_option("--virtual-ranks", plan.virtual_ranks,
-                  "cut the batch into this many leaves: with the same number, every number of ranks gives the same bits "
-                  "(0: one for each rank)")
+      .add_option(
+          "--virtual-ranks", plan.virtual_ranks,
+          "cut the batch into this many leaves: with the same number, every number of ranks gives the same bits "
+          "(0: one for each rank)")
       ->capture_default_str();
   add_choice(command, "--reduce", plan.reduce, kReduceModes,
              "how gradients are summed: tree, canonical sums with the same bits | fast, one leaf per rank | mpi, by "
@@ -97,7 +106,8 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
       ->default_str("f32");
   add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
              "add gradients in f32 | bf16: they and their sums are rounded to bf16, and half the bytes travel");
-  command.add_option("--dropout", options.dropout, "drop this share of activations in training, in [0, 1)")->capture_default_str();
+  command.add_option("--dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
+      ->capture_default_str();
   command.add_option("--freeze", options.freeze, "do not train the variable of this path (repeatable)")
       ->allow_extra_args(false);
   command
@@ -113,8 +123,9 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
                      "keep a running average of every trained variable, which is what evaluation and files get");
   command.add_option("--ema-overwrite-every", options.ema_overwrite_every,
                      "let variables take their averages after every so many steps");
-  command.add_option("--loss-scale", options.loss_scale,
-                     "multiply the loss by this power of two: halved when a gradient is not finite, doubled after a while");
+  command.add_option(
+      "--loss-scale", options.loss_scale,
+      "multiply the loss by this power of two: halved when a gradient is not finite, doubled after a while");
   command.add_option("--loss-scale-growth-steps", options.loss_scale_growth_steps,
                      "double the loss scale after so many steps without such a gradient (default: 2000)");
   add_mib_option(command, "--bucket-mib", plan.bucket_bytes, "sum so many MiB of gradients together");
@@ -126,7 +137,9 @@ void add_train_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<TrainOptions>();
   CLI::App& command = *app.add_subcommand("train", "Train a model on images, on all ranks of the launcher");
   add_plan_options(command, options->model, options->plan);
-  command.add_option("--data", options->data, "folder of the four IDX files, or a folder and the beginning of their names")->capture_default_str();
+  command
+      .add_option("--data", options->data, "folder of the four IDX files, or a folder and the beginning of their names")
+      ->capture_default_str();
   command.add_option("--classes", options->classes, "classes of the images (0: those of the training labels)")
       ->capture_default_str();
   command.add_option("--epochs", options->epochs, "go through the training images so many times")
@@ -145,15 +158,19 @@ void add_train_command(CLI::App& app, Command& chosen) {
                      "scale all gradients down together to this norm over all variables (0: off)");
   command.add_option("--clipvalue", options->clip.clipvalue, "bring gradients into [-X, X] (0: off)");
   command.add_option("--seed", options->seed, "seed of first values, shuffling and dropout")->capture_default_str();
-  command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")->capture_default_str();
+  command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")
+      ->capture_default_str();
   command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");
   command.add_option("--device", options->device, "compute on: cpu | cuda, one GPU a rank")->capture_default_str();
   add_transport_option(command, options->transport,
                        "carry gradients between GPUs by: auto | nccl | staged, through memory of the host, also where "
                        "ranks share a GPU");
   command.add_flag("--graph", options->graph, "record a step on a GPU once and launch it as a whole");
-  command.add_option("--timeout", options->timeout_seconds, "wait so many seconds for other ranks")->capture_default_str();
-  command.add_option("--progress", options->progress, "show progress: auto | terminal, one line that is rewritten | plain, lines")
+  command.add_option("--timeout", options->timeout_seconds, "wait so many seconds for other ranks")
+      ->capture_default_str();
+  command
+      .add_option("--progress", options->progress,
+                  "show progress: auto | terminal, one line that is rewritten | plain, lines")
       ->capture_default_str();
   const auto not_empty = [](const std::string& name) {
     return std::string(name.empty() ? "expected the name of a file, got ''; leave the option out to write none" : "");

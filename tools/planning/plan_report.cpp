@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "runtime/plan/plan_text.h"
+#include "runtime/plan/table_rows.h"
 
 namespace lockstep {
 namespace {
@@ -73,18 +73,18 @@ std::string collectives(const Plan& plan, const MachineProfile& profile, Rows sh
     const auto axis = std::find_if(plan.settings.mesh.begin(), plan.settings.mesh.end(),
                                    [&](const MeshAxis& each) { return each.name == c.group; });
     const double seconds = collective_seconds(c.kind, c.bytes, group_shape(plan.settings, *axis), profile);
-    rows.push_back({c.what,
-                    {fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {:11}  ", to_string(c.kind),
-                                 to_string(c.dtype), c.group, bytes_text(c.bytes, shown), seconds * 1e6,
-                                 to_string(c.phase))}});
+    rows.push_back(
+        {c.what,
+         {fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {:11}  ", to_string(c.kind), to_string(c.dtype), c.group,
+                      bytes_text(c.bytes, shown), seconds * 1e6, to_string(c.phase))}});
   }
   return text + joined(std::move(rows), shown);
 }
 
 std::string memory(const Planning& planning, const Plan& plan, Rows shown) {
-  std::string text =
-      fmt::format("\nmemory per rank{}\n  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {}\n",
-                  shown == Rows::all ? ", in bytes" : "", "ranks", "parameters", "slots", "gradients", "scalars", "gathered", "total", "");
+  std::string text = fmt::format("\nmemory per rank{}\n  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {}\n",
+                                 shown == Rows::all ? ", in bytes" : "", "ranks", "parameters", "slots", "gradients",
+                                 "scalars", "gathered", "total", "");
   for (const RankClass& c : plan.classes) {
     const PlannedMemory& m = c.memory;
     const auto of = [&](int64_t bytes) { return bytes_text(bytes, shown); };

@@ -104,8 +104,9 @@ class Verification {
     Stream stream = Stream::cpu();
     ranks_.all_reduce({&wrong, DType::i64, DeviceKind::cpu, Shape{}}, ReduceOp::sum, stream).wait(stream);
     if (ranks_.rank() == 0)
-      print_output(fmt::format("{}\n", wrong == 0 ? "every term that must be exact is exact on every rank"
-                                    : fmt::format("{} terms that must be exact are not, over all ranks", wrong)));
+      print_output(
+          fmt::format("{}\n", wrong == 0 ? "every term that must be exact is exact on every rank"
+                                         : fmt::format("{} terms that must be exact are not, over all ranks", wrong)));
     check(wrong == 0, ErrorCode::internal,
           [&] { return str(wrong, " terms of the forecast differ from what was measured; the table shows rank 0's"); });
   }
@@ -130,7 +131,7 @@ class Verification {
     different_ += forecast != measured;
     if (ranks_.rank() == 0)
       print_output(fmt::format("  {:44}  {:>14}  {:>14}  {}\n", term, forecast, measured,
-                 forecast == measured ? "equal" : "DIFFERENT"));
+                               forecast == measured ? "equal" : "DIFFERENT"));
   }
 
   void run_steps();
@@ -219,21 +220,23 @@ void Verification::time_communication() {
   if (ranks_.rank() != 0) return;
   const double measured = median(plan_seconds);
   if (median(large_seconds) <= median(small_seconds)) {
-    print_output(fmt::format("  no times: {} took {:.1f} us and {} took {:.1f} us, so something else uses the machine\n",
-               readable_bytes(small_bytes), median(small_seconds) * 1e6, readable_bytes(large_bytes),
-               median(large_seconds) * 1e6));
+    print_output(
+        fmt::format("  no times: {} took {:.1f} us and {} took {:.1f} us, so something else uses the machine\n",
+                    readable_bytes(small_bytes), median(small_seconds) * 1e6, readable_bytes(large_bytes),
+                    median(large_seconds) * 1e6));
     return;
   }
   // A round has an all-reduce of losses, of next to no bytes, and one bucket: three times the latency of a bucket.
   LinkCost link = fit_link(CollectiveKind::reduce_scatter, batch_.size(), small_bytes, median(small_seconds),
                            large_bytes, median(large_seconds));
   link.alpha_seconds /= 3;
-  print_output(fmt::format("  fitted to buckets of {} and {}: alpha {:.1f} us, beta {:.2f} GB/s\n", readable_bytes(small_bytes),
-             readable_bytes(large_bytes), link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte));
+  print_output(fmt::format("  fitted to buckets of {} and {}: alpha {:.1f} us, beta {:.2f} GB/s\n",
+                           readable_bytes(small_bytes), readable_bytes(large_bytes), link.alpha_seconds * 1e6,
+                           1e-9 / link.seconds_per_byte));
   const MachineProfile machine{"this machine", link, link, 0};
   const double forecast = forecast_step(plan_.settings, plan_.buckets, machine).communication_seconds;
-  print_output(fmt::format("  {:44}  {:>14.1f}  {:>14.1f}  {:+.1f} %\n", "communication of a step by itself, us", forecast * 1e6,
-             measured * 1e6, (forecast / measured - 1) * 100));
+  print_output(fmt::format("  {:44}  {:>14.1f}  {:>14.1f}  {:+.1f} %\n", "communication of a step by itself, us",
+                           forecast * 1e6, measured * 1e6, (forecast / measured - 1) * 100));
 }
 
 }  // namespace

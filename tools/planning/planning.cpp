@@ -68,8 +68,7 @@ int64_t parse_bytes(const std::string& option, const std::string& text) {
       {"", 1},      {"b", 1},        {"kb", 1e3},     {"mb", 1e6},     {"gb", 1e9},
       {"tb", 1e12}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40}};
   const auto known = std::find_if(std::begin(kUnits), std::end(kUnits), [&](const auto& u) { return u.first == unit; });
-  check(known != std::end(kUnits) && value > 0 && value * known->second <= 0x1p50,
-        ErrorCode::usage,
+  check(known != std::end(kUnits) && value > 0 && value * known->second <= 0x1p50, ErrorCode::usage,
         [&] { return str(option, ": expected a size such as 80GiB or 512MB, up to 1 PiB, got '", text, "'"); });
   return std::max<int64_t>(1, std::llround(value * known->second));
 }

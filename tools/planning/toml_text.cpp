@@ -25,9 +25,7 @@ bool is_comment(std::string_view line) {
 
 }  // namespace
 
-std::string read_toml_text(const std::string& path) {
-  return read_text(path, kLargestFile, "a model or rules file");
-}
+std::string read_toml_text(const std::string& path) { return read_text(path, kLargestFile, "a model or rules file"); }
 
 void check_toml_text(std::string_view text, const std::string& where) {
   check(int64_t(text.size()) <= kLargestFile, ErrorCode::data, [&] {

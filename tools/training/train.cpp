@@ -40,8 +40,8 @@ bool is_file_to_be(const std::string& path) {
 void check_files(Communicator& communicator, const TrainOptions& options, const Dataset& dataset) {
   std::vector<NamedFile> inputs = {{"the running program", "/proc/self/exe"}};
   for (const std::string& file : dataset.files) inputs.push_back({"--data", file});
-  check_outputs(communicator,
-                {{"--ledger", options.ledger}, {"--metrics", options.metrics}, {"--save", options.save}}, inputs);
+  check_outputs(communicator, {{"--ledger", options.ledger}, {"--metrics", options.metrics}, {"--save", options.save}},
+                inputs);
 }
 
 // The files of rank 0, opened when nothing can be refused any more.

@@ -225,7 +225,8 @@ TEST_F(DatasetFolder, FindsTheClassesInTheTrainingLabels) {
   ASSERT_EQ(load(), "");
   EXPECT_EQ(dataset_.classes(), 10);
   EXPECT_EQ(load_dataset(folder_.path(), 12).classes(), 12);
-  EXPECT_THAT(error_of([&] { load_dataset(folder_.path(), 9); }), HasSubstr("label 1 is 9, expected 0 to 8 by --classes"));
+  EXPECT_THAT(error_of([&] { load_dataset(folder_.path(), 9); }),
+              HasSubstr("label 1 is 9, expected 0 to 8 by --classes"));
   EXPECT_THAT(error_of([&] { load_dataset(folder_.path(), 257); }), StartsWith("usage: --classes"));
   put("train-labels-idx1-ubyte.gz", idx({2}, "\x01\x1a"));  // as the letters of EMNIST
   ASSERT_EQ(load(), "");
@@ -253,8 +254,9 @@ TEST_F(DatasetFolder, FindsFilesUnderOtherNames) {
   EXPECT_EQ(dataset_.files.size(), 4u);
   // A second data set in the folder: the beginning of the names chooses.
   put("emnist-digits-train-images-idx3-ubyte.gz", idx({2, 2, 1}, "abcd"));
-  EXPECT_THAT(load(), AllOf(StartsWith("data: "), HasSubstr("several data sets: emnist-digits, emnist-letters; name one"),
-                            HasSubstr("--data " + folder_ / "emnist-digits")));
+  EXPECT_THAT(load(),
+              AllOf(StartsWith("data: "), HasSubstr("several data sets: emnist-digits, emnist-letters; name one"),
+                    HasSubstr("--data " + folder_ / "emnist-digits")));
   EXPECT_EQ(load_dataset(folder_ / "emnist-letters").content_hash, hash);
   EXPECT_THAT(error_of([&] { load_dataset(folder_ / "emnist-digits"); }),
               HasSubstr("expected the data file '" + folder_ / "emnist-digits-train-labels-idx1-ubyte.gz'"));

@@ -94,8 +94,8 @@ TEST(AtomicFile, RemovesWhatAKilledRunLeft) {
   write_file(folder / str("weights.", ::getpid(), "-0.partial"), "half");
   write_file(folder / "weights.4711-12.partial", "half");
   // Names that only look like one of them are somebody else's.
-  const std::vector<std::string> others = {"weights.partial",        "weights.a-0.partial",   "weights.4711-.partial",
-                                           "weights.4711-0.partial.", "weights.-0.partial",    "weights.4711.partial",
+  const std::vector<std::string> others = {"weights.partial",         "weights.a-0.partial",    "weights.4711-.partial",
+                                           "weights.4711-0.partial.", "weights.-0.partial",     "weights.4711.partial",
                                            "other.4711-0.partial",    "weightsx.4711-0.partial"};
   for (const std::string& name : others) write_file(folder / name, "kept");
   save(folder / "weights", "new");

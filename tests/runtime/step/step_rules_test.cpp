@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a step does to a single number, computed by hand: rates, bounds, averages, loss scale, and the weight of samples.
+// What a step does to a single number, computed by hand: rates, bounds, averages, loss scale, and the weight of
+// samples.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
