@@ -125,7 +125,7 @@ DatasetFiles find_dataset_files(const std::string& where) {
     const std::vector<std::string>& names = set.files[i];
     check(!names.empty(), ErrorCode::file, [&] {
       return str("expected the data file '", in(folder, set.beginning + std::string(kParts[i].ending)),
-                 ".gz' (or without .gz), found nothing there; ", kDatasetRemedy);
+                 ".gz', found nothing there; ", kDatasetRemedy);
     });
     check(names.size() == 1, ErrorCode::data, [&] {
       return str("'", folder, "' has both '", names[0], "' and '", names[1], "', expected one of them; move one away");

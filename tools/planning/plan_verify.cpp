@@ -9,6 +9,8 @@
 
 #include "collectives/device_mesh.h"
 #include "collectives/gradients/host_gradient_reducer.h"
+#include "collectives/handshake.h"
+#include "kernels/device/number_text.h"
 #include "runtime/files/standard_output.h"
 #include "runtime/plan/owners.h"
 #include "runtime/plan/plan_text.h"
@@ -242,6 +244,9 @@ void Verification::time_communication() {
 }  // namespace
 
 void verify_plan(const Planning& planning, Communicator& communicator, int64_t steps) {
+  check_agreement(communicator, {{"plan", str(planning.plan().hash())},
+                                 {"optimizer", planning.optimizer().description()},
+                                 {"steps and dropout", str(steps, " ", exact(planning.dropout()))}});
   Verification(planning, communicator, steps).run();
 }
 

@@ -49,6 +49,7 @@ class Planning {
   // Null for models from files, which cannot be run.
   const Model* model() const { return model_ ? &*model_ : nullptr; }
   const ModelSettings& images() const { return options_.images; }
+  double dropout() const { return options_.model.dropout; }
   // What a part of the batch needs while it runs, as rehearsed; for a model from a file only its figures are known.
   struct Leaf {
     int64_t samples = 0;

@@ -74,7 +74,7 @@ TEST(Idx, ReadsAFileThatIsNotGzipped) {
   const TemporaryFolder folder;
   write_file(folder / "f", idx({2, 1, 3}, "\x01\x02\x03\xfd\xfe\xff"));
   EXPECT_THAT(read_idx(folder / "f", 3).values, ElementsAre(1, 2, 3, 253, 254, 255));
-  EXPECT_THAT(refusal(idx({4}, "abc")), HasSubstr("announces 4 values, but its 11 bytes"));
+  EXPECT_THAT(refusal(idx({4}, "abc")), HasSubstr("holds 3 values, expected 4"));
   EXPECT_THAT(refusal(idx({2}, "abc")), HasSubstr("more values than its header says"));
   EXPECT_THAT(refusal(idx({4'000'000'000}, "abc")), HasSubstr("announces 4000000000 values"));
 }

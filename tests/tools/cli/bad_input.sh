@@ -47,21 +47,20 @@ test_usage() {
 
 # Numbers are what was typed: no octal, no largest number in place of a larger one.
 test_numbers() {
-  local command option
-  for command in train "eval --weights file" plan explain "plot schedule constant" "bench tape" "bench kernels" \
-    "bench collectives" "bench train"; do
+  local what option
+  # refuses WHAT TYPE VALUE EXPECTED: every option of that type says what it expected
+  refuses() {
     # shellcheck disable=SC2086  # several arguments
-    for option in $("$lockstep" $command --help | grep -oE -- '--[a-z0-9-]+ INT' | cut -d ' ' -f 1); do
-      expect_error 2 "*$option: expected a whole number from * to 9223372036854775807, got '9223372036854775808'*" \
-        "$lockstep" $command $option 9223372036854775808
-      expect_error 2 "*$option: expected a whole number, got '0x10'*" "$lockstep" $command $option 0x10
+    for option in $("$lockstep" $1 --help | grep -oE -- "--[a-z0-9-]+ $2" | cut -d ' ' -f 1); do
+      expect_error 2 "*$option: expected $4, got '$3'*" "$lockstep" $1 "$option" "$3"
     done
-    # shellcheck disable=SC2086
-    for option in $("$lockstep" $command --help | grep -oE -- '--[a-z0-9-]+ FLOAT' | cut -d ' ' -f 1); do
-      expect_error 2 "*$option: expected a number, got '1e400'*" "$lockstep" $command $option 1e400
-      expect_error 2 "*$option: expected a number, got '0x1p3'*" "$lockstep" $command $option 0x1p3
-    done
+  }
+  for what in train "eval --weights file" plan "plot schedule constant" "bench kernels" "bench collectives" "bench train"; do
+    refuses "$what" INT 9223372036854775808 'a whole number from * to 9223372036854775807'
+    refuses "$what" FLOAT 1e400 'a number'
   done
+  refuses plan INT 0x10 'a whole number'
+  refuses plan FLOAT 0x1p3 'a number'
   expect_error 2 "*--zero: expected a smaller number, got '4294967296'*" "$lockstep" plan --zero 4294967296
   expect_success "${on_data[@]}" --steps 010 --seed 0100 --learning-rate 00.001 --ledger "$work/padded"
   expect_output 1 ' steps=10 '

@@ -115,5 +115,7 @@ test_plan_verify_mpi() {
   expect_output 0 'DIFFERENT'
   LOCKSTEP_PRETEND_NODES=2 expect_success "$mpirun" -np 3 "$lockstep" plan --verify --batch 12 --steps 1 --reduce-dtype bf16
   expect_output 0 'DIFFERENT'
+  expect_error any "*disagree about 'steps and dropout': *'2 0.3'*'2 0.3000004'*" "$mpirun" -np 1 "$lockstep" plan --verify --steps 2 --dropout 0.3 : \
+    -np 1 "$lockstep" plan --verify --steps 2 --dropout 0.3000004
   expect_error any '*whose mesh data=5 has 5 ranks, but there are 2*' "$mpirun" -np 2 "$lockstep" plan --verify --mesh data=5
 }
