@@ -3,10 +3,13 @@
 //
 // Bias and activation are epilogues of the product. Gradients of biases are not, because cuBLASLt's BGRADA and BGRADB
 // promise no order: kernels/reduction.h adds rows in an order that the shape alone decides, as on the CPU.
+#include "kernels/matmul_cuda.h"
+
 #include <cublasLt.h>
 
 #include <algorithm>
 #include <compare>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <source_location>
@@ -218,6 +221,15 @@ void run(Cuda, Stream& stream, const Matmul& op, std::byte* workspace) {
   cublas_check(cublasLtMatmul(state.library.get(), product.operation.get(), &one, op.b.data, product.first.get(),
                               op.a.data, product.second.get(), &beta, op.out.data, product.out.get(), op.out.data,
                               product.out.get(), &product.algorithm, workspace, size_t(kWorkspaceBytes), queue));
+}
+
+// A version of 0 is the stand-in's.
+std::string matmul_numerics(const CudaDevice& device) {
+  const size_t version = cublasLtGetVersion();
+  if (version == 0) return "";
+  std::string text = str("cuBLASLt-", version, "-sm_", device.major, device.minor);
+  if (const char* tf32 = std::getenv("NVIDIA_TF32_OVERRIDE")) text += str(",NVIDIA_TF32_OVERRIDE:", tf32);
+  return text;
 }
 
 }  // namespace lockstep

@@ -10,6 +10,7 @@
 #include "kernels/matmul_cpu.h"
 #include "kernels/pointwise.h"
 #include "tests/kernels/arrays.h"
+#include "tests/support/cases.h"
 #include "tests/support/devices.h"
 
 namespace lockstep {
@@ -38,9 +39,21 @@ struct Case {
   int64_t m, n, k;
 };
 // Odd sizes, single rows and columns, shapes of the models (whole batches and leaves), several blocks along each side.
-const std::vector<Case> kCases{{1, 1, 1},       {3, 5, 7},       {17, 33, 9},      {1, 100, 50},   {100, 1, 50},
-                               {16, 512, 784},  {128, 10, 512},  {784, 512, 16},   {12, 512, 784}, {512, 10, 128},
-                               {129, 515, 131}, {515, 129, 131}, {300, 300, 1500}, {9, 700, 2000}};
+const std::vector<Case> kCases = cases<Case>({{1, 1, 1},
+                                              {3, 5, 7},
+                                              {17, 33, 9},
+                                              {1, 100, 50},
+                                              {100, 1, 50},
+                                              {16, 512, 784},
+                                              {128, 10, 512},
+                                              {784, 512, 16},
+                                              {12, 512, 784},
+                                              {512, 10, 128},
+                                              {300, 300, 1500},
+                                              {515, 129, 131},
+                                              {129, 515, 131},
+                                              {9, 700, 2000}},
+                                             5);
 
 struct Operands {
   Array a, b, out;

@@ -74,7 +74,7 @@ Trace follow(const OneNumber& run, int ranks = 2) {
       const StepReport report = step.run({s, kLeaves, own});
       if (communicator.rank() != 0) continue;
       trace.w.push_back(value_of(store, "w"));
-      trace.rates.push_back(store.learning_rate());
+      trace.rates.push_back(store.scalars().learning_rate());
       trace.scales.push_back(value_of(store, "loss_scale"));
       trace.skipped.push_back(report.skipped);
     }
