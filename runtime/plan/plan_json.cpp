@@ -286,7 +286,7 @@ Plan read_plan(const JsonReader& root, const std::string& where) {
 // The library takes memory also to free parsed values, where a lack of it would end the process. So all that reading
 // can take is asked for first, where it is an exception.
 void ask_for_memory(size_t bytes_of_text) {
-  constexpr size_t kBytesPerByte = 40;  // of values that are as short as they can be: "0,"
+  constexpr size_t kBytesPerByte = 24;  // of a growing list of values that are as short as they can be: "0,"
   void* volatile memory = ::operator new(bytes_of_text* kBytesPerByte);
   ::operator delete(memory);
 }

@@ -60,8 +60,8 @@ bool fold_number(std::vector<TableRow>& rows, size_t index) {
     if (index >= numbers.size()) continue;
     places[r] = numbers[index];
     const auto [begin, end] = numbers[index];
-    std::string key = str(name.substr(0, begin), '\0', name.substr(end), '\0', rows[r].count);
-    for (const std::string& cell : rows[r].cells) key += '\0' + cell;
+    const std::string key =
+        str(name.substr(0, begin), '\0', name.substr(end), '\0', rows[r].count, '\0', rows[r].alike);
     families[key].push_back({*whole_number_in(std::string_view(name).substr(begin, end - begin)), r});
   }
   std::vector<bool> gone(rows.size());

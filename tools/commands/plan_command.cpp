@@ -104,9 +104,10 @@ void add_forecast_options(CLI::App& command, ForecastOptions& options) {
           "height and width of the images of a shipped model, such as 32x32")
       ->default_str("28x28");
   command.add_option("--batch", plan.workload.batch, "samples of a step, all ranks together (default: the model's)");
-  command.add_option("--device", options.device,
-                     "cpu: ranks of a node share one copy | cuda: each has its own (default: cuda for model files, "
-                     "rules and ZeRO)");
+  command.add_option(
+      "--device", options.device,
+      "plan for: cpu, ranks of a node share one copy | cuda, each has its own (default: cuda for model files, "
+      "rules and ZeRO)");
 }
 
 void add_plan_command(CLI::App& app, Command& chosen) {

@@ -92,7 +92,7 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           "(0: one for each rank)")
       ->capture_default_str();
   add_choice(command, "--reduce", plan.reduce, kReduceModes,
-             "how gradients are summed: tree, canonical sums with the same bits | fast, one leaf per rank | mpi, by "
+             "sum gradients by: tree, canonical sums with the same bits | fast, one leaf per rank | mpi, "
              "MPI_Allreduce, to compare");
   command
       .add_option_function<std::string>(
@@ -102,10 +102,11 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
             options.weights = precision.weights;
             plan.stochastic_rounding = precision.stochastic_rounding;
           },
-          "keep matrices in f32 | bf16 or f16 with f32 masters | bf16-stochastic without (docs/precision.md)")
+          "keep matrices in: f32 | bf16, with f32 masters | bf16-stochastic, without | f16, with f32 masters "
+          "(docs/precision.md)")
       ->default_str("f32");
   add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
-             "add gradients in f32 | bf16: they and their sums are rounded to bf16, and half the bytes travel");
+             "add gradients in: f32 | bf16, they and their sums are rounded to bf16, and half the bytes travel");
   command.add_option("--dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
       ->capture_default_str();
   command.add_option("--freeze", options.freeze, "do not train the variable of this path (repeatable)")

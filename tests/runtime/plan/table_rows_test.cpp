@@ -10,7 +10,6 @@ namespace lockstep {
 namespace {
 
 using testing::ElementsAre;
-using testing::ElementsAreArray;
 
 // "name xCOUNT" of what rows with these names and equal cells are folded to.
 std::vector<std::string> names_folded(const std::vector<std::string>& names) {
@@ -42,10 +41,10 @@ TEST(FoldRows, LeavesRowsThatAreTooFewOrDiffer) {
   EXPECT_THAT(names_folded(two), ElementsAre("dense_1/bias x1", "dense_2/bias x1"));
   EXPECT_EQ(names_folded(padded).size(), 3u);
   std::vector<TableRow> rows;
-  for (int i = 0; i < 7; ++i) rows.push_back({str("layer/", i), {i == 3 ? "frozen" : "trained"}});
+  for (int i = 0; i < 7; ++i) rows.push_back({str("layer/", i), i == 3 ? "frozen" : "trained", str("text ", i)});
   std::vector<std::string> shown;
-  for (const TableRow& row : fold_rows(rows)) shown.push_back(row.name + " " + row.cells[0]);
-  EXPECT_THAT(shown, ElementsAre("layer/{0..2} trained", "layer/3 frozen", "layer/{4..6} trained"));
+  for (const TableRow& row : fold_rows(rows)) shown.push_back(str(row.name, " ", row.alike, " ", row.text));
+  EXPECT_THAT(shown, ElementsAre("layer/{0..2} trained text 0", "layer/3 frozen text 3", "layer/{4..6} trained text 4"));
 }
 
 TEST(FoldRows, KnowsEqualSteps) {
