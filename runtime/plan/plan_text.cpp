@@ -89,13 +89,14 @@ std::string plan_table(const Plan& plan, Rows shown) {
   rows.reserve(plan.variables.size());
   for (const PlannedVariable& v : plan.variables) {
     const int64_t bytes = bytes_per_rank(plan.settings, v);
-    rows.push_back(
-        {v.path,
-         {pad(std::string(to_string(v.role)), 16) + pad(to_string(v.shape), 18) +
-          pad(std::string(to_string(v.dtype)), 5) + pad(to_string(v.layout), 14) +
-          pad(shown == Rows::folded ? readable_bytes(bytes) : str(bytes), 13) + pad(v.on_tape ? "yes" : "no", 4) +
-          pad(v.in_gradient_sync ? "yes" : "no", 4) + pad(std::string(to_string(v.aggregation)), 18) +
-          pad(std::string(to_string(v.residence)), 12) + (v.by_optimizer ? plan.settings.optimizer : "model")}});
+    const std::string before = pad(std::string(to_string(v.role)), 16) + pad(to_string(v.shape), 18) +
+                               pad(std::string(to_string(v.dtype)), 5) + pad(to_string(v.layout), 14);
+    const std::string after = pad(v.on_tape ? "yes" : "no", 4) + pad(v.in_gradient_sync ? "yes" : "no", 4) +
+                              pad(std::string(to_string(v.aggregation)), 18) +
+                              pad(std::string(to_string(v.residence)), 12) +
+                              (v.by_optimizer ? plan.settings.optimizer : "model");
+    const std::string shown_bytes = shown == Rows::folded ? readable_bytes(bytes) : str(bytes);
+    rows.push_back({v.path, str(before, bytes, " ", after), before + pad(shown_bytes, 13) + after});
   }
   if (shown == Rows::folded) rows = fold_rows(std::move(rows));
   size_t widest = 8;
@@ -105,7 +106,7 @@ std::string plan_table(const Plan& plan, Rows shown) {
   std::string text = pad("variable", widest) + pad("role", 16) + pad("shape", 18) + pad("dtype", 5) +
                      pad("layout", 14) + pad(bytes, 13) + pad("tape", 4) + pad("sync", 4) + pad("aggregation", 18) +
                      pad("residence", 12) + "owner\n";
-  for (const TableRow& row : rows) text += pad(row.name, widest) + row.cells[0] + "\n";
+  for (const TableRow& row : rows) text += pad(row.name, widest) + row.text + "\n";
   return text;
 }
 

@@ -14,7 +14,7 @@ namespace {
 std::string bytes_text(int64_t bytes, Rows shown) { return shown == Rows::all ? str(bytes) : readable_bytes(bytes); }
 
 // Longer lists are cut in the middle; --all and --json have all of them.
-std::string joined(std::vector<TableRow> rows, Rows shown) {
+std::string joined(std::vector<TableRow> rows, Rows shown, size_t width) {
   constexpr size_t kMostRows = 48;
   if (shown == Rows::folded) rows = fold_rows(std::move(rows));
   const size_t left_out = shown == Rows::folded && rows.size() > kMostRows ? rows.size() - kMostRows : 0;
@@ -24,8 +24,15 @@ std::string joined(std::vector<TableRow> rows, Rows shown) {
       text += fmt::format("  ... {} more rows, listed by --all\n", left_out);
       i += left_out;
     }
-    text += rows[i].cells[0] + rows[i].name + "\n";
+    text += fmt::format("  {:{}}  {}\n", rows[i].name, width, rows[i].text);
   }
+  return text;
+}
+
+// A text whose numbers do not count.
+std::string without_digits(std::string text) {
+  std::ranges::replace_if(
+      text, [](char c) { return c >= '0' && c <= '9'; }, '0');
   return text;
 }
 
@@ -49,36 +56,37 @@ std::string buckets(const Plan& plan, Rows shown) {
     std::string names;
     for (size_t k = 0; k < b.variables.size(); ++k) {
       if (k == 4 && b.variables.size() > 5 && shown == Rows::folded) {
-        names += fmt::format(", and others: {}", b.variables.size() - 4);
+        names += fmt::format(", and {} more", b.variables.size() - 4);
         break;
       }
       names += (k ? ", " : "") + plan.variables[size_t(b.variables[k])].path;
     }
-    rows.push_back({fmt::format("{}{}", names, b.split_by_batch ? " (split by the batch axis)" : ""),
-                    {fmt::format("  {:>4}  {:>12}  {:>14}  {:5}  ", i, b.elements(),
-                                 bytes_text(b.elements() * 4, shown), to_string(b.dtype))}});
+    if (b.split_by_batch) names += " (split by the batch axis)";
+    rows.push_back({str(i), str(b.elements(), " ", to_string(b.dtype), " ", without_digits(names)),
+                    fmt::format("{:>12}  {:>14}  {:5}  {}", b.elements(), bytes_text(b.elements() * 4, shown),
+                                to_string(b.dtype), names)});
   }
-  return fmt::format("\nbuckets, in the order they are summed\n  {:>4}  {:>12}  {:>14}  {:5}  {}\n", "", "elements",
-                     "gradient bytes", "dtype", "variables") +
-         joined(std::move(rows), shown);
+  return fmt::format("\nbuckets, in the order they are summed\n  {:10}  {:>12}  {:>14}  {:5}  {}\n", "", "elements",
+                     "gradient bytes", "dtype",
+                     shown == Rows::folded ? "variables of the first of them" : "variables") +
+         joined(std::move(rows), shown, 10);
 }
 
 std::string collectives(const Plan& plan, const MachineProfile& profile, Rows shown) {
   std::string text = fmt::format("\ncollectives of one step, in order; times by profile {}\n", profile.name);
   if (plan.collectives.empty()) return text + "  none: one rank has nobody to ask\n";
-  text += fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12}  {:11}  {}\n", "kind", "dtype", "group", "bytes",
-                      "forecast us", "once per", "what");
+  text += fmt::format("  {:44}  {:14}  {:5}  {:8}  {:>14}  {:>12}  {}\n", "what", "kind", "dtype", "group", "bytes",
+                      "forecast us", "once per");
   std::vector<TableRow> rows;
   for (const PlannedCollective& c : plan.collectives) {
     const auto axis = std::find_if(plan.settings.mesh.begin(), plan.settings.mesh.end(),
                                    [&](const MeshAxis& each) { return each.name == c.group; });
     const double seconds = collective_seconds(c.kind, c.bytes, group_shape(plan.settings, *axis), profile);
-    rows.push_back(
-        {c.what,
-         {fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {:11}  ", to_string(c.kind), to_string(c.dtype), c.group,
-                      bytes_text(c.bytes, shown), seconds * 1e6, to_string(c.phase))}});
+    rows.push_back({c.what, str(to_string(c.kind), to_string(c.dtype), c.group, c.bytes, to_string(c.phase)),
+                    fmt::format("{:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {}", to_string(c.kind), to_string(c.dtype),
+                                c.group, bytes_text(c.bytes, shown), seconds * 1e6, to_string(c.phase))});
   }
-  return text + joined(std::move(rows), shown);
+  return text + joined(std::move(rows), shown, 44);
 }
 
 std::string memory(const Planning& planning, const Plan& plan, Rows shown) {

@@ -44,7 +44,8 @@ TEST(FoldRows, LeavesRowsThatAreTooFewOrDiffer) {
   for (int i = 0; i < 7; ++i) rows.push_back({str("layer/", i), i == 3 ? "frozen" : "trained", str("text ", i)});
   std::vector<std::string> shown;
   for (const TableRow& row : fold_rows(rows)) shown.push_back(str(row.name, " ", row.alike, " ", row.text));
-  EXPECT_THAT(shown, ElementsAre("layer/{0..2} trained text 0", "layer/3 frozen text 3", "layer/{4..6} trained text 4"));
+  EXPECT_THAT(shown,
+              ElementsAre("layer/{0..2} trained text 0", "layer/3 frozen text 3", "layer/{4..6} trained text 4"));
 }
 
 TEST(FoldRows, KnowsEqualSteps) {
