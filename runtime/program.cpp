@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/program.h"
 
-#include <charconv>
-#include <cstdio>
-#include <cstring>
+#include <new>
 #include <string_view>
 
 #include "collectives/bootstrap.h"
 #include "collectives/host/thread_ranks.h"
 #include "kernels/device/check.h"
+#include "kernels/device/number_text.h"
+#include "kernels/device/printable.h"
+#include "runtime/files/standard_output.h"
 
 namespace lockstep {
 namespace {
@@ -26,11 +27,10 @@ int thread_ranks_of(int argc, char** argv) {
       text = i + 1 < argc ? argv[i + 1] : "";
     else
       continue;
-    int ranks = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ranks);
-    check(error == std::errc() && end == text.data() + text.size() && ranks >= 1 && ranks <= 256, ErrorCode::usage,
+    const std::optional<int64_t> ranks = whole_number_in(text);
+    check(ranks && *ranks >= 1 && *ranks <= 256, ErrorCode::usage,
           [&] { return str("--ranks: expected 1 to 256 ranks, got '", text, "'"); });
-    return ranks;
+    return int(*ranks);
   }
   return 0;
 }
@@ -44,17 +44,19 @@ std::string speaker_of(const Communicator& ranks) {
 
 void print_error(const std::string& speaker, const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
-  const std::string_view code = to_string(known ? known->code() : ErrorCode::internal);
-  std::string place;
+  ErrorCode code = known ? known->code() : ErrorCode::internal;
+  std::string what = error.what(), place;
+  if (dynamic_cast<const std::bad_alloc*>(&error)) {
+    code = ErrorCode::device;
+    what = "out of memory of the host; see `ulimit -v`, or use fewer ranks, a smaller batch or a smaller file";
+  }
   // A bug is looked for in the source, everything else where the user is.
-  if (known && known->code() == ErrorCode::internal)
-    place = str(" (", known->at().file_name(), ":", known->at().line(), ")");
-  const std::string line = str("lockstep: error: [", code, "]", speaker, " ", error.what(), place, "\n");
-  std::fputs(line.c_str(), stderr);
-  std::fflush(stderr);
+  if (known && code == ErrorCode::internal) place = str(" (", known->at().file_name(), ":", known->at().line(), ")");
+  print_remark(str("lockstep: error: [", to_string(code), "]", speaker, " ", printable(what), place, "\n"));
 }
 
 int run_program(int argc, char** argv, const std::function<int(Communicator&)>& body) {
+  prepare_standard_streams();
   std::string speaker;
   return run_connected(
       [&](Communicator& launched) {

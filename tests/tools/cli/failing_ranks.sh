@@ -41,6 +41,11 @@ test_failing_ranks() {
   expect_error any '*LOCKSTEP_PRETEND_NODES*many*' env LOCKSTEP_PRETEND_NODES=many "${two[@]}" "${bad[@]}"
 
   expect_error any "*disagree about 'options'*batch=128 *batch=32 *" "${one[@]}" "${bad[@]}" : -np 1 "${bad[@]}" --batch 32
+  expect_error any "*disagree about 'options'*dropout=0.3 *dropout=0.3000004 *" \
+    "${one[@]}" "${bad[@]}" --dropout 0.3 : -np 1 "${bad[@]}" --dropout 0.3000004
+  expect_error any "*rank 1 *has --ledger '$out/ledger' and rank 0 *has none*" "${one[@]}" "${on_data[@]}" : -np 1 "${bad[@]}"
+  expect_error any "*rank 1 *has --output '$out/new' and rank 0 *has none*" \
+    "${one[@]}" "$lockstep" plot schedule constant : -np 1 "$lockstep" plot schedule constant --output "$out/new"
   expect_error any "*disagree about 'command'*" "${one[@]}" "${bad[@]}" : -np 1 "$lockstep" explain
   expect_error any "*disagree about 'command'*" "${one[@]}" "${bad[@]}" : -np 1 "$lockstep" train --help
   expect_error any "*rank 1 of 2 *unknown option '--bach'*" "${one[@]}" "${bad[@]}" : -np 1 "${bad[@]}" --bach 3
