@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "collectives/bootstrap.h"
@@ -13,29 +14,38 @@
 namespace lockstep {
 namespace {
 
-// The number after --ranks; 0 where it is not given.
-int thread_ranks_of(int argc, char** argv) {
-  constexpr std::string_view kOption = "--ranks";
+// The text after `option`, as "--option text" or "--option=text".
+std::optional<std::string_view> value_of(std::string_view option, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     std::string_view text = argv[i];
-    if (!text.starts_with(kOption)) continue;
-    text.remove_prefix(kOption.size());
-    if (text.starts_with("="))
-      text.remove_prefix(1);
-    else if (text.empty())
-      text = i + 1 < argc ? argv[i + 1] : "";
-    else
-      continue;
-    int ranks = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ranks);
-    check(error == std::errc() && end == text.data() + text.size() && ranks >= 1 && ranks <= 256, ErrorCode::usage,
-          [&] { return str("--ranks: expected 1 to 256 ranks, got '", text, "'"); });
-    return ranks;
+    if (!text.starts_with(option)) continue;
+    text.remove_prefix(option.size());
+    if (text.starts_with("=")) return text.substr(1);
+    if (text.empty()) return i + 1 < argc ? argv[i + 1] : "";
   }
-  return 0;
+  return std::nullopt;
+}
+
+// The number after --ranks; 0 where it is not given.
+int thread_ranks_of(int argc, char** argv) {
+  const std::optional<std::string_view> text = value_of("--ranks", argc, argv);
+  if (!text) return 0;
+  int ranks = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), ranks);
+  check(error == std::errc() && end == text->data() + text->size() && ranks >= 1 && ranks <= 256, ErrorCode::usage,
+        [&] { return str("--ranks: expected 1 to 256 ranks, got '", *text, "'"); });
+  return ranks;
 }
 
 }  // namespace
+
+std::chrono::milliseconds timeout_of(int argc, char** argv) {
+  const std::string_view text = value_of("--timeout", argc, argv).value_or("");
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  const bool makes_sense = error == std::errc() && end == text.data() + text.size() && seconds > 0 && seconds <= 1e6;
+  return makes_sense ? std::chrono::milliseconds(int64_t(seconds * 1e3)) : kDefaultTimeout;
+}
 
 std::string speaker_of(const Communicator& ranks) {
   if (ranks.size() == 1) return "";
@@ -66,13 +76,14 @@ int run_program(int argc, char** argv, const std::function<int(Communicator&)>& 
                      " processes already; use one or the other");
         });
         int code = 0;
-        run_thread_ranks(threads, [&](Communicator& ranks) {
-          const int mine = body(ranks);
-          if (ranks.rank() == 0) code = mine;
-        });
+        run_thread_ranks({.ranks = threads, .node_of = {}, .timeout = timeout_of(argc, argv)},
+                         [&](Communicator& ranks) {
+                           const int mine = body(ranks);
+                           if (ranks.rank() == 0) code = mine;
+                         });
         return code;
       },
-      [&](const std::exception& error) { print_error(speaker, error); });
+      [&](const std::exception& error) { print_error(speaker, error); }, timeout_of(argc, argv));
 }
 
 }  // namespace lockstep

@@ -66,5 +66,5 @@ int main(int argc, char** argv) {
         speaker = speaker_of(communicator);
         return run_command(argc, argv, communicator);
       },
-      [&](const std::exception& error) { print_error(speaker, error); });
+      [&](const std::exception& error) { print_error(speaker, error); }, timeout_of(argc, argv));
 }

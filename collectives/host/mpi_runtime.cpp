@@ -4,10 +4,15 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <thread>
+
+#include "collectives/host/job_processes.h"
 
 namespace lockstep {
 
 namespace {
+
+const char* const kAbort = "the end of the job";
 
 // Room for the header, and for moving it to the next multiple of its alignment, because MPI promises less.
 constexpr auto kAlignment = int64_t(alignof(MpiSegments::Header));
@@ -29,9 +34,15 @@ void mpi_check(int code, const char* call) {
   fail(ErrorCode::collective, str(call, " failed: ", std::string(text, size_t(length))));
 }
 
-MpiRuntime::MpiRuntime() {
+MpiRuntime::MpiRuntime(const MpiStart& start)
+    : timeout_(start.timeout),
+      report_(start.report),
+      rank_(start.claim.rank),
+      watchdog_([this](const std::string& what, std::chrono::milliseconds timeout) { expired(what, timeout); }) {
   int provided = MPI_THREAD_SINGLE;
-  mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  bound("the other ranks to start (MPI_Init_thread)",
+        [&] { mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"); });
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
   check(provided >= MPI_THREAD_FUNNELED, ErrorCode::launch,
         "this MPI library cannot work beside other threads (MPI_THREAD_FUNNELED); use one that can");
   mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -40,12 +51,34 @@ MpiRuntime::MpiRuntime() {
 MpiRuntime::~MpiRuntime() {
   if (given_up_) return;
   // Finalizing waits for all ranks, which will not come if this one is here because it failed.
-  if (std::uncaught_exceptions() > 0) MPI_Abort(MPI_COMM_WORLD, 1);
-  for (const auto& segments : windows_) {
-    MPI_Win_unlock_all(segments->window);
-    MPI_Win_free(&segments->window);
+  if (std::uncaught_exceptions() > 0) abort(1);
+  bound("the other ranks to end (MPI_Finalize)", [&] {
+    for (const auto& segments : windows_) free(*segments);
+    MPI_Finalize();
+  });
+}
+
+void MpiRuntime::abort(int exit_code) noexcept {
+  constexpr std::chrono::seconds kAtMost{2};
+  watchdog_.bound(kAbort, kAtMost, [&] { MPI_Abort(MPI_COMM_WORLD, exit_code); });
+}
+
+// Runs on the watchdog's thread, which ends the process afterwards. The launcher then ends the other ranks, so whoever
+// has something to say is given time to say it.
+void MpiRuntime::expired(const std::string& what, std::chrono::milliseconds timeout) {
+  if (what == kAbort) return;
+  JobControl* job = job_;
+  const Spokesman spokesman;
+  if (spokesman.may_speak() && (!job || claim(job->report_claimed, rank_))) {
+    report_(Error(ErrorCode::collective,
+                  str("rank ", rank_, " waited ", double(timeout.count()) / 1000, " s for ", what, ": ",
+                      trouble_of_job(), "; see whether they failed or are stopped"),
+                  std::source_location::current()));
+    if (job) job->reported = 1;
   }
-  MPI_Finalize();
+  // The others' time is up in the same moment: they are to find that this has been told.
+  std::this_thread::sleep_for(spokesman.may_speak() ? std::chrono::milliseconds(500) : std::chrono::seconds(1));
+  if (job) claim(job->ended_by, rank_);
 }
 
 void MpiRuntime::share_job(MPI_Comm machine) {
@@ -53,6 +86,10 @@ void MpiRuntime::share_job(MPI_Comm machine) {
 }
 
 MpiSegments* MpiRuntime::allocate(MPI_Comm node, int64_t bytes) {
+  return bound("the ranks of this machine to share memory", [&] { return allocate_unbounded(node, bytes); });
+}
+
+MpiSegments* MpiRuntime::allocate_unbounded(MPI_Comm node, int64_t bytes) {
   free_abandoned(node);
   int rank = 0, size = 1;
   MPI_Comm_rank(node, &rank);
@@ -98,10 +135,14 @@ void MpiRuntime::free_abandoned(MPI_Comm node) {
   size_t next = 0;
   std::erase_if(windows_, [&](const std::unique_ptr<MpiSegments>& segments) {
     if (segments->node != node || !abandoned[next++]) return false;
-    MPI_Win_unlock_all(segments->window);
-    MPI_Win_free(&segments->window);
+    free(*segments);
     return true;
   });
+}
+
+void MpiRuntime::free(MpiSegments& segments) {
+  MPI_Win_unlock_all(segments.window);
+  MPI_Win_free(&segments.window);
 }
 
 }  // namespace lockstep

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "kernels/device/check.h"
+#include "kernels/device/start_thread.h"
 #include "runtime/data/sample_order.h"
 
 namespace lockstep {
@@ -41,7 +42,7 @@ BatchLoader::BatchLoader(const Images& images, const LoaderSettings& settings) :
   slots_.resize(size_t(settings.prefetch) + 1);
   for (ImageBatch& batch : slots_) batch.leaves.resize(size_t(settings.end_part - settings.first_part));
   order_.resize(size_t(images.count));
-  thread_ = std::thread([this] { prepare_all(); });
+  thread_ = start_thread("the batches to come", [this] { prepare_all(); });
 }
 
 BatchLoader::~BatchLoader() {

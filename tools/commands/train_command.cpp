@@ -146,7 +146,7 @@ void add_train_command(CLI::App& app, Command& chosen) {
                        "of gradients between GPUs: auto | nccl | staged: through memory of the host, also where ranks "
                        "share a GPU");
   command.add_flag("--graph", options->graph, "of a GPU: record a step once and launch it as a whole");
-  command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks")->capture_default_str();
+  command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks, from their start to their end")->capture_default_str();
   command.add_option("--progress", options->progress, "auto | terminal: one line, rewritten | plain: lines")
       ->capture_default_str();
   const auto not_empty = [](const std::string& name) {
