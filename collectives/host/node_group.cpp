@@ -2,6 +2,7 @@
 #include "collectives/host/node_group.h"
 
 #include "collectives/host/job_processes.h"
+#include "collectives/usable_cores.h"
 
 namespace lockstep {
 
@@ -26,8 +27,9 @@ NodeGroup::NodeGroup(const Communicator& owner, const JobControl& job, std::vect
       local_rank_(owner.place().local_rank) {
   for (int rank = 0; rank < owner.size(); ++rank)
     if (owner.node_of()[size_t(rank)] == owner.place().node) ranks_.push_back(rank);
-  // Spinning helps only while the awaited rank runs on another core.
-  spins_ = slots_.size() <= std::thread::hardware_concurrency() ? 500 : 10;
+  // Spinning helps only while the awaited rank runs on another core, and takes time from it where time is rationed.
+  const UsableCores usable = find_usable_cores();
+  spins_ = double(slots_.size()) <= std::min(double(usable.cores.size()), usable.quota) ? 500 : 10;
 }
 
 void NodeGroup::meet(const CollectiveCall& call) {

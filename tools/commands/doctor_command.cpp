@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "collectives/bootstrap.h"
 #include "collectives/device/device_communicator.h"
+#include "collectives/usable_cores.h"
 #include "kernels/config.h"
 #include "kernels/matmul.h"
 #include "tools/commands/command_line.h"
@@ -38,7 +38,7 @@ std::string data_set() {
   }
 }
 
-std::vector<Finding> examine(const Communicator& communicator) {
+std::vector<Finding> examine(const Communicator& communicator, int threads) {
   const CudaDevices cuda = find_cuda_devices();
   const LauncherClaim launcher = read_launcher();
   const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE));
@@ -54,7 +54,7 @@ std::vector<Finding> examine(const Communicator& communicator) {
       {"launcher", launcher.launcher.empty() ? "none" : launcher.launcher},
       {"ranks",
        fmt::format("{} over {}, {} on this node", communicator.size(), communicator.transport(), place.local_size)},
-      {"cores", fmt::format("{}, {} for each rank here", std::thread::hardware_concurrency(), default_threads(place))},
+      {"cores", fmt::format("{}, {} for each rank here", describe(find_usable_cores()), threads)},
       {"memory", gibibytes(memory)},
       {"shared memory", shared_memory()},
       {"data set", data_set()},
@@ -62,8 +62,9 @@ std::vector<Finding> examine(const Communicator& communicator) {
 }
 
 void run_doctor(bool json, Communicator& communicator) {
+  const int threads = default_threads(communicator);
   if (communicator.rank() != 0) return;
-  const std::vector<Finding> findings = examine(communicator);
+  const std::vector<Finding> findings = examine(communicator, threads);
   if (json) {
     nlohmann::json object;
     for (const Finding& finding : findings) object[finding.name] = finding.value;
@@ -79,7 +80,7 @@ void add_doctor_command(CLI::App& app, Command& chosen) {
   auto json = std::make_shared<bool>(false);
   CLI::App& command = *app.add_subcommand("doctor", "Say what this build and this machine have to train with");
   command.add_flag("--json", *json, "print a JSON object");
-  command.callback([&chosen, json] { chosen = [json](Communicator& c) { run_doctor(*json, c); }; });
+  command.callback([&chosen, json] { chosen = [json](Communicator& c) { return run_doctor(*json, c), 0; }; });
 }
 
 }  // namespace lockstep

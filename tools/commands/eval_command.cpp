@@ -64,7 +64,7 @@ void add_eval_command(CLI::App& app, Command& chosen) {
   command.add_option("--weights", options->weights, "safetensors file written by train --save")->required();
   command.add_option("--device", options->device, "cpu | cuda: one GPU a rank")->capture_default_str();
   command.add_option("--threads", options->threads, "per rank (0: the cores it may use)")->capture_default_str();
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_eval(*options, c); }; });
+  command.callback([&chosen, options] { chosen = [options](Communicator& c) { return run_eval(*options, c), 0; }; });
 }
 
 }  // namespace lockstep

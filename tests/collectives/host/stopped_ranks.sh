@@ -34,7 +34,7 @@ whole=$((($(now) - begin) / 1000000))
 echo "an undisturbed run takes $whole ms"
 
 RANDOM=$seed
-failures=0 named=0 over=0
+failures=0 named=0 over=0 launchers=0
 for ((i = 0; i < moments; ++i)); do
   # The moments are spread over the run, with a random one in each part.
   moment=$(((whole * i + RANDOM % whole) / moments)) victim=$((RANDOM % ranks))
@@ -62,8 +62,15 @@ for ((i = 0; i < moments; ++i)); do
     [ $took -gt $(((timeout + grace + 20) * 1000)) ] && break
     sleep 0.05
   done
-  # Where all had finished the launcher still waits for the stopped one; otherwise it ends it.
+  # The launcher ends the stopped rank when another one has failed; where all had finished it still waits for it.
+  launcher=
+  grep -q 'lockstep: error:' "$work/stderr" && for _ in {1..50}; do kill -0 $job 2>/dev/null || break; sleep 0.1; done
   kill -KILL "$pid" 2>/dev/null
+  for _ in {1..50}; do kill -0 $job 2>/dev/null || break; sleep 0.1; done
+  if kill -KILL $job 2>/dev/null; then
+    launcher="(the launcher had to be ended)"
+    launchers=$((launchers + 1))
+  fi
   wait $job 2>/dev/null
   message=$(grep -a '^lockstep: error:' "$work/stderr")
   count=$(grep -ac 'lockstep: error:' "$work/stderr")
@@ -80,8 +87,8 @@ for ((i = 0; i < moments; ++i)); do
     named=$((named + 1))
   fi
   rm -f "$work/weights" "$work/ledger"
-  echo "moment $moment ms, rank $victim, after '$where': others gone after $took ms: ${message:-finished} ${verdict:+FAILED: $verdict}"
+  echo "moment $moment ms, rank $victim, after '$where': others gone after $took ms: ${message:-finished} $launcher ${verdict:+FAILED: $verdict}"
   [ -z "$verdict" ] || { failures=$((failures + 1)); sed 's/^/    /' "$work/stderr"; }
 done
-echo "$moments moments: $named named, $over without that rank, $failures failures"
+echo "$moments moments: $named named, $over without that rank, $launchers launchers that hung, $failures failures"
 [ $failures -eq 0 ]

@@ -35,6 +35,8 @@ test_failing_ranks() {
   expect_error any "*rank 0 of 2 *cannot write '/dev/full'*" "${two[@]}" "${on_data[@]}" --save "$out/old" --ledger /dev/full
   expect_error any '*LOCKSTEP_PRETEND_NODES*many*' env LOCKSTEP_PRETEND_NODES=many "${two[@]}" "${bad[@]}"
 
+  # MPI itself would wait for ever for a rank that ends without having started it.
+  expect_error any '*waited 2 s for the other ranks to start*no process of rank 1 *' "${one[@]}" "${bad[@]}" --timeout 2 : -np 1 /bin/true
   expect_error any "*disagree about 'options'*batch=128 *batch=32 *" "${one[@]}" "${bad[@]}" : -np 1 "${bad[@]}" --batch 32
   expect_error any "*disagree about 'command'*" "${one[@]}" "${bad[@]}" : -np 1 "$lockstep" explain
   expect_error any "*disagree about 'command'*" "${one[@]}" "${bad[@]}" : -np 1 "$lockstep" train --help
