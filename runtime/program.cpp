@@ -4,8 +4,10 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <string_view>
+#include <system_error>
 
 #include "collectives/bootstrap.h"
 #include "collectives/host/thread_ranks.h"
@@ -53,6 +55,13 @@ std::string speaker_of(const Communicator& ranks) {
 }
 
 void print_error(const std::string& speaker, const std::exception& error) {
+  // What the system has run out of is no bug.
+  if (dynamic_cast<const std::bad_alloc*>(&error) || dynamic_cast<const std::system_error*>(&error))
+    return print_error(speaker,
+                       Error(ErrorCode::device,
+                             str("the system refuses memory or threads: ", error.what(),
+                                 "; use fewer ranks and threads, a smaller model or batch, or raise the limits"),
+                             std::source_location::current()));
   const auto* known = dynamic_cast<const Error*>(&error);
   const std::string_view code = to_string(known ? known->code() : ErrorCode::internal);
   std::string place;

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "collectives/host/mpi_runtime.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <exception>
+#include <numeric>
 #include <thread>
 
 #include "collectives/host/job_processes.h"
@@ -12,6 +16,7 @@ namespace lockstep {
 
 namespace {
 
+const char* const kWindowFolder = "/dev/shm";
 const char* const kAbort = "the end of the job";
 
 // Room for the header, and for moving it to the next multiple of its alignment, because MPI promises less.
@@ -94,29 +99,79 @@ MpiSegments* MpiRuntime::allocate_unbounded(MPI_Comm node, int64_t bytes) {
   int rank = 0, size = 1;
   MPI_Comm_rank(node, &rank);
   MPI_Comm_size(node, &size);
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  const int64_t whole = (kOverhead + bytes + page - 1) / page * page;
+  std::vector<int64_t> sizes(static_cast<size_t>(size));
+  mpi_check(MPI_Allgather(&whole, 1, MPI_INT64_T, sizes.data(), 1, MPI_INT64_T, node), "MPI_Allgather");
   auto segments = std::make_unique<MpiSegments>();
   segments->node = node;
+  if (fits_into_windows(node, sizes))
+    open_window(*segments, whole);
+  else
+    map_file(*segments, sizes);
+  segments->header(rank).bytes = bytes;
+  mpi_check(MPI_Barrier(node), "MPI_Barrier");
+  windows_.push_back(std::move(segments));
+  return windows_.back().get();
+}
+
+// MPI fails with an internal error, or the process with a bus error, where the file system of its windows is too small.
+bool MpiRuntime::fits_into_windows(MPI_Comm node, const std::vector<int64_t>& sizes) const {
+  constexpr int64_t kOfMpi = 64 * 1024;  // what it keeps of its own beside a window
+  const Room room = room_of(kWindowFolder);
+  const int64_t needed = std::accumulate(sizes.begin(), sizes.end(), kOfMpi);
+  // One rank looks, so that all do the same. Without the folder MPI has another one.
+  int fits = room.all == 0 || needed <= room.free;
+  mpi_check(MPI_Bcast(&fits, 1, MPI_INT, 0, node), "MPI_Bcast");
+  return fits != 0;
+}
+
+void MpiRuntime::open_window(MpiSegments& segments, int64_t whole) {
+  int size = 1;
+  MPI_Comm_size(segments.node, &size);
   // Every rank's segment gets its own pages, so that it is aligned and near the rank's core.
   MPI_Info info = MPI_INFO_NULL;
   MPI_Info_create(&info);
   MPI_Info_set(info, "alloc_shared_noncontig", "true");
   char* base = nullptr;
-  const auto whole = MPI_Aint(kOverhead + bytes);
-  mpi_check(MPI_Win_allocate_shared(whole, 1, info, node, &base, &segments->window), "MPI_Win_allocate_shared");
+  mpi_check(MPI_Win_allocate_shared(MPI_Aint(whole), 1, info, segments.node, &base, &segments.window),
+            "MPI_Win_allocate_shared");
   MPI_Info_free(&info);
-  mpi_check(MPI_Win_lock_all(MPI_MODE_NOCHECK, segments->window), "MPI_Win_lock_all");
+  mpi_check(MPI_Win_lock_all(MPI_MODE_NOCHECK, segments.window), "MPI_Win_lock_all");
   for (int i = 0; i < size; ++i) {
     MPI_Aint held = 0;
     int unit = 1;
     char* theirs = nullptr;
-    mpi_check(MPI_Win_shared_query(segments->window, i, &held, &unit, &theirs), "MPI_Win_shared_query");
-    segments->headers.push_back(aligned(theirs));
+    mpi_check(MPI_Win_shared_query(segments.window, i, &held, &unit, &theirs), "MPI_Win_shared_query");
+    segments.headers.push_back(aligned(theirs));
   }
   std::memset(base, 0, size_t(whole));
-  segments->header(rank).bytes = bytes;
-  mpi_check(MPI_Barrier(node), "MPI_Barrier");
-  windows_.push_back(std::move(segments));
-  return windows_.back().get();
+}
+
+void MpiRuntime::map_file(MpiSegments& segments, const std::vector<int64_t>& sizes) {
+  int rank = 0;
+  MPI_Comm_rank(segments.node, &rank);
+  const int64_t all = std::accumulate(sizes.begin(), sizes.end(), int64_t(0));
+  const std::string folder = temporary_folder();
+  std::array<char, 4096> path{};
+  if (rank == 0) make_shared_file(folder, all).copy(path.data(), path.size() - 1);
+  mpi_check(MPI_Bcast(path.data(), int(path.size()), MPI_CHAR, 0, segments.node), "MPI_Bcast");
+  check(path[0] != '\0', ErrorCode::device, [&] {
+    return str("the ", sizes.size(), " ranks of this machine share ", (all >> 20) + 1, " MiB, for which there is room ",
+               "neither in ", describe(room_of(kWindowFolder)), " nor in ", describe(room_of(folder)), "; make ",
+               kWindowFolder,
+               " larger (docker run --shm-size, mount -o remount,size=...), let TMPDIR name a folder of ",
+               "this machine with room, or use fewer ranks");
+  });
+  segments.mapping = SharedMapping(path.data(), all);
+  char* next = segments.mapping.data();
+  for (const int64_t size : sizes) {
+    segments.headers.push_back(next);  // pages are aligned
+    next += size;
+  }
+  mpi_check(MPI_Barrier(segments.node), "MPI_Barrier");
+  // The mappings stay, and nothing is left behind however the ranks end.
+  if (rank == 0) unlink(path.data());
 }
 
 void MpiRuntime::free_abandoned(MPI_Comm node) {
@@ -141,6 +196,7 @@ void MpiRuntime::free_abandoned(MPI_Comm node) {
 }
 
 void MpiRuntime::free(MpiSegments& segments) {
+  if (segments.window == MPI_WIN_NULL) return;  // the mapping goes with its owner
   MPI_Win_unlock_all(segments.window);
   MPI_Win_free(&segments.window);
 }

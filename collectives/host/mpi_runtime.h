@@ -13,6 +13,7 @@
 #include "collectives/communicator.h"
 #include "collectives/host/job_control.h"
 #include "collectives/host/mpi_ranks.h"
+#include "collectives/host/shared_file.h"
 #include "collectives/host/watchdog.h"
 
 namespace lockstep {
@@ -29,6 +30,7 @@ struct MpiSegments {
     int64_t bytes = 0;  // as asked for; MPI rounds up
   };
   MPI_Win window = MPI_WIN_NULL;
+  SharedMapping mapping;  // instead of a window where there is no room for one
   MPI_Comm node = MPI_COMM_NULL;
   std::vector<char*> headers;  // one per local rank
   void* segment(int local_rank) const { return headers[size_t(local_rank)] + sizeof(Header); }
@@ -65,6 +67,9 @@ class MpiRuntime {
 
  private:
   MpiSegments* allocate_unbounded(MPI_Comm node, int64_t bytes);
+  bool fits_into_windows(MPI_Comm node, const std::vector<int64_t>& sizes) const;
+  static void open_window(MpiSegments& segments, int64_t whole);
+  static void map_file(MpiSegments& segments, const std::vector<int64_t>& sizes);
   void free_abandoned(MPI_Comm node);
   void free(MpiSegments& segments);
   void expired(const std::string& what, std::chrono::milliseconds timeout);

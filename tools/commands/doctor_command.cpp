@@ -3,6 +3,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "collectives/bootstrap.h"
@@ -27,6 +28,19 @@ std::string shared_memory() {
   if (statvfs("/dev/shm", &fs) != 0) return "no /dev/shm: ranks of one machine cannot share memory";
   return fmt::format("/dev/shm {} free of {}", gibibytes(double(fs.f_bavail) * double(fs.f_frsize)),
                      gibibytes(double(fs.f_blocks) * double(fs.f_frsize)));
+}
+
+// An mpirun that is killed cannot remove them.
+std::string left_by_mpi() {
+  int files = 0;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", ignored))
+    files += entry.path().filename().string().starts_with("vader_segment");
+  if (files == 0) return "nothing in /dev/shm";
+  return fmt::format(
+      "{} files /dev/shm/vader_segment*, of running jobs or of an mpirun that was killed: remove them when "
+      "no job runs",
+      files);
 }
 
 std::string data_set() {
@@ -57,6 +71,7 @@ std::vector<Finding> examine(const Communicator& communicator, int threads) {
       {"cores", fmt::format("{}, {} for each rank here", describe(find_usable_cores()), threads)},
       {"memory", gibibytes(memory)},
       {"shared memory", shared_memory()},
+      {"left by Open MPI", left_by_mpi()},
       {"data set", data_set()},
   };
 }
@@ -71,7 +86,7 @@ void run_doctor(bool json, Communicator& communicator) {
     fmt::print("{}\n", object.dump(2));
     return;
   }
-  for (const Finding& finding : findings) fmt::print("{:<16}{}\n", finding.name, finding.value);
+  for (const Finding& finding : findings) fmt::print("{:<18}{}\n", finding.name, finding.value);
 }
 
 }  // namespace

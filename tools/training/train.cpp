@@ -146,6 +146,11 @@ std::string describe(const RunDevice& device, const TrainingRun& run) {
 
 TrainResult train(const TrainOptions& options, Communicator& communicator, const StopRequest& asked) {
   check_train_options(options, communicator.size());
+  // In one process a launch of one GPU's graph may wait for memory or code of another one, which waits for the launch.
+  check(!options.graph || options.ranks <= 1 || options.transport == DeviceTransport::staged, ErrorCode::usage,
+        "--graph records collectives of NCCL, which GPUs of one process (--ranks) can block each other with; start a "
+        "process "
+        "for each rank with mpirun, or leave --graph out");
   const bool first = communicator.rank() == 0;
   const Dataset dataset = load_dataset(options.data);
   const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
