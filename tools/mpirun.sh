@@ -26,7 +26,7 @@ esac
 [ -z "${PBS_NODEFILE:-}${PE_HOSTFILE:-}${LSB_HOSTS:-}${LSB_DJOB_HOSTFILE:-}${OMPI_MCA_orte_default_hostfile:-}" ] ||
   one_machine=no
 if [ $one_machine = yes ]; then
-  export OMPI_MCA_btl="${OMPI_MCA_btl:-self,vader}" OMPI_MCA_oob_tcp_if_include="${OMPI_MCA_oob_tcp_if_include:-lo}"
+  export OMPI_MCA_btl="${OMPI_MCA_btl:-self,vader}"
 fi
 # Open MPI gives ranks a terminal of their own even when its output goes to a pipe or a file.
 [ -t 1 ] || export TERM=dumb
