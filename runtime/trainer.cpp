@@ -7,6 +7,7 @@
 
 #include "collectives/handshake.h"
 #include "kernels/device/known_name.h"
+#include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/state/ledger.h"
 #include "runtime/state/state_file.h"
@@ -58,6 +59,7 @@ Trainer::Prepared Trainer::prepare(Communicator& ranks, VariableTable variables,
                           {"optimizer", planned.optimizer.description()},
                           {"schedule", planned.schedule ? planned.schedule->text() : "none"},
                           {"seed", str(options.seed)},
+                          {"numerics", numerics(device.device)},
                           {"clipping", str(exact(clipnorm), " ", exact(global_clipnorm), " ", exact(clipvalue))}});
   return {device, std::move(planned)};
 }
@@ -181,7 +183,7 @@ void Trainer::save(const std::string& path) {
 
 int64_t Trainer::resume(const std::string& path) {
   restore_state(path, store_, ranks_);
-  return next_step_ = store_.iteration();
+  return next_step_ = store_.scalars().iteration();
 }
 
 }  // namespace lockstep

@@ -117,7 +117,7 @@ void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key
         [this, last](int32_t variable) {
           if (last) ready(variable);
         },
-        variables_.loss_scale_cell());
+        variables_.scalars().loss_scale_cell());
     std::vector<std::string> names;
     for (const NamedSum& sum : results.sums) names.push_back(sum.name);
     learn_sums(names);
@@ -160,8 +160,8 @@ void TrainStep::check_loss() {
   const StepOutcome& outcome = decision_.outcome();
   check(outcome.broken == 0, ErrorCode::numbers, [&] {
     return str("the loss is ", outcome.broken_loss, " at step ", first_step_ + outcome.broken_step,
-               ", so training stopped before the update; lower the learning rate (now ", variables_.learning_rate(),
-               ") or look at the data of this step");
+               ", so training stopped before the update; lower the learning rate (now ",
+               variables_.scalars().learning_rate(), ") or look at the data of this step");
   });
 }
 

@@ -11,6 +11,7 @@
 #include "collectives/usable_cores.h"
 #include "kernels/config.h"
 #include "kernels/matmul.h"
+#include "kernels/numerics.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/training_run.h"
 
@@ -61,6 +62,7 @@ std::vector<Finding> examine(const Communicator& communicator, int threads) {
       {"version", config::version},
       {"compiler", fmt::format("{}, {}, -march={}", config::compiler, config::build_type, config::architecture)},
       {"matrix products", std::string(matmul_library())},
+      {"numerics", numerics({})},
       {"mpi", config::mpi ? "built in" : "not in this build: ranks are threads of one process (train --ranks N)"},
       {"nccl", config::nccl ? describe_nccl() : "not in this build"},
       {"cuda", config::cuda ? "kernels built in" : "not in this build"},

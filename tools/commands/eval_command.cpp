@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "collectives/handshake.h"
+#include "kernels/numerics.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/build_identity.h"
 #include "tools/training/evaluate.h"
@@ -45,6 +46,7 @@ void run_eval(const EvalOptions& options, Communicator& communicator) {
   // Every rank counts a part of the images: the sum means something only for one model and one data set.
   check_agreement(communicator, {{"binary", build_identity()},
                                  {"model", options.model},
+                                 {"numerics", numerics(device.device)},
                                  {"data", fmt::format("{:016x}", dataset.content_hash)},
                                  {"weights", fmt::format("{:016x}", hash_weights(values))}});
   if (device.device.kind == DeviceKind::cuda) bring_to(stream, pool, values);

@@ -12,6 +12,7 @@
 
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
+#include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/line_file.h"
@@ -39,11 +40,11 @@ bool is_file_to_be(const std::string& path) {
 struct Outputs {
   std::optional<LineFile> ledger, metrics;
 
-  Outputs(const TrainOptions& options, const std::string& description) {
+  Outputs(const TrainOptions& options, const std::string& header) {
     if (!options.save.empty()) check_can_write(options.save);
     // A pipe or device can only be opened; a file is tried before another one is emptied.
     if (!options.metrics.empty() && is_file_to_be(options.metrics)) check_can_write(options.metrics);
-    if (!options.ledger.empty()) ledger.emplace(options.ledger).write_line(ledger_header(description));
+    if (!options.ledger.empty()) ledger.emplace(options.ledger).write_line(header);
     if (!options.metrics.empty()) metrics.emplace(options.metrics);
   }
 
@@ -64,7 +65,7 @@ struct Outputs {
                         {"compute_ms", report.compute_seconds * 1e3},
                         {"communication_ms", report.communication_seconds * 1e3},
                         {"exposed_communication_ms", report.communication_seconds * 1e3},
-                        {"learning_rate", variables.learning_rate()}};
+                        {"learning_rate", variables.scalars().learning_rate()}};
     if (report.skipped) line["skipped"] = true;
     if (times.size() > 1) {
       const auto slowest = std::ranges::max_element(times, {}, &RankTimes::compute);
@@ -168,7 +169,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
   TrainingRun run(std::move(planned), communicator, device, uint64_t(options.seed),
                   {.clip = options.clip, .graph = options.graph}, schedule);
   std::optional<Outputs> outputs;
-  if (first) outputs.emplace(options, description);
+  if (first) outputs.emplace(options, ledger_header(description, numerics(device.device)));
   if (first)
     fmt::print("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
                options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
