@@ -82,7 +82,7 @@ void MpiRuntime::expired(const std::string& what, std::chrono::milliseconds time
     if (job) job->reported = 1;
   }
   // The others' time is up in the same moment: they are to find that this has been told.
-  std::this_thread::sleep_for(spokesman.may_speak() ? std::chrono::milliseconds(500) : std::chrono::seconds(1));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   if (job) claim(job->ended_by, rank_);
 }
 

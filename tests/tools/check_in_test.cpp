@@ -62,9 +62,9 @@ TEST(CheckIn, NamesAStragglerOnceWithWhereTimeGoes) {
     }
     ASSERT_EQ(news.size(), 1u);
     EXPECT_THAT(news[0], AllOf(HasSubstr("rank 2"),
-                               HasSubstr("in the last 20 steps it computed for 9.80 s and waited for "
-                                         "0.20 s"),
-                               HasSubstr("computed for 2.00 s and waited for 8.00 s")));
+                               HasSubstr("in the last 10 steps it computed for 4.90 s and waited for "
+                                         "0.10 s"),
+                               HasSubstr("computed for 1.00 s and waited for 4.00 s")));
   });
 }
 

@@ -47,7 +47,7 @@ class CheckIn {
   std::string straggler_news();
 
  private:
-  static constexpr int64_t kWindowSteps = 20;
+  static constexpr int64_t kWindowSteps = 10;
   static constexpr double kWindowSeconds = 3;
 
   std::unique_ptr<Communicator> ranks_;

@@ -63,6 +63,7 @@ test_no_threads() {
   local limited=(setpriv --reuid=4711 --clear-groups prlimit --nproc=2)
   [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null || { echo "needs another user, whose threads can be limited"; return; }
   chmod -R a+rX "$work"
+  "${limited[@]:0:3}" "$lockstep" --version >"$work/stdout" 2>&1 || { echo "needs a build that another user may read"; return; }
   expect_error 1 '*\[device\] *cannot start a thread for *ulimit -u*' "${limited[@]}" "${on_data[@]}" --ranks 4 --threads 1
   expect_error 1 '*\[device\] *cannot start a thread for *ulimit -u*' "${limited[@]}" "${on_data[@]}" --threads 8
 }
