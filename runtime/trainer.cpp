@@ -133,6 +133,7 @@ Evaluation Trainer::evaluate(const Batch& batch) {
   std::vector<double> cells(size_t(planned_.plan.settings.leaves()) * columns);
   std::vector<BatchPart> parts = own_parts(with_ids(batch));
   BatchUpload upload(stream_, pool_, [](Event& event) { event.synchronize(); });
+  const AbandonOnFailure abandon(device_communicator_.get());
   for (const BatchPart& part : parts) {
     if (part.batch.samples() == 0) continue;
     const BatchUpload::OnDevice& there = upload.bring({&part, 1}, 0);

@@ -36,6 +36,7 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   } catch (const CLI::Success& asked) {  // --help, --version
     chosen = [&app, asked](Communicator& c) {
       if (c.rank() == 0) app.exit(asked);
+      return 0;
     };
     command = "--help or --version";
   } catch (const CLI::ParseError& error) {
@@ -43,9 +44,9 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   }
   // Otherwise the ranks of one command would wait for those of another.
   check_agreement(communicator, {{"command", command}});
-  chosen(communicator);
+  const int code = chosen(communicator);
   flush_output();
-  return 0;
+  return code;
 }
 
 }  // namespace
@@ -60,5 +61,5 @@ int main(int argc, char** argv) {
         speaker = speaker_of(communicator);
         return run_command(argc, argv, communicator);
       },
-      [&](const std::exception& error) { print_error(speaker, error); });
+      [&](const std::exception& error) { print_error(speaker, error); }, timeout_of(argc, argv));
 }

@@ -56,7 +56,8 @@ TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const
       decision_(communicator, variables, optimizer, tables_, options, pool, stream, seed),
       update_(communicator, variables, optimizer, tables_, buckets_, options.clip.clipnorm > 0, pool),
       upload_(stream, pool, [device = options.device](Event& event) { device->wait_for(event); }),
-      clock_(stream.device()) {
+      clock_(stream.device()),
+      abandon_(options.device) {
   pool_.enter(Purpose::gradients, reducer_->shared_bytes());
 }
 

@@ -134,7 +134,7 @@ CLI::App& add_kind(CLI::App& bench, const std::string& name, const std::string& 
   command.add_flag("--json", options->json, "print a JSON array");
   command.callback([&chosen, options, name] {
     options->what = name;
-    chosen = [options](Communicator& c) { run_bench(*options, c); };
+    chosen = [options](Communicator& c) { return run_bench(*options, c), 0; };
   });
   return command;
 }

@@ -78,7 +78,7 @@ void add_eval_command(CLI::App& app, Command& chosen) {
   command.add_option("--device", options->device, "compute on: cpu | cuda, one GPU a rank")->capture_default_str();
   command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")
       ->capture_default_str();
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_eval(*options, c); }; });
+  command.callback([&chosen, options] { chosen = [options](Communicator& c) { return run_eval(*options, c), 0; }; });
 }
 
 }  // namespace lockstep

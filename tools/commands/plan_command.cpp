@@ -130,7 +130,7 @@ void add_plan_command(CLI::App& app, Command& chosen) {
     options->forecast.fixed = {.zero = command.count("--zero") > 0,
                                .accumulation = command.count("--accumulation") > 0,
                                .bucket_bytes = command.count("--bucket-mib") > 0};
-    chosen = [options](Communicator& c) { run_plan(*options, c); };
+    chosen = [options](Communicator& c) { return run_plan(*options, c), 0; };
   });
 }
 

@@ -75,7 +75,8 @@ void add_plot_command(CLI::App& app, Command& chosen) {
   command.add_option("--steps", options->steps, "draw so many steps (default: the schedule's, or 1000)");
   command.add_option("--learning-rate", options->learning_rate, "rate of the optimizer")->capture_default_str();
   command.add_option("--output", options->output, "write to this file (default: standard output)");
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_plot_schedule(*options, c); }; });
+  command.callback(
+      [&chosen, options] { chosen = [options](Communicator& c) { return run_plot_schedule(*options, c), 0; }; });
 }
 
 }  // namespace lockstep

@@ -17,22 +17,30 @@ void print_result(const TrainResult& result, int ranks) {
                            result.images_per_second, result.steps, ranks));
 }
 
-void train_on(const TrainOptions& options, Communicator& communicator) {
+// Returns the exit code.
+int train_on(const TrainOptions& options, Communicator& communicator, const StopRequest& asked) {
   communicator.set_timeout(std::chrono::milliseconds(int64_t(options.timeout_seconds * 1e3)));
-  const TrainResult result = train(options, communicator);
+  const TrainResult result = train(options, communicator, asked);
+  if (result.signal != 0) return exit_code_of_signal(result.signal);
   if (communicator.rank() == 0) print_result(result, communicator.size());
+  return 0;
 }
 
-void run_train(const TrainOptions& options, Communicator& launched) {
-  if (options.ranks == 0) return train_on(options, launched);
+int run_train(const TrainOptions& options, Communicator& launched) {
+  const StopRequest asked;
+  if (options.ranks == 0) return train_on(options, launched, asked);
   check(launched.size() == 1, ErrorCode::usage, [&] {
     return str("--ranks ", options.ranks, " starts ranks as threads, but the launcher has started ", launched.size(),
                " processes already; use one or the other");
   });
   check(options.ranks >= 1 && options.ranks <= 256, ErrorCode::usage,
         [&] { return str("--ranks: expected 1 to 256 ranks, got ", options.ranks); });
-  run_thread_ranks({.ranks = int(options.ranks), .node_of = {}},
-                   [&](Communicator& communicator) { train_on(options, communicator); });
+  int code = 0;
+  run_thread_ranks({.ranks = int(options.ranks), .node_of = {}}, [&](Communicator& communicator) {
+    const int mine = train_on(options, communicator, asked);
+    if (communicator.rank() == 0) code = mine;
+  });
+  return code;
 }
 
 void add_hyperparameter(CLI::App& command, ModelOptions& options, const std::string& flag, const std::string& name,
@@ -167,7 +175,9 @@ void add_train_command(CLI::App& app, Command& chosen) {
                        "carry gradients between GPUs by: auto | nccl | staged, through memory of the host, also where "
                        "ranks share a GPU");
   command.add_flag("--graph", options->graph, "record a step on a GPU once and launch it as a whole");
-  command.add_option("--timeout", options->timeout_seconds, "wait so many seconds for other ranks")
+  command
+      .add_option("--timeout", options->timeout_seconds,
+                  "wait so many seconds for other ranks, from their start to their end")
       ->capture_default_str();
   command
       .add_option("--progress", options->progress,
@@ -180,7 +190,7 @@ void add_train_command(CLI::App& app, Command& chosen) {
       ->check(not_empty);
   command.add_option("--metrics", options->metrics, "write a JSON object per step to this file")->check(not_empty);
   command.add_option("--save", options->save, "write the trained weights to this safetensors file")->check(not_empty);
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_train(*options, c); }; });
+  command.callback([&chosen, options] { chosen = [options](Communicator& c) { return run_train(*options, c); }; });
 }
 
 }  // namespace lockstep

@@ -2,13 +2,13 @@
 #include "tools/training/train.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
@@ -19,6 +19,7 @@
 #include "runtime/files/standard_output.h"
 #include "runtime/state/ledger.h"
 #include "tools/training/build_identity.h"
+#include "tools/training/check_in.h"
 #include "tools/training/evaluate.h"
 #include "tools/training/image_part.h"
 #include "tools/training/output_files.h"
@@ -61,7 +62,9 @@ struct Outputs {
 
   bool want_steps() const { return ledger || metrics; }
 
-  void write(const StepReport& report, const ImageBatch& batch, const VariableStore& variables, double seconds) {
+  // `times`: of each rank, as it last told the others.
+  void write(const StepReport& report, const ImageBatch& batch, const VariableStore& variables, double seconds,
+             std::span<const RankTimes> times) {
     if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
     if (!metrics) return;
     const double samples = double(batch.global_count);
@@ -76,6 +79,14 @@ struct Outputs {
                         {"exposed_communication_ms", report.communication_seconds * 1e3},
                         {"learning_rate", variables.scalars().learning_rate()}};
     if (report.skipped) line["skipped"] = true;
+    if (times.size() > 1) {
+      const auto slowest = std::ranges::max_element(times, {}, &RankTimes::compute);
+      line["slowest_rank"] = slowest - times.begin();
+      line["longest_compute_ms"] = slowest->compute * 1e3;
+      line["shortest_compute_ms"] = std::ranges::min(times, {}, &RankTimes::compute).compute * 1e3;
+      line["longest_wait_ms"] = std::ranges::max(times, {}, &RankTimes::wait).wait * 1e3;
+      line["shortest_wait_ms"] = std::ranges::min(times, {}, &RankTimes::wait).wait * 1e3;
+    }
     metrics->write_line(line.dump());
   }
 };
@@ -91,7 +102,7 @@ void agree(Communicator& communicator, const TrainOptions& options, const Planne
 // Launchers give ranks a pseudo terminal whatever they print to, so `auto` trusts a terminal only without a launcher.
 bool draws_on_terminal(const std::string& progress) {
   if (progress != "auto") return progress == "terminal";
-  return read_launcher().launcher.empty() && isatty(STDOUT_FILENO) != 0;
+  return read_launcher().launcher.empty() && is_terminal_for_lines(stdout);
 }
 
 // The reports of steps, asked for at most once per step: on a GPU asking means waiting. `first` tells of skipped steps.
@@ -145,8 +156,13 @@ std::string describe(const RunDevice& device, const TrainingRun& run) {
 
 }  // namespace
 
-TrainResult train(const TrainOptions& options, Communicator& communicator) {
+TrainResult train(const TrainOptions& options, Communicator& communicator, const StopRequest& asked) {
   check_train_options(options, communicator.size());
+  // In one process a launch of one GPU's graph may wait for memory or code of another one, which waits for the launch.
+  check(!options.graph || options.ranks <= 1 || options.transport == DeviceTransport::staged, ErrorCode::usage,
+        "--graph records collectives of NCCL, which GPUs of one process (--ranks) can block each other with; start a "
+        "process "
+        "for each rank with mpirun, or leave --graph out");
   const bool first = communicator.rank() == 0;
   const Dataset dataset = load_dataset(options.data, options.classes);
   check_files(communicator, options, dataset);
@@ -183,23 +199,40 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   Reports reports(run.step(), first,
                   device.device.kind == DeviceKind::cpu || !options.ledger.empty() || !options.metrics.empty());
   Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch);
+  CheckIn check_in(communicator, run.step().last_part() - run.step().first_part());
   std::vector<BatchPart> parts;
-  for (int64_t step = 0; step < steps; ++step) {
+  int64_t step = 0;
+  while (step < steps && check_in.signal() == 0) {
     const auto start = std::chrono::steady_clock::now();
     const ImageBatch& batch = loader.next();
     parts.clear();
     for (const ImagePart& part : batch.leaves) parts.push_back(image_part(part, dataset.train));
     run.step().queue({batch.step, batch.global_count, parts});
-    if (reports.every_step()) (void)reports.get();
+    const StepReport* report = reports.every_step() ? &reports.get() : nullptr;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (outputs && outputs->want_steps()) outputs->write(reports.get(), batch, run.variables(), seconds);
+    if (outputs && outputs->want_steps())
+      outputs->write(reports.get(), batch, run.variables(), seconds, check_in.times());
     if (first && step == 0) warn_unused(run, run.step().unused_variables());
     progress.step(step, batch.global_count, [&]() -> const StepReport& { return reports.get(); });
+    if (check_in.step(seconds, report ? report->compute_seconds : 0, report ? report->communication_seconds : 0,
+                      asked.signal())) {
+      const std::string news = check_in.straggler_news();
+      if (first && !news.empty()) fmt::print(stderr, "lockstep: warning: {}\n", news);
+    }
     reports.step_is_over();
+    ++step;
   }
 
   run.step().take_averages();
-  TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = steps};
+  TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = step};
+  if (step < steps) {
+    result.signal = check_in.signal();
+    if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+    if (first)
+      fmt::print(stderr, "lockstep: stopped by {} after step {} of {}; {}\n", name_of_signal(result.signal), step,
+                 steps, options.save.empty() ? "without --save nothing is kept" : "the weights are in " + options.save);
+    return result;
+  }
   const int64_t correct =
       count_correct(communicator, run.stream(), run.pool(), run.model(), run.variables().values(), dataset.test);
   result.test_accuracy = double(correct) / double(dataset.test.count);
