@@ -2,14 +2,15 @@
 #include "collectives/bootstrap.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <thread>
 
 #include "collectives/host/job_processes.h"
 #include "collectives/host/mpi_ranks.h"
 #include "collectives/host/thread_ranks.h"
+#include "kernels/device/number_text.h"
 
 namespace lockstep {
 
@@ -20,14 +21,12 @@ using Variable = std::function<const char*(const char*)>;
 const char* const kTorchrun = "torchrun";
 
 int number(const char* name, const char* text) {
-  int value = 0;
-  const char* end = text + std::strlen(text);
-  const auto [stop, error] = std::from_chars(text, end, value);
-  check(error == std::errc() && stop == end && value >= 0, ErrorCode::launch, [&] {
+  const std::optional<int64_t> value = whole_number_in(text);
+  check(value && *value >= 0 && *value <= std::numeric_limits<int>::max(), ErrorCode::launch, [&] {
     return str("environment variable ", name, " should be a rank or a number of ranks, got '", text,
                "'; unset it or start the program with mpirun");
   });
-  return value;
+  return int(*value);
 }
 
 // Reads the claim of a launcher that sets `rank` (and `size`, unless null).

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/program.h"
 
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -12,6 +11,9 @@
 #include "collectives/bootstrap.h"
 #include "collectives/host/thread_ranks.h"
 #include "kernels/device/check.h"
+#include "kernels/device/number_text.h"
+#include "kernels/device/printable.h"
+#include "runtime/files/standard_output.h"
 
 namespace lockstep {
 namespace {
@@ -32,11 +34,10 @@ std::optional<std::string_view> value_of(std::string_view option, int argc, char
 int thread_ranks_of(int argc, char** argv) {
   const std::optional<std::string_view> text = value_of("--ranks", argc, argv);
   if (!text) return 0;
-  int ranks = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), ranks);
-  check(error == std::errc() && end == text->data() + text->size() && ranks >= 1 && ranks <= 256, ErrorCode::usage,
+  const std::optional<int64_t> ranks = whole_number_in(*text);
+  check(ranks && *ranks >= 1 && *ranks <= 256, ErrorCode::usage,
         [&] { return str("--ranks: expected 1 to 256 ranks, got '", *text, "'"); });
-  return ranks;
+  return int(*ranks);
 }
 
 }  // namespace
@@ -56,24 +57,24 @@ std::string speaker_of(const Communicator& ranks) {
 
 void print_error(const std::string& speaker, const std::exception& error) {
   // What the system has run out of is no bug.
-  if (dynamic_cast<const std::bad_alloc*>(&error) || dynamic_cast<const std::system_error*>(&error))
-    return print_error(speaker,
-                       Error(ErrorCode::device,
-                             str("the system refuses memory or threads: ", error.what(),
-                                 "; use fewer ranks and threads, a smaller model or batch, or raise the limits"),
-                             std::source_location::current()));
+  const auto refused = [&](const std::string& what) {
+    print_error(speaker, Error(ErrorCode::device, what, std::source_location::current()));
+  };
+  if (dynamic_cast<const std::bad_alloc*>(&error))
+    return refused("out of memory of the host; see `ulimit -v`, or use fewer ranks, a smaller batch or a smaller file");
+  if (dynamic_cast<const std::system_error*>(&error))
+    return refused(str("the system refuses threads: ", error.what(),
+                       "; use fewer ranks and threads, or raise the limits (ulimit -u, pids.max of the container)"));
   const auto* known = dynamic_cast<const Error*>(&error);
-  const std::string_view code = to_string(known ? known->code() : ErrorCode::internal);
+  const ErrorCode code = known ? known->code() : ErrorCode::internal;
   std::string place;
   // A bug is looked for in the source, everything else where the user is.
-  if (known && known->code() == ErrorCode::internal)
-    place = str(" (", known->at().file_name(), ":", known->at().line(), ")");
-  const std::string line = str("lockstep: error: [", code, "]", speaker, " ", error.what(), place, "\n");
-  std::fputs(line.c_str(), stderr);
-  std::fflush(stderr);
+  if (known && code == ErrorCode::internal) place = str(" (", known->at().file_name(), ":", known->at().line(), ")");
+  print_remark(str("lockstep: error: [", to_string(code), "]", speaker, " ", printable(error.what()), place, "\n"));
 }
 
 int run_program(int argc, char** argv, const std::function<int(Communicator&)>& body) {
+  prepare_standard_streams();
   std::string speaker;
   return run_connected(
       [&](Communicator& launched) {

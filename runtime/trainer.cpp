@@ -2,11 +2,11 @@
 #include "runtime/trainer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "collectives/handshake.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
 #include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/state/ledger.h"
@@ -16,16 +16,6 @@
 #include "runtime/variables/precision.h"
 
 namespace lockstep {
-namespace {
-
-// Writes a real exactly, so that ranks with different ones are told apart.
-std::string exact(double value) {
-  char text[32];
-  const auto [end, error] = std::to_chars(text, text + sizeof text, value);
-  return {text, end};
-}
-
-}  // namespace
 
 PlannedTraining plan_training(VariableTable variables, const TrainerOptions& options, int64_t ranks,
                               int64_t ranks_per_node, DeviceKind device) {

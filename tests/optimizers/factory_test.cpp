@@ -219,7 +219,13 @@ TEST(OptimizerFactory, BordersOfTheRangesAreLegal) {
   EXPECT_NO_THROW(make_optimizer("adam", {{"beta_1", 0}, {"beta_2", 0}, {"weight_decay", 0}}));
   EXPECT_NO_THROW(make_optimizer("lion", {{"beta_1", 1}}));
   EXPECT_NO_THROW(make_optimizer("ftrl", {{"learning_rate_power", 0}, {"initial_accumulator_value", 0}}));
-  EXPECT_NO_THROW(make_optimizer("schedule_free_adamw", {{"beta_1", 1}, {"warmup_steps", 0x1p53}}));
+  EXPECT_NO_THROW(make_optimizer("schedule_free_adamw", {{"beta_1", 1}, {"warmup_steps", 0x1p53 - 1}}));
+}
+
+TEST(OptimizerFactory, WholeNumbersAreThoseThatWereTyped) {
+  // 2^53 + 1 is no double, and would be taken for 2^53.
+  EXPECT_THROW(make_optimizer("schedule_free_adamw", {{"warmup_steps", 9007199254740993.0}}), Error);
+  EXPECT_THROW(make_optimizer("schedule_free_adamw", {{"warmup_steps", 1.5}}), Error);
 }
 
 TEST(NearestName, CountsInsertionsDeletionsAndReplacementsButNotCase) {

@@ -79,8 +79,9 @@ class TrainBench {
              const std::string& model, const Dataset& dataset)
       : communicator_(communicator),
         dataset_(dataset),
-        run_(plan_run({.name = model}, {.height = dataset.train.height, .width = dataset.train.width}, options.plan,
-                      communicator.size(), ranks_per_node(communicator), device.device.kind),
+        run_(plan_run({.name = model},
+                      {.height = dataset.train.height, .width = dataset.train.width, .classes = dataset.classes()},
+                      options.plan, communicator.size(), ranks_per_node(communicator), device.device.kind),
              communicator, device, 1),
         products_(run_.model(), options.batch, run_.stream(), run_.pool()),
         loader_(dataset.train, {.batch = options.batch * communicator.size(),

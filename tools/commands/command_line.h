@@ -23,6 +23,7 @@ void add_bench_command(CLI::App& app, Command& chosen);
 void add_explain_command(CLI::App& app, Command& chosen);
 void add_plan_command(CLI::App& app, Command& chosen);
 void add_plot_command(CLI::App& app, Command& chosen);
+void add_tokenize_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 
 // Adds the options of train, plan and explain that decide the plan.

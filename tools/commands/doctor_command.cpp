@@ -12,6 +12,7 @@
 #include "kernels/config.h"
 #include "kernels/matmul.h"
 #include "kernels/numerics.h"
+#include "runtime/files/standard_output.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/training_run.h"
 
@@ -85,10 +86,10 @@ void run_doctor(bool json, Communicator& communicator) {
   if (json) {
     nlohmann::json object;
     for (const Finding& finding : findings) object[finding.name] = finding.value;
-    fmt::print("{}\n", object.dump(2));
+    print_output(object.dump(2) + "\n");
     return;
   }
-  for (const Finding& finding : findings) fmt::print("{:<18}{}\n", finding.name, finding.value);
+  for (const Finding& finding : findings) print_output(fmt::format("{:<18}{}\n", finding.name, finding.value));
 }
 
 }  // namespace

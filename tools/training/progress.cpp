@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "tools/training/clock_text.h"
+
 namespace lockstep {
 
 namespace {
@@ -36,12 +38,6 @@ bool is_terminal_for_lines(std::FILE* out) {
 
 Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch)
     : out_(out), terminal_(terminal), steps_(steps), steps_per_epoch_(steps_per_epoch) {}
-
-std::string clock_text(double seconds) {
-  const int64_t s = int64_t(std::llround(seconds));
-  if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-  return fmt::format("{}:{:02}", s / 60, s % 60);
-}
 
 double Progress::samples_per_second() const {
   return double(samples_) / std::chrono::duration<double>(Clock::now() - start_).count();

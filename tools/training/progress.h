@@ -47,7 +47,4 @@ std::string fitting_line(const std::vector<std::string>& fields, size_t width);
 // Whether a line can be rewritten on `out`: it is a terminal, and one that can do that.
 bool is_terminal_for_lines(std::FILE* out);
 
-// "1:02:03", "2:03", "0:03"
-std::string clock_text(double seconds);
-
 }  // namespace lockstep

@@ -16,11 +16,13 @@
 #include "runtime/data/sample_order.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/line_file.h"
+#include "runtime/files/standard_output.h"
 #include "runtime/state/ledger.h"
 #include "tools/training/build_identity.h"
 #include "tools/training/check_in.h"
 #include "tools/training/evaluate.h"
 #include "tools/training/image_part.h"
+#include "tools/training/output_files.h"
 #include "tools/training/progress.h"
 #include "tools/training/training_run.h"
 #include "tools/training/weights.h"
@@ -36,6 +38,14 @@ bool is_file_to_be(const std::string& path) {
   return type != std::filesystem::file_type::fifo && type != std::filesystem::file_type::character;
 }
 
+// No output may be one of the other files of the run.
+void check_files(Communicator& communicator, const TrainOptions& options, const Dataset& dataset) {
+  std::vector<NamedFile> inputs = {{"the running program", "/proc/self/exe"}};
+  for (const std::string& file : dataset.files) inputs.push_back({"--data", file});
+  check_outputs(communicator, {{"--ledger", options.ledger}, {"--metrics", options.metrics}, {"--save", options.save}},
+                inputs);
+}
+
 // The files of rank 0, opened when nothing can be refused any more.
 struct Outputs {
   std::optional<LineFile> ledger, metrics;
@@ -44,8 +54,10 @@ struct Outputs {
     if (!options.save.empty()) check_can_write(options.save);
     // A pipe or device can only be opened; a file is tried before another one is emptied.
     if (!options.metrics.empty() && is_file_to_be(options.metrics)) check_can_write(options.metrics);
-    if (!options.ledger.empty()) ledger.emplace(options.ledger).write_line(header);
-    if (!options.metrics.empty()) metrics.emplace(options.metrics);
+    // Other ranks must not lose patience before this one does.
+    const std::chrono::milliseconds patience(int64_t(std::min(10.0, options.timeout_seconds / 2) * 1e3));
+    if (!options.ledger.empty()) ledger.emplace(options.ledger, patience).write_line(header);
+    if (!options.metrics.empty()) metrics.emplace(options.metrics, patience);
   }
 
   bool want_steps() const { return ledger || metrics; }
@@ -114,15 +126,14 @@ class Reports {
  private:
   void warn(int64_t news) const {
     if (news == 1 && report_.skipped)
-      fmt::print(stderr,
-                 "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n",
-                 number_, report_.not_finite);
+      print_remark(fmt::format(
+          "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n", number_,
+          report_.not_finite));
     else
-      fmt::print(
-          stderr,
+      print_remark(fmt::format(
           "lockstep: warning: {} steps up to step {} were skipped by all ranks; in the last of them the gradient "
           "of variable {} was not finite\n",
-          news, number_, report_.last_not_finite);
+          news, number_, report_.last_not_finite));
   }
 
   TrainStep& step_;
@@ -134,8 +145,8 @@ class Reports {
 
 void warn_unused(const TrainingRun& run, const std::vector<int32_t>& unused) {
   for (const int32_t v : unused)
-    fmt::print(stderr, "lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
-               run.plan().variables[size_t(v)].path);
+    print_remark(fmt::format("lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
+                             run.plan().variables[size_t(v)].path));
 }
 
 std::string describe(const RunDevice& device, const TrainingRun& run) {
@@ -153,12 +164,13 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
         "process "
         "for each rank with mpirun, or leave --graph out");
   const bool first = communicator.rank() == 0;
-  const Dataset dataset = load_dataset(options.data);
+  const Dataset dataset = load_dataset(options.data, options.classes);
+  check_files(communicator, options, dataset);
   const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
   PlannedRun planned = plan_run(options.model,
                                 {.height = dataset.train.height,
                                  .width = dataset.train.width,
-                                 .classes = kClasses,
+                                 .classes = dataset.classes(),
                                  .dropout = float(options.model.dropout)},
                                 options.plan, communicator.size(), ranks_per_node(communicator), device.device.kind);
   std::optional<Schedule> schedule;
@@ -171,10 +183,10 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, ledger_header(description, numerics(device.device)));
   if (first)
-    fmt::print("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
-               options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
-               run.model().variables.parameter_count(), to_string(options.plan.reduce),
-               run.plan().settings.virtual_ranks, schedule ? ", schedule " + schedule->text() : "");
+    print_output(fmt::format("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
+                             options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
+                             run.model().variables.parameter_count(), to_string(options.plan.reduce),
+                             run.plan().settings.virtual_ranks, schedule ? ", schedule " + schedule->text() : ""));
 
   const int64_t per_epoch = steps_per_epoch(dataset.train.count, options.batch);
   const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;

@@ -134,6 +134,11 @@ test_failing_ranks() {
   # MPI itself would wait for ever for a rank that ends without having started it.
   expect_error any '*waited 2 s for the other ranks to start*no process of rank 1 *' "${one[@]}" "${bad[@]}" --timeout 2 : -np 1 /bin/true
   expect_error any "*disagree about 'options'*batch=128 *batch=32 *" "${one[@]}" "${bad[@]}" : -np 1 "${bad[@]}" --batch 32
+  expect_error any "*disagree about 'options'*dropout=0.3 *dropout=0.3000004 *" \
+    "${one[@]}" "${bad[@]}" --dropout 0.3 : -np 1 "${bad[@]}" --dropout 0.3000004
+  expect_error any "*rank 1 *has --ledger '$out/ledger' and rank 0 *has none*" "${one[@]}" "${on_data[@]}" : -np 1 "${bad[@]}"
+  expect_error any "*rank 1 *has --output '$out/new' and rank 0 *has none*" \
+    "${one[@]}" "$lockstep" plot schedule constant : -np 1 "$lockstep" plot schedule constant --output "$out/new"
   expect_error any "*disagree about 'command'*" "${one[@]}" "${bad[@]}" : -np 1 "$lockstep" explain
   expect_error any "*disagree about 'command'*" "${one[@]}" "${bad[@]}" : -np 1 "$lockstep" train --help
   expect_error any "*rank 1 of 2 *unknown option '--bach'*" "${one[@]}" "${bad[@]}" : -np 1 "${bad[@]}" --bach 3
