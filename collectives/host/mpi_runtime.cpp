@@ -119,7 +119,8 @@ MpiSegments* MpiRuntime::allocate_unbounded(MPI_Comm node, int64_t bytes) {
 bool MpiRuntime::fits_into_windows(MPI_Comm node, const std::vector<int64_t>& sizes) const {
   constexpr int64_t kOfMpi = 64 * 1024;  // what it keeps of its own beside a window
   const Room room = room_of(kWindowFolder);
-  const int64_t needed = std::accumulate(sizes.begin(), sizes.end(), kOfMpi);
+  const int64_t segments = std::accumulate(sizes.begin(), sizes.end(), int64_t(0));
+  const int64_t needed = segments + segments / 16 + kOfMpi;  // Open MPI wants a twentieth more than it takes
   // One rank looks, so that all do the same. Without the folder MPI has another one.
   int fits = room.all == 0 || needed <= room.free;
   mpi_check(MPI_Bcast(&fits, 1, MPI_INT, 0, node), "MPI_Bcast");

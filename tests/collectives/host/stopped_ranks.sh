@@ -44,9 +44,12 @@ for ((i = 0; i < moments; ++i)); do
   for candidate in $(pids); do [ "$(rank_of "$candidate")" = $victim ] && pid=$candidate; done
   where=$(tail -n 1 "$work/ledger" 2>/dev/null | cut -c 1-40)
   if [ -z "$pid" ] || ! kill -STOP "$pid" 2>/dev/null; then
-    wait $job
-    over=$((over + 1))
+    # Another moment takes its place; where all had ended, runs have become shorter.
     echo "moment $moment ms: rank $victim is not there (not yet, or no longer)"
+    kill -0 $job 2>/dev/null || whole=$((whole * 9 / 10))
+    wait $job
+    rm -f "$work/weights" "$work/ledger"
+    [ $((over += 1)) -gt $((2 * moments)) ] || i=$((i - 1))
     continue
   fi
   stopped=$(now)
