@@ -23,7 +23,11 @@ using testing::StartsWith;
 class Screen {
  public:
   Screen() : lines_(1) {}
-  void resize(size_t columns) { columns_ = columns; }
+  // What lies behind the new edge is lost.
+  void resize(size_t columns) {
+    columns_ = columns;
+    for (std::string& line : lines_) line.resize(std::min(line.size(), columns));
+  }
   void write(const std::string& text) {
     for (const char c : text) put(c);
   }
@@ -133,6 +137,7 @@ TEST(Progress, ErasesALongerLineAndKeepsTheLastOfAnEpoch) {
   terminal.resize(60);
   Progress progress(terminal.out, /*terminal=*/true, 2000, 1000);
   take_step(progress, 998);
+  terminal.show();
   terminal.resize(30);
   take_step(progress, 999);
   take_step(progress, 1000);
