@@ -23,7 +23,7 @@ using testing::StartsWith;
 class Screen {
  public:
   Screen() : lines_(1) {}
-  // What lies behind the last column of a narrower terminal is gone.
+  // What lies behind the new edge is lost.
   void resize(size_t columns) {
     columns_ = columns;
     for (std::string& line : lines_) line.resize(std::min(line.size(), columns));
