@@ -54,10 +54,11 @@ struct CorrectAt {
 
   HOST_DEVICE void operator()(int64_t row) const {
     const float* x = logits + row * classes;
-    int64_t best = 0;
-    for (int64_t c = 1; c < classes; ++c)
-      if (x[c] > x[best]) best = c;
-    correct[row] = best == labels[row] ? 1.0f : 0.0f;
+    const int64_t label = labels[row];
+    // The first of the highest scores is the answer. Every comparison fails with a NaN: then there is none.
+    bool right = true;
+    for (int64_t c = 0; c < classes; ++c) right = right && (c < label ? x[c] < x[label] : x[c] <= x[label]);
+    correct[row] = right ? 1.0f : 0.0f;
   }
 };
 

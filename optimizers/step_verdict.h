@@ -62,7 +62,7 @@ struct StepVerdict {
   // These are summed over ranks, and used up. Ranks that have looked at sums while adding them have entered one plus
   // the first variable with a gradient that is not finite, or 0.
   StepCells cells;
-  int64_t global_count;  // samples of the batch
+  int64_t global_count;  // samples of the batch, by which the passes have divided their gradients
   ClipKind clip;
   double limit;
   float* factors;  // [variables], written if each variable is clipped by its own norm
@@ -70,6 +70,9 @@ struct StepVerdict {
   StepOutcome* outcome;
   double* loss_scale = nullptr;  // two cells; null if gradients are not scaled
   double growth_steps = 0;
+  // The named sum whose total over its unit is to divide losses and gradients instead of samples, where it is not 0.
+  int32_t divisor_sum = -1;
+  double divisor_unit = 1;
 };
 
 // The first variable with a gradient that some rank has seen not to be finite, or -1.
@@ -94,7 +97,13 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     for (int64_t c = v.first_chunk[variable]; c < v.first_chunk[variable + 1]; ++c) sum += v.squares[c];
     return sum;
   };
-  const double scale = v.loss_scale ? v.loss_scale[0] : 1;
+  double divisor_total = 0;
+  if (v.divisor_sum >= 0)
+    for (int32_t part = 0; part < v.cells.parts; ++part) divisor_total += v.cells.sum(part, v.divisor_sum);
+  const double divisor = divisor_total > 0 ? divisor_total / v.divisor_unit : double(v.global_count);
+  const double loss_scale = v.loss_scale ? v.loss_scale[0] : 1;
+  // Gradients are too large by this factor. It is the loss scale alone, exactly, where samples divide.
+  const double scale = loss_scale * (divisor / double(v.global_count));
   float first = -float(seen);
   if (total - total != 0)  // the same for all threads
     first = team.max(v.variables, [&](int64_t variable) {
@@ -107,7 +116,7 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     });
   team.once([&] {
     StepOutcome& o = *v.outcome;
-    o.loss = sum_of_losses(v.cells) / float(v.global_count);
+    o.loss = sum_of_losses(v.cells) / float(divisor);
     for (int32_t i = 0; i < v.cells.sums; ++i) {
       o.sums[i] = 0;
       for (int32_t part = 0; part < v.cells.parts; ++part) o.sums[i] += v.cells.sum(part, i);
@@ -131,8 +140,8 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     decision.skip = o.broken != 0 || !finite;
     decision.grad_scale = v.clip == ClipKind::all_variables ? clip_factor(std::sqrt(total) / scale, v.limit) : 1.0f;
     decision.clip_value = v.clip == ClipKind::values ? float(v.limit) * float(scale) : 0.0f;
-    if (v.loss_scale == nullptr) return;
     if (v.clip != ClipKind::each_variable) decision.grad_scale /= float(scale);
+    if (v.loss_scale == nullptr) return;
     adjust_loss_scale(v.loss_scale, v.growth_steps, decision.skip);
   });
 }

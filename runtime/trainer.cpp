@@ -2,11 +2,11 @@
 #include "runtime/trainer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "collectives/handshake.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
 #include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/state/ledger.h"
@@ -16,16 +16,6 @@
 #include "runtime/variables/precision.h"
 
 namespace lockstep {
-namespace {
-
-// Writes a real exactly, so that ranks with different ones are told apart.
-std::string exact(double value) {
-  char text[32];
-  const auto [end, error] = std::to_chars(text, text + sizeof text, value);
-  return {text, end};
-}
-
-}  // namespace
 
 PlannedTraining plan_training(VariableTable variables, const TrainerOptions& options, int64_t ranks,
                               int64_t ranks_per_node, DeviceKind device) {
@@ -120,10 +110,11 @@ void Trainer::learn_sums(const Batch& batch) {
   const Forward spy = [&](Context& context, const Batch& rows) {
     Results results = model_(context, rows);
     for (const NamedSum& sum : results.sums) names.push_back(sum.name);
+    divisor_ = results.divisor;
     return results;
   };
   (void)rehearse_part(planned_.variables, spy, shape_of(batch, 1), 1, &groups_);
-  step_.learn_sums(names);
+  step_.learn_sums(names, divisor_);
   sum_names_ = std::move(names);
 }
 
@@ -143,6 +134,7 @@ Evaluation Trainer::evaluate(const Batch& batch) {
   std::vector<double> cells(size_t(planned_.plan.settings.leaves()) * columns);
   std::vector<BatchPart> parts = own_parts(with_ids(batch));
   BatchUpload upload(stream_, pool_, [](Event& event) { event.synchronize(); });
+  const AbandonOnFailure abandon(device_communicator_.get());
   for (const BatchPart& part : parts) {
     if (part.batch.samples() == 0) continue;
     const BatchUpload::OnDevice& there = upload.bring({&part, 1}, 0);
@@ -166,7 +158,8 @@ Evaluation Trainer::evaluate(const Batch& batch) {
   for (const std::string& name : sum_names_) evaluation.sums.push_back({name, 0, 0});
   for (size_t cell = 0; cell < cells.size(); ++cell)
     (cell % columns == 0 ? evaluation.loss : evaluation.sums[cell % columns - 1].value) += cells[cell];
-  evaluation.loss /= double(batch.samples());
+  const double total = divisor_.sum < 0 ? 0 : evaluation.sums[size_t(divisor_.sum)].value;
+  evaluation.loss /= divisor_.of(batch.samples(), total);
   return evaluation;
 }
 

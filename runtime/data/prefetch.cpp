@@ -70,8 +70,8 @@ void BatchLoader::fill(ImagePart& leaf, const int64_t* samples, int64_t count) c
   for (int64_t i = 0; i < count; ++i) {
     const int64_t sample = samples[i];
     const uint8_t label = images_.labels[size_t(sample)];
-    check(label < kClasses, ErrorCode::data,
-          [&] { return str("sample ", sample, " has label ", int(label), ", expected 0 to ", kClasses - 1); });
+    check(label < images_.classes, ErrorCode::data,
+          [&] { return str("sample ", sample, " has label ", int(label), ", expected 0 to ", images_.classes - 1); });
     leaf.labels[size_t(i)] = label;
     scale_pixels(images_.pixels.data() + sample * pixels, leaf.images.data() + i * pixels, pixels);
   }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/device/check.h"
+#include "kernels/device/start_thread.h"
 
 namespace lockstep {
 
@@ -32,7 +33,7 @@ class Prefetcher {
         slots_(size_t(ahead) + 1, empty),
         prepared_(first),
         handed_out_(first),
-        thread_([this, first] { prepare_all(first); }) {}
+        thread_(start_thread("the batches to come", [this, first] { prepare_all(first); })) {}
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
   // Allowed at any moment, whatever the thread is doing.

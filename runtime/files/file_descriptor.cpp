@@ -31,7 +31,7 @@ std::string_view remedy(int error_number) {
     case EROFS:
       return "the file system is read-only; name a file elsewhere";
     case ELOOP:
-      return "it is a symbolic link; name the file it points to";
+      return "it is a symbolic link, or links lead round in a circle; name the file itself";
     case ENOSPC:
     case EDQUOT:
       return "free some space, or name a file on another disk";
@@ -39,6 +39,12 @@ std::string_view remedy(int error_number) {
       return "the file grew over the size limit; see `ulimit -f`";
     case EMFILE:
       return "too many files are open; see `ulimit -n`";
+    case ENAMETOOLONG:
+      return "the path is longer than the file system allows; name a shorter one";
+    case ENXIO:
+      return "nobody reads it; start its reader first, or name a file";
+    case ETIMEDOUT:
+      return "its reader takes nothing any more; look at the reader, or name a file";
     default:
       return "check the disk, or name another file";
   }
@@ -119,6 +125,16 @@ void write_all(const FileDescriptor& file, const std::string& path, const void* 
     if (put < 0) fail_file("write", path, errno);
     done += put;
   }
+}
+
+std::string read_text(const std::string& path, int64_t most, std::string_view what) {
+  const ReadableFile file = open_to_read(path, Links::follow);
+  check(file.bytes <= most, ErrorCode::data, [&] {
+    return str("'", path, "' has ", file.bytes, " bytes; ", what, " has at most ", most, ": is this the right file?");
+  });
+  std::string text(size_t(file.bytes), '\0');
+  text.resize(size_t(read_at(file.descriptor, path, text.data(), file.bytes, 0)));
+  return text;
 }
 
 }  // namespace lockstep

@@ -58,4 +58,8 @@ void write_at(const FileDescriptor& file, const std::string& path, const void* s
 
 void write_all(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes);
 
+// The whole content of a regular file of at most `most` bytes, which is `what` ("a plan"). Error(file), and Error(data)
+// for a larger file, before memory is taken for it.
+std::string read_text(const std::string& path, int64_t most, std::string_view what);
+
 }  // namespace lockstep

@@ -95,29 +95,37 @@ void ArenaUpdate::average(const StepDecision& decision, Stream& stream) {
   }
 }
 
-void ArenaUpdate::keep_within_bounds(const StepDecision& decision, Stream& stream) {
-  for (const int32_t v : bounded_) {
+// Calls visit(variable, begin, end) for all elements of these variables that this rank updates; a frozen variable has
+// none.
+template <class Visit>
+void ArenaUpdate::for_each_moving(std::span<const int32_t> variables, const Visit& visit) const {
+  for (const int32_t v : variables) {
     if (!tables_.group_of(v)) continue;
     const PlannedVariable& variable = variables_.plan().variables[size_t(v)];
+    const Range whole = elements_of(variable);
     for (const Range& range : ranges_) {
-      const int64_t begin = std::max(range.begin, elements_of(variable).begin);
-      const int64_t end = std::min(range.end, elements_of(variable).end);
-      if (begin >= end) continue;
-      launch(stream, KeepWithin{variables_.memory().master_or_parameter(begin, end),
-                                *optimizer_.bounds_of(variable.path), decision.scalars()});
-      variables_.memory().round_masters_into_parameters(stream, begin, end);
+      const int64_t begin = std::max(range.begin, whole.begin), end = std::min(range.end, whole.end);
+      if (begin < end) visit(variable, begin, end);
     }
   }
+}
+
+void ArenaUpdate::keep_within_bounds(const StepDecision& decision, Stream& stream) {
+  for_each_moving(bounded_, [&](const PlannedVariable& variable, int64_t begin, int64_t end) {
+    launch(stream, KeepWithin{variables_.memory().master_or_parameter(begin, end), *optimizer_.bounds_of(variable.path),
+                              decision.scalars()});
+    variables_.memory().round_masters_into_parameters(stream, begin, end);
+  });
 }
 
 void ArenaUpdate::take_averages(GradientReducer& reducer, Stream& stream) {
   if (!optimizer_.average()) return;
   reducer.meet();  // others may still read the parameters of the last step
-  for (const auto& [begin, end] : ranges_) {
+  for_each_moving(tables_.variables(), [&](const PlannedVariable&, int64_t begin, int64_t end) {
     launch(stream, Copy{variables_.memory().master_or_parameter(begin, end),
                         variables_.memory().slot(optimizer_.average_slot(), begin, end)});
     variables_.memory().round_masters_into_parameters(stream, begin, end);
-  }
+  });
   reducer.meet();
 }
 

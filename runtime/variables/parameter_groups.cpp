@@ -8,6 +8,7 @@
 
 #include "kernels/device/check.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
 #include "optimizers/call_text.h"
 #include "runtime/variables/path_patterns.h"
 
@@ -64,6 +65,7 @@ class SetBuilder {
       first_of_rule_.push_back(int32_t(groups_.size()));
       if (!rule.freeze) add_rule(rule);
     }
+    add_undecayed();
     assign_all();
     return {std::move(groups_), std::move(group_of_), choice_.average, choice_.scaling};
   }
@@ -94,7 +96,7 @@ class SetBuilder {
   bool take_adam_only(std::map<std::string, double>& adam, const std::string& text) const {
     const double only = take(adam, "only", 0);
     check(only == 0 || (only == 1 && !text.empty()), ErrorCode::usage, [&] {
-      return str("muon: expected adam_only to be 0 or 1, and in a group rule, got ", only,
+      return str("muon: expected adam_only to be 0 or 1, and in a group rule, got ", exact(only),
                  "; write --group 'PATTERN => adam_only=1', or --optimizer adam for all variables");
     });
     return only == 1;
@@ -118,6 +120,23 @@ class SetBuilder {
               "'" + rule.text + "'", own, rule.bounds);
   }
 
+  // The run's group once more without weight decay, where that makes a difference to some variable.
+  void add_undecayed() {
+    const auto decays = [](const OptimizerGroup& group) {
+      return std::ranges::any_of(group.optimizer->hyperparameters(),
+                                 [](const Hyperparameter& h) { return h.name == "weight_decay" && h.value != 0; });
+    };
+    const auto own = groups_.begin() + (choice_.name == "muon" ? 2 : 1);
+    if (std::ranges::none_of(variables_.declarations(), &VariableDeclaration::undecayed) ||
+        std::none_of(groups_.begin(), own, decays))
+      return;
+    std::map<std::string, double> options = choice_.options;
+    options["weight_decay"] = 0;
+    if (choice_.name == "muon") options["adam_weight_decay"] = 0;
+    undecayed_ = int32_t(groups_.size());
+    add_group(choice_.name, std::move(options), std::nullopt, "without weight decay");
+  }
+
   void assign_all() {
     std::vector<std::string> freeze;
     for (const VariableDeclaration& variable : variables_.declarations()) {
@@ -128,7 +147,7 @@ class SetBuilder {
       if (rule >= 0 && choice_.rules[size_t(rule)].freeze) {
         if (parameter) freeze.push_back(variable.path);
       } else if (parameter) {
-        assign(variable, rule < 0 ? 0 : first_of_rule_[size_t(rule)]);
+        assign(variable, rule >= 0 ? first_of_rule_[size_t(rule)] : variable.undecayed ? undecayed_ : 0);
       }
     }
     for (const std::string& path : freeze) variables_.freeze(path);
@@ -155,6 +174,7 @@ class SetBuilder {
   std::vector<OptimizerGroup> groups_;
   std::vector<bool> adam_only_;  // by group, for Muon's groups
   std::vector<int32_t> first_of_rule_;
+  int32_t undecayed_ = 0;  // the group of undecayed variables that no rule matches
   std::vector<bool> matched_;
   std::map<std::string, int32_t, std::less<>> group_of_;
 };
@@ -164,14 +184,15 @@ void read_bounds(GroupRule& rule, std::map<std::string, double>& settings) {
   for (const auto& [name, bound] : {std::pair("minimum", &bounds.minimum), {"maximum", &bounds.maximum}}) {
     const auto given = settings.extract(name);
     if (!given) continue;
-    check(std::isfinite(float(given.mapped())), ErrorCode::usage,
-          [&] { return str("group rule '", rule.text, "': expected a finite ", name, ", got ", given.mapped()); });
+    check(std::isfinite(float(given.mapped())), ErrorCode::usage, [&] {
+      return str("group rule '", rule.text, "': expected a finite ", name, ", got ", exact(given.mapped()));
+    });
     *bound = given.mapped();
     rule.bounds = bounds;
   }
   check(bounds.minimum <= bounds.maximum, ErrorCode::usage, [&] {
-    return str("group rule '", rule.text, "': expected a minimum up to the maximum, got ", bounds.minimum, " and ",
-               bounds.maximum);
+    return str("group rule '", rule.text, "': expected a minimum up to the maximum, got ", exact(bounds.minimum),
+               " and ", exact(bounds.maximum));
   });
 }
 
@@ -201,7 +222,7 @@ GroupRule parse_group_rule(std::string_view text) {
   if (const auto factor = call.numbers.extract("rate_factor")) {
     check(factor.mapped() >= 0 && factor.mapped() <= 1e30, ErrorCode::usage, [&] {
       return str("group rule '", rule.text, "': expected a finite rate_factor that is not negative, got ",
-                 factor.mapped());
+                 exact(factor.mapped()));
     });
     rule.rate_factor = factor.mapped();
   }

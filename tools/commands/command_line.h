@@ -13,8 +13,8 @@
 
 namespace lockstep {
 
-// What a sub-command runs on: the ranks that the launcher started, or one.
-using Command = std::function<void(Communicator&)>;
+// What a sub-command does on the ranks that the launcher started, or on one; it returns the exit code.
+using Command = std::function<int(Communicator&)>;
 
 // Each adds its sub-command to `app`; parsing it sets `chosen`.
 void add_train_command(CLI::App& app, Command& chosen);

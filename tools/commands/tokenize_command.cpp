@@ -31,10 +31,10 @@ struct TokenizeOptions {
 
 std::string tokens_hash(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
-TokenizeRun run_of(const TokenizeOptions& options, const Communicator& communicator) {
+TokenizeRun run_of(const TokenizeOptions& options, Communicator& communicator) {
   check_threads(options.threads);
   return {.inputs = options.inputs,
-          .threads = options.threads > 0 ? int(options.threads) : default_threads(communicator.place()),
+          .threads = options.threads > 0 ? int(options.threads) : default_threads(communicator),
           .terminal = isatty(STDERR_FILENO) != 0};
 }
 
@@ -186,7 +186,8 @@ void add_tokenize_command(CLI::App& app, Command& chosen) {
              "cut text into words as this model does: gpt2 | gpt2-digits | llama3");
   train.add_option("--special", options->training.special, "have these special tokens; the first ends a text")
       ->capture_default_str();
-  train.callback([&chosen, options] { chosen = [options](Communicator& c) { run_tokenize_train(*options, c); }; });
+  train.callback(
+      [&chosen, options] { chosen = [options](Communicator& c) { return run_tokenize_train(*options, c), 0; }; });
 
   CLI::App& encode = *tokenize.add_subcommand("encode", "Write the tokens of text into files of llm.c's format");
   add_text_inputs(encode, *options);
@@ -203,7 +204,8 @@ void add_tokenize_command(CLI::App& app, Command& chosen) {
   encode.add_flag_callback(
       "--special-tokens", [options] { options->encode.special = SpecialTokens::recognised; },
       "take the names of special tokens in the text for these tokens");
-  encode.callback([&chosen, options] { chosen = [options](Communicator& c) { run_tokenize_encode(*options, c); }; });
+  encode.callback(
+      [&chosen, options] { chosen = [options](Communicator& c) { return run_tokenize_encode(*options, c), 0; }; });
 
   CLI::App& decode = *tokenize.add_subcommand("decode", "Print the text of files of tokens");
   add_inputs(decode, *options, "files of tokens, or globs");
@@ -211,11 +213,13 @@ void add_tokenize_command(CLI::App& app, Command& chosen) {
   decode.add_option("--output", options->output, "write to this file (default: standard output)");
   decode.add_option("--first", options->first, "begin with this token")->capture_default_str();
   decode.add_option("--tokens", options->tokens, "decode so many (0: all)")->capture_default_str();
-  decode.callback([&chosen, options] { chosen = [options](Communicator& c) { run_tokenize_decode(*options, c); }; });
+  decode.callback(
+      [&chosen, options] { chosen = [options](Communicator& c) { return run_tokenize_decode(*options, c), 0; }; });
 
   CLI::App& info = *tokenize.add_subcommand("info", "Say what tokenizers and files of tokens hold");
   add_inputs(info, *options, "folders or files of tokenizers, files of tokens");
-  info.callback([&chosen, options] { chosen = [options](Communicator& c) { run_tokenize_info(*options, c); }; });
+  info.callback(
+      [&chosen, options] { chosen = [options](Communicator& c) { return run_tokenize_info(*options, c), 0; }; });
 }
 
 }  // namespace lockstep
