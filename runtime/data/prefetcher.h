@@ -26,8 +26,7 @@ class Prefetcher {
   using Prepare = std::function<void(Batch& batch, int64_t step)>;
 
   Prefetcher(int64_t first, int64_t end, int64_t ahead, const Batch& empty, Prepare prepare)
-      : first_(first),
-        end_(end),
+      : end_(end),
         ahead_(ahead),
         prepare_(std::move(prepare)),
         slots_(size_t(ahead) + 1, empty),
@@ -51,7 +50,7 @@ class Prefetcher {
     std::unique_lock lock(mutex_);
     const int64_t step = handed_out_;
     check(step < end_, ErrorCode::internal,
-          [&] { return str("expected at most ", end_ - first_, " batches to be asked for, got one more"); });
+          [&] { return str("expected no batch to be asked for behind that of step ", end_ - 1, ", got one more"); });
     changed_.wait(lock, [&] { return prepared_ > step || error_; });
     if (prepared_ <= step) std::rethrow_exception(error_);
     ++handed_out_;
@@ -88,7 +87,7 @@ class Prefetcher {
   }
   Batch& slot(int64_t step) { return slots_[size_t(step) % slots_.size()]; }
 
-  const int64_t first_, end_, ahead_;
+  const int64_t end_, ahead_;
   const Prepare prepare_;
   std::vector<Batch> slots_;
 
