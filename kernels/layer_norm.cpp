@@ -36,6 +36,7 @@ struct GradInputRow {
   float* d_in;
   const float *d_out, *in, *gain, *mean, *rstd;
   int64_t columns;
+  bool accumulate;
 
   template <class Team>
   HOST_DEVICE void operator()(Team team, int64_t row) const {
@@ -47,7 +48,10 @@ struct GradInputRow {
     const float mean_g = team.sum(columns, [=](int64_t c) { return dy[c] * g[c]; }) / float(columns);
     const float mean_gx =
         team.sum(columns, [=](int64_t c) { return dy[c] * g[c] * ((x[c] - m) * r); }) / float(columns);
-    team.each(columns, [=](int64_t c) { dx[c] = r * (dy[c] * g[c] - mean_g - (x[c] - m) * r * mean_gx); });
+    if (accumulate)
+      team.each(columns, [=](int64_t c) { dx[c] += r * (dy[c] * g[c] - mean_g - (x[c] - m) * r * mean_gx); });
+    else
+      team.each(columns, [=](int64_t c) { dx[c] = r * (dy[c] * g[c] - mean_g - (x[c] - m) * r * mean_gx); });
   }
 };
 
@@ -81,7 +85,7 @@ void run(Backend, Stream& stream, const LayerNormGradInput& k) {
   const int64_t columns = k.gain.size(), rows = k.mean.size();
   backend::rowwise(stream, rows, columns,
                    GradInputRow{data<float>(k.d_in), data<float>(k.d_out), data<float>(k.in), data<float>(k.gain),
-                                data<float>(k.mean), data<float>(k.rstd), columns});
+                                data<float>(k.mean), data<float>(k.rstd), columns, k.accumulate});
 }
 
 int64_t scratch_bytes(Backend, Stream&, const LayerNormGradGain& k) {

@@ -17,10 +17,12 @@ struct LayerNorm {
 void run(Cpu, Stream&, const LayerNorm&);
 void run(Cuda, Stream&, const LayerNorm&);
 
-// d_in = rstd * (g - mean(g) - x_hat * mean(g * x_hat)) with g = d_out * gain, means over the columns of a row
+// d_in = rstd * (g - mean(g) - x_hat * mean(g * x_hat)) with g = d_out * gain, means over the columns of a row; with
+// `accumulate` it is added.
 struct LayerNormGradInput {
   View d_in;
   ConstView d_out, in, gain, mean, rstd;
+  bool accumulate = false;
 };
 void run(Cpu, Stream&, const LayerNormGradInput&);
 void run(Cuda, Stream&, const LayerNormGradInput&);

@@ -56,13 +56,12 @@ struct StepOutcome {
 
 // All pointers are to memory of the device.
 struct StepVerdict {
-  const double* squares;  // one per chunk, of all variables in order (kernels/chunk_squares.h); null if nobody asks
-  const int64_t* first_chunk;  // [variables + 1]; null like squares
+  const double* squares;  // [variables], sums of squares of their gradients; null if nobody asks
   int32_t variables;
   // These are summed over ranks, and used up. Ranks that have looked at sums while adding them have entered one plus
   // the first variable with a gradient that is not finite, or 0.
   StepCells cells;
-  int64_t global_count;  // samples of the batch
+  int64_t global_count;  // samples of the batch, by which the passes have divided their gradients
   ClipKind clip;
   double limit;
   float* factors;  // [variables], written if each variable is clipped by its own norm
@@ -70,6 +69,9 @@ struct StepVerdict {
   StepOutcome* outcome;
   double* loss_scale = nullptr;  // two cells; null if gradients are not scaled
   double growth_steps = 0;
+  // The named sum whose total over its unit is to divide losses and gradients instead of samples, where it is not 0.
+  int32_t divisor_sum = -1;
+  double divisor_unit = 1;
 };
 
 // The first variable with a gradient that some rank has seen not to be finite, or -1.
@@ -85,29 +87,30 @@ HOST_DEVICE inline int32_t first_seen_not_finite(const StepVerdict& v) {
 // All threads of a team call this.
 template <class Team>
 HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
-  const int64_t chunks = v.squares ? v.first_chunk[v.variables] : 0;
-  const double total = team.template sum<double>(chunks, [&](int64_t c) { return v.squares[c]; });
+  const double total =
+      team.template sum<double>(v.squares ? v.variables : 0, [&](int64_t variable) { return v.squares[variable]; });
   const int32_t seen = first_seen_not_finite(v);
   const bool finite = total - total == 0 && seen < 0;
-  const auto squares_of = [&](int64_t variable) {
-    double sum = 0;
-    for (int64_t c = v.first_chunk[variable]; c < v.first_chunk[variable + 1]; ++c) sum += v.squares[c];
-    return sum;
-  };
-  const double scale = v.loss_scale ? v.loss_scale[0] : 1;
+  double divisor_total = 0;
+  if (v.divisor_sum >= 0)
+    for (int32_t part = 0; part < v.cells.parts; ++part) divisor_total += v.cells.sum(part, v.divisor_sum);
+  const double divisor = divisor_total > 0 ? divisor_total / v.divisor_unit : double(v.global_count);
+  const double loss_scale = v.loss_scale ? v.loss_scale[0] : 1;
+  // Gradients are too large by this factor. It is the loss scale alone, exactly, where samples divide.
+  const double scale = loss_scale * (divisor / double(v.global_count));
   float first = -float(seen);
   if (total - total != 0)  // the same for all threads
     first = team.max(v.variables, [&](int64_t variable) {
-      const double sum = squares_of(variable);
+      const double sum = v.squares[variable];
       return sum - sum == 0 ? -INFINITY : -float(variable);
     });
   if (v.clip == ClipKind::each_variable)
     team.each(v.variables, [&](int64_t variable) {
-      v.factors[variable] = clip_factor(std::sqrt(squares_of(variable)) / scale, v.limit) / float(scale);
+      v.factors[variable] = clip_factor(std::sqrt(v.squares[variable]) / scale, v.limit) / float(scale);
     });
   team.once([&] {
     StepOutcome& o = *v.outcome;
-    o.loss = sum_of_losses(v.cells) / float(v.global_count);
+    o.loss = sum_of_losses(v.cells) / float(divisor);
     for (int32_t i = 0; i < v.cells.sums; ++i) {
       o.sums[i] = 0;
       for (int32_t part = 0; part < v.cells.parts; ++part) o.sums[i] += v.cells.sum(part, i);
@@ -131,8 +134,8 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
     decision.skip = o.broken != 0 || !finite;
     decision.grad_scale = v.clip == ClipKind::all_variables ? clip_factor(std::sqrt(total) / scale, v.limit) : 1.0f;
     decision.clip_value = v.clip == ClipKind::values ? float(v.limit) * float(scale) : 0.0f;
-    if (v.loss_scale == nullptr) return;
     if (v.clip != ClipKind::each_variable) decision.grad_scale /= float(scale);
+    if (v.loss_scale == nullptr) return;
     adjust_loss_scale(v.loss_scale, v.growth_steps, decision.skip);
   });
 }

@@ -7,6 +7,8 @@
 #include "runtime/layers/convolution.h"
 #include "runtime/layers/linear.h"
 #include "runtime/layers/metrics.h"
+#include "runtime/layers/norms.h"
+#include "runtime/ops/language.h"
 #include "runtime/ops/ops.h"
 #include "runtime/plan/plan_text.h"
 #include "runtime/program.h"

@@ -110,10 +110,11 @@ void Trainer::learn_sums(const Batch& batch) {
   const Forward spy = [&](Context& context, const Batch& rows) {
     Results results = model_(context, rows);
     for (const NamedSum& sum : results.sums) names.push_back(sum.name);
+    divisor_ = results.divisor;
     return results;
   };
   (void)rehearse_part(planned_.variables, spy, shape_of(batch, 1), 1, &groups_);
-  step_.learn_sums(names);
+  step_.learn_sums(names, divisor_);
   sum_names_ = std::move(names);
 }
 
@@ -157,7 +158,8 @@ Evaluation Trainer::evaluate(const Batch& batch) {
   for (const std::string& name : sum_names_) evaluation.sums.push_back({name, 0, 0});
   for (size_t cell = 0; cell < cells.size(); ++cell)
     (cell % columns == 0 ? evaluation.loss : evaluation.sums[cell % columns - 1].value) += cells[cell];
-  evaluation.loss /= double(batch.samples());
+  const double total = divisor_.sum < 0 ? 0 : evaluation.sums[size_t(divisor_.sum)].value;
+  evaluation.loss /= divisor_.of(batch.samples(), total);
   return evaluation;
 }
 

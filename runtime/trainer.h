@@ -121,6 +121,7 @@ class Trainer {
   std::vector<int64_t> ids_;  // of samples that were given without
   Batch with_ids_;
   std::vector<std::string> sum_names_;
+  LossDivisor divisor_;
 };
 
 // Everything before memory: the ranks and the device complete `asked`. Error(usage), Error(plan).

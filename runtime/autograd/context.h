@@ -30,7 +30,14 @@ struct RandomPosition {
 class Context {
  public:
   // Without a tape nothing is recorded (evaluation).
-  Context(Stream& stream, Pool& pool, Tape* tape) : stream_(stream), pool_(pool), tape_(tape) {}
+  Context(Stream& stream, Pool& pool, Tape* tape)
+      : stream_(stream), pool_(pool), tape_(tape), training_(tape != nullptr) {}
+  // The same computation, recorded on another tape, or on none (null) while it still trains.
+  Context with_tape(Tape* tape) const {
+    Context other = *this;
+    other.tape_ = tape;
+    return other;
+  }
 
   Stream& stream() { return stream_; }
   Tape* tape() { return tape_; }
@@ -44,7 +51,13 @@ class Context {
 
   // The values of the model's variables, by Variable::index.
   void set_values(std::span<const Tensor> values) { values_ = values; }
-  const Tensor& value(Variable variable) const { return values_[size_t(variable.index)]; }
+  const Tensor& value(Variable variable) const {
+    if (asked_) asked_->push_back(variable);
+    return values_[size_t(variable.index)];
+  }
+  std::span<const Tensor> values() const { return values_; }
+  // Enters every variable whose value is asked for from now on; null: enters none.
+  void note_variables(std::vector<Variable>* asked) { asked_ = asked; }
 
   // The groups of the mesh, as DeviceMesh::groups() gives them; they outlive the context and its tape. Without them
   // there is one rank.
@@ -54,13 +67,15 @@ class Context {
   const MeshGroup* group(std::string_view axis) const;
 
   RandomPosition& random() { return random_; }
-  bool training() const { return tape_ != nullptr; }
+  bool training() const { return training_; }
 
  private:
   Stream& stream_;
   Pool& pool_;
   Tape* tape_;
+  bool training_;
   std::span<const Tensor> values_;
+  std::vector<Variable>* asked_ = nullptr;
   const std::vector<MeshGroup>* groups_ = nullptr;
   RandomPosition random_;
 };
@@ -75,6 +90,10 @@ struct Call {
   template <class Backward>
   void record(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output,
               Backward&& backward) const {
+    record(op, std::span(inputs.begin(), inputs.size()), output, std::forward<Backward>(backward));
+  }
+  template <class Backward>
+  void record(std::string_view op, std::span<const TapePosition> inputs, Tensor& output, Backward&& backward) const {
     if (context.tape()) context.tape()->record(op, where, inputs, output, std::forward<Backward>(backward));
   }
 };

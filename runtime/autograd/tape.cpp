@@ -22,6 +22,13 @@ View Gradients::in(int i) {
   return slot.gradient;
 }
 
+Gradients::Accumulator Gradients::accumulator(int i) {
+  Tape::TensorSlot& slot = tape_.slots_[size_t(inputs_[i])];
+  if (!slot.filled || (slot.variable < 0 && !slot.gradient.sole_owner())) return {in(i), false};
+  slot.reached = true;
+  return {slot.gradient, true};
+}
+
 void Gradients::pass(int i) {
   Tape::TensorSlot& slot = tape_.slots_[size_t(inputs_[i])];
   slot.reached = true;
@@ -68,8 +75,10 @@ void Tape::watch(Tensor& tensor, int32_t variable, const View& destination, std:
   names_.push_back(name);
 }
 
-void Tape::add_node(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output, void* closure,
+void Tape::add_node(std::string_view op, std::span<const TapePosition> inputs, Tensor& output, void* closure,
                     BackwardFunction backward, DestroyFunction destroy) {
+  check(inputs.size() <= size_t(kMaxInputs), ErrorCode::internal,
+        [&] { return str("op ", op, " has ", inputs.size(), " inputs, expected at most ", kMaxInputs); });
   const int32_t first = int32_t(node_inputs_.size());
   for (const TapePosition& input : inputs) {
     const bool on = on_tape(input);

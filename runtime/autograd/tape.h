@@ -27,7 +27,8 @@ namespace lockstep {
 class Context;
 class Tape;
 
-inline constexpr int kMaxInputs = 6;
+// A segment that is recomputed has all of its variables as inputs.
+inline constexpr int kMaxInputs = 24;
 
 // What the backward of an op sees: the gradient of its output, and where the gradients of its inputs go.
 class Gradients {
@@ -37,6 +38,13 @@ class Gradients {
   bool wanted(int i) const;
   // The destination of input i's gradient, to be overwritten.
   View in(int i);
+  // The same for an op that can add in place, which saves scratch and a pass: where earlier contributions are in memory
+  // that is this gradient's alone, the op adds its own to them (`holds`); elsewhere it overwrites.
+  struct Accumulator {
+    View view;
+    bool holds;
+  };
+  Accumulator accumulator(int i);
   // Input i's gradient is the output's, element by element. This costs nothing where memory can be shared.
   void pass(int i);
 
@@ -72,7 +80,7 @@ class Tape {
   // Records that `op` made `output` from `inputs`. Without an input on the tape it notes the op as off the tape and
   // `output` stays a constant. Backward: void(Context&, Gradients&).
   template <class Backward>
-  void record(std::string_view op, const std::source_location& where, std::initializer_list<TapePosition> inputs,
+  void record(std::string_view op, const std::source_location& where, std::span<const TapePosition> inputs,
               Tensor& output, Backward&& backward) {
     if (!any_on_tape(inputs)) {
       last_off_tape_ = {op, where};
@@ -86,6 +94,11 @@ class Tape {
         op, inputs, output, closure,
         [](void* c, Context& context, Gradients& gradients) { (*static_cast<Closure*>(c))(context, gradients); },
         [](void* c) { static_cast<Closure*>(c)->~Closure(); });
+  }
+  template <class Backward>
+  void record(std::string_view op, const std::source_location& where, std::initializer_list<TapePosition> inputs,
+              Tensor& output, Backward&& backward) {
+    record(op, where, std::span(inputs.begin(), inputs.size()), output, std::forward<Backward>(backward));
   }
 
   // Runs the ops backwards from `output`, whose gradient is `seed` (same shape). on_ready(variable) is called once per
@@ -129,12 +142,12 @@ class Tape {
     std::source_location where;
   };
 
-  bool any_on_tape(std::initializer_list<TapePosition> inputs) const {
+  bool any_on_tape(std::span<const TapePosition> inputs) const {
     for (const TapePosition& input : inputs)
       if (on_tape(input)) return true;
     return false;
   }
-  void add_node(std::string_view op, std::initializer_list<TapePosition> inputs, Tensor& output, void* closure,
+  void add_node(std::string_view op, std::span<const TapePosition> inputs, Tensor& output, void* closure,
                 BackwardFunction backward, DestroyFunction destroy);
   void add_slot(Tensor& tensor, int32_t variable, const View& destination);
   void run_node(Node& node, Gradients& gradients, const OnReady& on_ready);

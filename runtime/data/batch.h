@@ -31,6 +31,14 @@ struct Column {
   Column(std::string column_name, const void* values, DType dtype, int64_t elements, const Shape& sample);
 };
 
+// A column before there are values.
+struct ColumnShape {
+  std::string name;
+  DType dtype;
+  Shape sample;       // shape of one sample: [height, width, channels]; [] for a number
+  int64_t below = 0;  // whole numbers are below this; 0: any
+};
+
 // Samples that go through a model together.
 class Batch {
  public:
@@ -61,10 +69,21 @@ struct NamedSum {
   Tensor values;
 };
 
+// By what the losses of a batch are divided: by the number of samples, or by the total of a named sum over `unit`.
+struct LossDivisor {
+  int32_t sum = -1;  // number of the named sum; -1: samples
+  double unit = 1;   // the sum of a sample that weighs one
+  friend bool operator==(const LossDivisor&, const LossDivisor&) = default;
+  // For a batch of so many samples, whose sum is `total`. If nothing weighs, the losses are 0 and samples divide them.
+  double of(int64_t samples, double total) const { return sum >= 0 && total > 0 ? total / unit : double(samples); }
+};
+
 // What a model returns for a batch.
 struct Results {
-  Tensor loss;  // [samples] f32, on the tape; a step follows the gradient of its mean over the batch
+  // [samples] f32, on the tape; a step follows the gradient of its mean over the batch, or of its total over `divisor`.
+  Tensor loss;
   std::vector<NamedSum> sums = {};
+  LossDivisor divisor = {};
 };
 
 // A model: ops on a batch. It must leave numbers to ops; a model that reads elements of tensors on the host cannot be

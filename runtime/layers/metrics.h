@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/softmax.h"
+#include "kernels/token_loss.h"
 #include "runtime/autograd/context.h"
 
 namespace lockstep {
@@ -13,6 +14,13 @@ inline Tensor count_correct(Call call, const Tensor& scores, const Tensor& label
   Tensor correct = call.context.empty(labels.shape());
   call.context.launch(CountCorrect{.correct = correct, .logits = scores, .labels = labels});
   return correct;
+}
+
+// [samples] f32: how many targets of a sample ([samples, length] i32) are not masked, which those below 0 are.
+inline Tensor count_unmasked(Call call, const Tensor& targets) {
+  Tensor count = call.context.empty({targets.shape()[0]});
+  call.context.launch(CountUnmasked{.out = count, .targets = targets});
+  return count;
 }
 
 }  // namespace lockstep

@@ -10,7 +10,7 @@ namespace lockstep {
 Model make_cnn(const ModelSettings& settings) {
   check(settings.height >= 6 && settings.width >= 6, ErrorCode::usage,
         [&] { return str("model cnn needs images of at least 6 x 6, got ", settings.height, " x ", settings.width); });
-  Model model{.name = "cnn", .variables = {}, .logits = {}, .products = {}};
+  Model model{.name = "cnn", .variables = {}, .logits = {}, .forward = {}, .columns = {}, .products = {}};
   const int64_t h1 = settings.height - 2, w1 = settings.width - 2, h2 = h1 - 2, w2 = w1 - 2;
   const int64_t flat = h2 / 2 * (w2 / 2) * 64, hidden = 128;
   const Convolution first(model.variables, "conv_1", 3, 1, 32);
@@ -28,6 +28,7 @@ Model make_cnn(const ModelSettings& settings) {
     x = dropout(context, relu(context, dense(context, x)), rate);
     return last(context, x);
   };
+  classify_images(model, settings);
   return model;
 }
 

@@ -7,7 +7,7 @@
 namespace lockstep {
 
 Model make_mlp(const ModelSettings& settings) {
-  Model model{.name = "mlp", .variables = {}, .logits = {}, .products = {}};
+  Model model{.name = "mlp", .variables = {}, .logits = {}, .forward = {}, .columns = {}, .products = {}};
   const int64_t pixels = settings.height * settings.width, hidden = 512;
   const Linear first(model.variables, "dense_1", pixels, hidden);
   const Linear second(model.variables, "dense_2", hidden, hidden);
@@ -21,6 +21,7 @@ Model make_mlp(const ModelSettings& settings) {
     x = dropout(context, relu(context, second(context, x)), rate);
     return last(context, x);
   };
+  classify_images(model, settings);
   return model;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The models that the program ships: an MLP and a CNN for 28 x 28 grey images in ten classes.
+// What the program knows of a model that it ships, whatever it is for.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 
 namespace lockstep {
 
+// Of models of images.
 struct ModelSettings {
   int64_t height = 28, width = 28;
   int64_t classes = 10;
@@ -34,13 +35,19 @@ struct LayerProduct {
 struct Model {
   std::string name;
   VariableTable variables;
-  std::function<Tensor(Context&, const Tensor& images)> logits;  // [samples, height, width, 1] -> [samples, classes]
+  // The scores behind the loss: of images [samples, height, width, 1] -> [samples, classes]; of tokens [samples,
+  // length] i32, at every position -> [samples * length, vocabulary].
+  std::function<Tensor(Context&, const Tensor& inputs)> logits;
+  Forward forward;
+  std::vector<ColumnShape> columns;  // what forward wants of a batch
   std::vector<LayerProduct> products;
 
   int64_t flops_per_sample() const;
-  // Takes a batch with columns "images" (f32) and "labels" (i32). Returns the cross-entropy, and the sum "correct" of
-  // right answers.
-  Results forward(Context& context, const Batch& batch) const;
 };
+
+// Completes a model whose logits are of images of this size: its batches have columns "images" (f32) and "labels"
+// (i32), and it returns the cross-entropy, and the sum "correct" of right answers.
+void classify_images(Model& model, const ModelSettings& settings);
+std::vector<ColumnShape> image_columns(int64_t height, int64_t width, int64_t classes = 10);
 
 }  // namespace lockstep

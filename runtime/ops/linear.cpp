@@ -50,6 +50,23 @@ Tensor matmul(Call call, const Tensor& a, const Tensor& b) {
   return y;
 }
 
+Tensor matmul_transposed(Call call, const Tensor& a, const Tensor& b) {
+  check(a.shape().rank() == 2 && b.shape().rank() == 2 && a.shape()[1] == b.shape()[1], ErrorCode::plan, [&] {
+    return str("matmul_transposed: expected matrices [m, k] and [n, k], got ", to_string(a.shape()), " and ",
+               to_string(b.shape()));
+  });
+  Tensor y = call.context.empty({a.shape()[0], b.shape()[0]});
+  const DType dtype = product_dtype(a, b);
+  const Tensor left = as_dtype(call.context, a, dtype), right = as_dtype(call.context, b, dtype);
+  call.context.launch(Matmul{.out = y, .a = left, .b = right, .transpose_b = true});
+  call.record("matmul_transposed", {a.position(), b.position()}, y, [left, right](Context& context, Gradients& grad) {
+    const Tensor d_product = as_dtype(context, Tensor::borrow(grad.out()), left.dtype());
+    if (grad.wanted(1)) context.launch(Matmul{.out = grad.in(1), .a = d_product, .b = left, .transpose_a = true});
+    if (grad.wanted(0)) context.launch(Matmul{.out = grad.in(0), .a = d_product, .b = right});
+  });
+  return y;
+}
+
 Tensor linear(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = result_of(call.context, "linear", x, weight);
   check_bias("linear", weight, bias);

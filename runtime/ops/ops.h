@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The differentiable ops: the vocabulary of models. Every op has a case in tools/bench/ops/op_cases.cpp, which checks
-// its value and gradient and gives it a row in the benchmark. All tensors are f32, except that weights of products
-// (matmul, linear, conv2d) may be bf16 or f16: the other operand is rounded to that dtype, forwards and backwards, and
-// sums and results are f32. Comments give shapes; Error(plan) when they do not fit.
+// The differentiable ops: the vocabulary of models; those for language models are in language.h. Every op has a case in
+// tools/bench/ops/op_cases.cpp, which checks its value and gradient and gives it a row in the benchmark. All tensors
+// are f32, except that weights of products (matmul, linear, conv2d) may be bf16 or f16: the other operand is rounded to
+// that dtype, forwards and backwards, and sums and results are f32. Comments give shapes; Error(plan) when they do not
+// fit.
 #pragma once
 
 #include "kernels/conv2d.h"
@@ -18,10 +19,11 @@ Tensor tanh(Call call, const Tensor& x);
 Tensor sigmoid(Call call, const Tensor& x);
 
 // While training, drops elements of x with probability `rate` and scales the others by 1 / (1 - rate); in evaluation
-// gives x itself. The first dimension of x counts the samples of Context::random().sample_ids.
+// gives x itself. The samples of Context::random().sample_ids have equally many rows of x, one after the other.
 Tensor dropout(Call call, const Tensor& x, float rate);
 
-Tensor matmul(Call call, const Tensor& a, const Tensor& b);  // [m, k] . [k, n] -> [m, n]
+Tensor matmul(Call call, const Tensor& a, const Tensor& b);             // [m, k] . [k, n] -> [m, n]
+Tensor matmul_transposed(Call call, const Tensor& a, const Tensor& b);  // [m, k] . [n, k] transposed -> [m, n]
 // x . weight + bias: [rows, in] . [in, out] + [out] -> [rows, out]
 Tensor linear(Call call, const Tensor& x, const Tensor& weight, const Tensor& bias);
 // gelu(linear(x, weight, bias)) in one pass less over memory, with the same bits.

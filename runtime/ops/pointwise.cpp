@@ -57,9 +57,10 @@ Tensor dropout(Call call, const Tensor& x, float rate) {
   Context& context = call.context;
   if (!context.training() || rate == 0) return x;
   RandomPosition& random = context.random();
-  check(x.shape().rank() >= 1 && random.sample_ids.size() == x.shape()[0], ErrorCode::plan, [&] {
-    return str("dropout: expected one sample id per row of ", to_string(x.shape()), ", got ", random.sample_ids.size(),
-               "; set Context::random().sample_ids");
+  const int64_t samples = random.sample_ids.size();
+  check(x.shape().rank() >= 1 && (samples > 0 ? x.shape()[0] % samples : x.shape()[0]) == 0, ErrorCode::plan, [&] {
+    return str("dropout: expected a sample id for every row of ", to_string(x.shape()),
+               ", or for as many rows each, got ", samples, "; set Context::random().sample_ids");
   });
   check(random.key.data != nullptr, ErrorCode::plan, "dropout: expected a key; set Context::random().key");
   Tensor mask = context.empty_like(x);

@@ -27,9 +27,10 @@ Tensor layer_norm(Call call, const Tensor& x, const Tensor& gain, const Tensor& 
         if (grad.wanted(2)) context.launch(ColumnSum{.out = grad.in(2), .in = d_out});
         if (grad.wanted(1))
           context.launch(LayerNormGradGain{.d_gain = grad.in(1), .d_out = d_out, .in = x, .mean = mean, .rstd = rstd});
-        if (grad.wanted(0))
-          context.launch(LayerNormGradInput{
-              .d_in = grad.in(0), .d_out = d_out, .in = x, .gain = gain, .mean = mean, .rstd = rstd});
+        if (!grad.wanted(0)) return;
+        const auto [d_in, holds] = grad.accumulator(0);
+        context.launch(LayerNormGradInput{
+            .d_in = d_in, .d_out = d_out, .in = x, .gain = gain, .mean = mean, .rstd = rstd, .accumulate = holds});
       });
   return y;
 }

@@ -5,8 +5,10 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
+#include "kernels/math.h"
 #include "kernels/philox.h"
 #include "kernels/pointwise.h"
 
@@ -19,6 +21,19 @@ float uniform_at(uint64_t key, uint64_t path_hash, int64_t element) {
   return float(draw.v[element % 4] >> 8) * 0x1p-24f;
 }
 
+// Normal with deviation 1, by the polar method (Marsaglia & Bray 1964): of the pairs that a key draws, the first inside
+// the unit circle counts. It takes + - * /, sqrt and our logarithm, so that every machine has the same values.
+float normal_at(uint64_t key, uint64_t path_hash, int64_t element) {
+  const auto coordinate = [](uint32_t bits) { return float(bits >> 8) * 0x1p-23f - 1 + 0x1p-24f; };
+  for (uint64_t attempt = 0;; ++attempt) {
+    const Philox4 draw = philox4x32(key, uint64_t(element), path_hash + attempt);
+    for (int pair = 0; pair < 4; pair += 2) {
+      const float x = coordinate(draw.v[pair]), y = coordinate(draw.v[pair + 1]), square = x * x + y * y;
+      if (square < 1) return x * std::sqrt(-2 * log_f32(square) / square);
+    }
+  }
+}
+
 template <class T>
 void fill_with(const View& values, const VariableDeclaration& variable, uint64_t seed) {
   const Initializer& initializer = variable.initializer;
@@ -27,6 +42,10 @@ void fill_with(const View& values, const VariableDeclaration& variable, uint64_t
     return void(std::fill_n(out, values.size(), T(initializer.value)));
   const uint64_t path_hash = XXH3_64bits(variable.path.data(), variable.path.size());
   const float bound = float(initializer.value);
+  if (initializer.kind == Initializer::Kind::normal) {
+    for (int64_t i = 0; i < values.size(); ++i) out[i] = T(normal_at(seed, path_hash, i) * bound);
+    return;
+  }
   for (int64_t i = 0; i < values.size(); ++i) out[i] = T((uniform_at(seed, path_hash, i) * 2 - 1) * bound);
 }
 

@@ -43,7 +43,7 @@ class RehearsedPart {
         dropout_key_(pool, DType::i64, {}, Purpose::data),
         cells_(pool, DType::f64, {1 + kMostSums}, Purpose::data) {
     std::vector<Column> columns;
-    for (const auto& [name, dtype, sample] : shape.columns) {
+    for (const auto& [name, dtype, sample, below] : shape.columns) {
       std::vector<int64_t> sizes{shape.samples};
       sizes.insert(sizes.end(), sample.sizes().begin(), sample.sizes().end());
       const Tensor& values = values_.emplace_back(pool, dtype, Shape(std::span<const int64_t>(sizes)), Purpose::data);

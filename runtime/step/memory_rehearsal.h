@@ -14,11 +14,6 @@ namespace lockstep {
 
 // The input of a part's forward pass.
 struct PartShape {
-  struct ColumnShape {
-    std::string name;
-    DType dtype;
-    Shape sample;  // shape of one sample: [height, width, channels]; [] for a number
-  };
   std::vector<ColumnShape> columns;
   int64_t samples = 0;  // may be 0: such a part runs nothing
   int64_t micro_batches = 1;

@@ -64,9 +64,8 @@ void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
   }
 }
 
-StepVerdict StepDecision::verdict(int64_t global_count) const {
+StepVerdict StepDecision::verdict(int64_t global_count, const LossDivisor& divisor) const {
   StepVerdict verdict{.squares = norms_ ? norms_->squares() : nullptr,
-                      .first_chunk = norms_ ? norms_->first_chunk() : nullptr,
                       .variables = int32_t(tables_.variables().size()),
                       .cells = cells(),
                       .global_count = global_count,
@@ -75,6 +74,8 @@ StepVerdict StepDecision::verdict(int64_t global_count) const {
                       .factors = tables_.factors(),
                       .decision = static_cast<StepScalars*>(decision_.data()),
                       .outcome = static_cast<StepOutcome*>(outcome_.data())};
+  verdict.divisor_sum = divisor.sum;
+  verdict.divisor_unit = divisor.unit;
   if (clip_.clipnorm > 0) verdict.clip = ClipKind::each_variable, verdict.limit = clip_.clipnorm;
   if (clip_.global_clipnorm > 0) verdict.clip = ClipKind::all_variables, verdict.limit = clip_.global_clipnorm;
   if (clip_.clipvalue > 0) verdict.clip = ClipKind::values, verdict.limit = clip_.clipvalue;
@@ -85,9 +86,9 @@ StepVerdict StepDecision::verdict(int64_t global_count) const {
   return verdict;
 }
 
-void StepDecision::decide(GradientReducer& reducer, int64_t global_count, Stream& stream) {
+void StepDecision::decide(GradientReducer& reducer, int64_t global_count, const LossDivisor& divisor, Stream& stream) {
   if (norms_) norms_->measure(reducer, stream);
-  const StepVerdict verdict = this->verdict(global_count);
+  const StepVerdict verdict = this->verdict(global_count, divisor);
   // The first group's launch decides, counts the step and sets the run's rate; the others follow.
   for (int32_t group = 0; group < optimizer_.groups(); ++group) {
     LearningRates rates = rates_.rates();

@@ -13,6 +13,7 @@
 #include "kernels/device/transfer.h"
 #include "optimizers/optimizer_set.h"
 #include "optimizers/step_verdict.h"
+#include "runtime/data/batch.h"
 #include "runtime/state/variable_store.h"
 #include "runtime/step/gradient_norms.h"
 #include "runtime/step/rate_table.h"
@@ -36,7 +37,7 @@ class StepDecision {
   // Collective. Adds up what ranks have entered into the cells, and what each has seen of the sums.
   void exchange(const GradientReducer& reducer, Stream& stream);
   // Decides, counts the step and computes what the update of every group needs. The counter advances only here.
-  void decide(GradientReducer& reducer, int64_t global_count, Stream& stream);
+  void decide(GradientReducer& reducer, int64_t global_count, const LossDivisor& divisor, Stream& stream);
 
   // The state that update() of one group is given.
   StepState state(int32_t group) const;
@@ -51,7 +52,7 @@ class StepDecision {
 
  private:
   int32_t first_not_finite(const GradientReducer& reducer) const;
-  StepVerdict verdict(int64_t global_count) const;
+  StepVerdict verdict(int64_t global_count, const LossDivisor& divisor) const;
   View view_of_cells() const { return cells_.view(DType::f64, Shape{cells().count()}); }
 
   Communicator& ranks_;

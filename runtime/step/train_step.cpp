@@ -87,7 +87,7 @@ void TrainStep::take(const StepInput& input, const ConstView& dropout_key) {
   reducer_->wait(stream_);
   decision_.exchange(*reducer_, stream_);
   mark(StepMark::reduced);
-  decision_.decide(*reducer_, input.global_count, stream_);
+  decision_.decide(*reducer_, input.global_count, divisor_, stream_);
   update_.run(decision_, *reducer_, stream_);
   mark(StepMark::updated);
   reducer_->meet();
@@ -120,15 +120,23 @@ void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key
         variables_.scalars().loss_scale_cell());
     std::vector<std::string> names;
     for (const NamedSum& sum : results.sums) names.push_back(sum.name);
-    learn_sums(names);
+    learn_sums(names, results.divisor);
   }
 }
 
-void TrainStep::learn_sums(const std::vector<std::string>& names) {
-  if (sum_names_.empty()) sum_names_ = names;
+void TrainStep::learn_sums(const std::vector<std::string>& names, const LossDivisor& divisor) {
+  if (sum_names_.empty()) {
+    sum_names_ = names;
+    divisor_.sum = divisor.sum;
+  }
   check(
-      names == sum_names_, ErrorCode::usage,
+      names == sum_names_ && divisor.sum == divisor_.sum, ErrorCode::usage,
       "the model returned other named sums than before; it is to return the same ones, in one order, for every batch");
+  check(divisor.sum < int32_t(names.size()) && divisor.unit > 0, ErrorCode::usage, [&] {
+    return str("the model divides its losses by sum number ", divisor.sum, " over ", divisor.unit, ", but returns ",
+               names.size(), " sums; expected one of them, and a unit above 0");
+  });
+  divisor_ = divisor;
 }
 
 void TrainStep::ready(int32_t variable) {

@@ -55,9 +55,9 @@ class TrainStep {
   // Variables that got no gradient in the last step, as indices of the plan.
   const std::vector<int32_t>& unused_variables() const { return tape_.unused_variables(); }
 
-  // Tells the names of the model's sums to a rank that has computed no part yet and does not know them otherwise.
-  // Error(usage) where they are not the ones returned before.
-  void learn_sums(const std::vector<std::string>& names);
+  // Tells the names of the model's sums, and what divides its losses, to a rank that has computed no part yet and does
+  // not know them otherwise. Error(usage) where they are not the ones returned before.
+  void learn_sums(const std::vector<std::string>& names, const LossDivisor& divisor);
 
  private:
   void take(const StepInput& input, const ConstView& dropout_key);
@@ -86,6 +86,7 @@ class TrainStep {
   StepClock clock_;
   Tape tape_;
   std::vector<std::string> sum_names_;  // as the model has returned them
+  LossDivisor divisor_;                 // the same
   int64_t first_step_ = -1;             // the number of the first step that was queued
   AbandonOnFailure abandon_;            // last, so that it goes before memory does
 };

@@ -65,6 +65,7 @@ class SetBuilder {
       first_of_rule_.push_back(int32_t(groups_.size()));
       if (!rule.freeze) add_rule(rule);
     }
+    add_undecayed();
     assign_all();
     return {std::move(groups_), std::move(group_of_), choice_.average, choice_.scaling};
   }
@@ -119,6 +120,23 @@ class SetBuilder {
               "'" + rule.text + "'", own, rule.bounds);
   }
 
+  // The run's group once more without weight decay, where that makes a difference to some variable.
+  void add_undecayed() {
+    const auto decays = [](const OptimizerGroup& group) {
+      return std::ranges::any_of(group.optimizer->hyperparameters(),
+                                 [](const Hyperparameter& h) { return h.name == "weight_decay" && h.value != 0; });
+    };
+    const auto own = groups_.begin() + (choice_.name == "muon" ? 2 : 1);
+    if (std::ranges::none_of(variables_.declarations(), &VariableDeclaration::undecayed) ||
+        std::none_of(groups_.begin(), own, decays))
+      return;
+    std::map<std::string, double> options = choice_.options;
+    options["weight_decay"] = 0;
+    if (choice_.name == "muon") options["adam_weight_decay"] = 0;
+    undecayed_ = int32_t(groups_.size());
+    add_group(choice_.name, std::move(options), std::nullopt, "without weight decay");
+  }
+
   void assign_all() {
     std::vector<std::string> freeze;
     for (const VariableDeclaration& variable : variables_.declarations()) {
@@ -129,7 +147,7 @@ class SetBuilder {
       if (rule >= 0 && choice_.rules[size_t(rule)].freeze) {
         if (parameter) freeze.push_back(variable.path);
       } else if (parameter) {
-        assign(variable, rule < 0 ? 0 : first_of_rule_[size_t(rule)]);
+        assign(variable, rule >= 0 ? first_of_rule_[size_t(rule)] : variable.undecayed ? undecayed_ : 0);
       }
     }
     for (const std::string& path : freeze) variables_.freeze(path);
@@ -156,6 +174,7 @@ class SetBuilder {
   std::vector<OptimizerGroup> groups_;
   std::vector<bool> adam_only_;  // by group, for Muon's groups
   std::vector<int32_t> first_of_rule_;
+  int32_t undecayed_ = 0;  // the group of undecayed variables that no rule matches
   std::vector<bool> matched_;
   std::map<std::string, int32_t, std::less<>> group_of_;
 };

@@ -54,10 +54,11 @@ Aggregation parse_aggregation(std::string_view name);
 
 // The first values of a variable: a pure function of (seed, path, shape).
 struct Initializer {
-  enum class Kind : uint8_t { constant, uniform } kind = Kind::constant;
-  double value = 0;  // the constant, or the bound: uniform in [-value, value)
+  enum class Kind : uint8_t { constant, uniform, normal } kind = Kind::constant;
+  double value = 0;  // the constant, or the bound: uniform in [-value, value), or the standard deviation about 0
 
   static Initializer constant(double value) { return {Kind::constant, value}; }
+  static Initializer normal(double deviation) { return {Kind::normal, deviation}; }
   // Glorot & Bengio 2010: the bound is sqrt(6 / (fan_in + fan_out)).
   static Initializer glorot_uniform(int64_t fan_in, int64_t fan_out);
 };
@@ -75,6 +76,8 @@ struct VariableDeclaration {
   bool shape_pending = false;
   // The scope it was declared in; null outside all scopes, where the plan's distribution holds.
   std::shared_ptr<const Distribution> distribution = nullptr;
+  // Weight decay leaves it alone unless a group rule says otherwise: biases and gains of language models.
+  bool undecayed = false;
 
   bool trainable() const { return role == Role::parameter; }
 };
@@ -92,6 +95,15 @@ class VariableTable {
   Variable declare(VariableDeclaration declaration);
   Variable parameter(std::string path, const Shape& shape, Initializer initializer) {
     return declare({std::move(path), shape, DType::f32, Role::parameter, initializer, {}});
+  }
+  // A trainable variable that weight decay leaves alone.
+  Variable undecayed_parameter(std::string path, const Shape& shape, Initializer initializer) {
+    return declare({.path = std::move(path),
+                    .shape = shape,
+                    .role = Role::parameter,
+                    .initializer = initializer,
+                    .layout = {},
+                    .undecayed = true});
   }
   // Makes a trainable variable frozen, or a frozen one trainable. Throws Error(plan) when no variable has this path or
   // it has another role.

@@ -120,7 +120,7 @@ TEST(Progress, NeverWrapsAtAnyWidthEvenWhenItChanges) {
     EXPECT_EQ(terminal.screen.wrapped(), 0) << columns << " columns";
     ASSERT_EQ(terminal.screen.lines().size(), 1u) << "every line is written over the one before";
     const std::string line = terminal.screen.lines()[0];
-    EXPECT_LE(line.size(), columns);  // the last column may hold a letter from when the terminal was wider
+    EXPECT_LE(line.size(), columns) << "in the last column stays what was there before a terminal shrank";
     EXPECT_THAT(line, StartsWith(std::string("epoch 3/5").substr(0, columns - 1)));
     if (columns == 200) {
       EXPECT_THAT(line, HasSubstr(" left"));

@@ -3,11 +3,13 @@
 
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "kernels/matmul.h"
 #include "tools/bench/device/device_timing.h"
 #include "tools/bench/memory_roof.h"
 #include "tools/training/image_part.h"
+#include "tools/training/made_up_parts.h"
 #include "tools/training/training_run.h"
 
 namespace lockstep {
@@ -69,6 +71,13 @@ class ModelProducts {
   std::vector<Layer> layers_;
 };
 
+ModelSettings image_settings(const Dataset& dataset) {
+  if (dataset.train.count == 0) return {};
+  return {.height = dataset.train.height, .width = dataset.train.width, .classes = dataset.classes()};
+}
+
+bool reads_tokens(const Model& model) { return model.columns[0].name == "tokens"; }
+
 struct Sample {
   double products = 0, step = 0;  // seconds
 };
@@ -76,20 +85,26 @@ struct Sample {
 class TrainBench {
  public:
   TrainBench(Communicator& communicator, const TrainBenchOptions& options, const RunDevice& device,
-             const std::string& model, const Dataset& dataset)
+             const std::string& model)
       : communicator_(communicator),
-        dataset_(dataset),
-        run_(plan_run({.name = model},
-                      {.height = dataset.train.height, .width = dataset.train.width, .classes = dataset.classes()},
-                      options.plan, communicator.size(), ranks_per_node(communicator), device.device.kind),
+        dataset_(shipped_transformer(model) ? Dataset{} : load_dataset(options.data)),
+        run_(plan_run({.name = model}, image_settings(dataset_), options.plan, communicator.size(),
+                      ranks_per_node(communicator), device.device.kind),
              communicator, device, 1),
-        products_(run_.model(), options.batch, run_.stream(), run_.pool()),
-        loader_(dataset.train, {.batch = options.batch * communicator.size(),
-                                .steps = int64_t(1) << 40,
-                                .seed = 1,
-                                .virtual_ranks = run_.leaves(),
-                                .first_part = run_.step().first_part(),
-                                .end_part = run_.step().last_part()}) {}
+        products_(run_.model(), options.batch, run_.stream(), run_.pool()) {
+    const int64_t batch = options.batch * communicator.size();
+    if (reads_tokens(run_.model())) {
+      tokens_.emplace(run_.model().columns, run_.step().first_part(), run_.step().last_part(), batch / run_.leaves());
+      global_count_ = batch / run_.leaves() * run_.leaves();
+      return;
+    }
+    loader_.emplace(dataset_.train, LoaderSettings{.batch = batch,
+                                                   .steps = int64_t(1) << 40,
+                                                   .seed = 1,
+                                                   .virtual_ranks = run_.leaves(),
+                                                   .first_part = run_.step().first_part(),
+                                                   .end_part = run_.step().last_part()});
+  }
 
   const Model& model() const { return run_.model(); }
 
@@ -108,23 +123,26 @@ class TrainBench {
 
  private:
   void step() {
-    const ImageBatch& batch = loader_.next();
+    if (tokens_) return run_.step().queue({next_step_++, global_count_, tokens_->parts()});
+    const ImageBatch& batch = loader_->next();
     parts_.clear();
     for (const ImagePart& part : batch.leaves) parts_.push_back(image_part(part, dataset_.train));
     run_.step().queue({batch.step, batch.global_count, parts_});
   }
 
   Communicator& communicator_;
-  const Dataset& dataset_;
+  Dataset dataset_;  // of a model of images
   TrainingRun run_;
   ModelProducts products_;
-  BatchLoader loader_;
+  std::optional<MadeUpParts> tokens_;  // in place of a loader
+  int64_t global_count_ = 0, next_step_ = 0;
+  std::optional<BatchLoader> loader_;
   std::vector<BatchPart> parts_;
 };
 
 std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBenchOptions& options,
-                                      const RunDevice& device, const std::string& name, const Dataset& dataset) {
-  TrainBench bench(communicator, options, device, name, dataset);
+                                      const RunDevice& device, const std::string& name) {
+  TrainBench bench(communicator, options, device, name);
   // Rank 0 decides how many steps fill a round: all ranks must take as many.
   bench.round(2);
   int64_t steps = std::max<int64_t>(2, int64_t(std::ceil(options.seconds_per_round / bench.round(2).step)));
@@ -138,6 +156,7 @@ std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBen
     share.push_back(sample.products / sample.step);
   }
   const int64_t flops = bench.model().flops_per_sample() * options.batch;
+  const bool tokens = reads_tokens(bench.model());
   const bool on_cpu = device.device.kind == DeviceKind::cpu;
   const std::string gpu = on_cpu ? "" : "; " + describe_gpu(device.device.index);
   const DType reduced = options.plan.reduce_dtype;
@@ -145,28 +164,29 @@ std::vector<BenchmarkRow> bench_model(Communicator& communicator, const TrainBen
       str("batch ", options.batch, " a rank, ", communicator.size(), " ranks x ",
           on_cpu ? str(options.threads, " threads") : "1 GPU", ", reduce ", to_string(options.plan.reduce),
           reduced == DType::f32 ? "" : str(" in ", to_string(reduced)), gpu);
-  return {{.name = "train/" + name,
-           .value = double(flops) / median(step) * 1e-9,
-           .unit = "GFLOP/s",
-           .roof = double(flops) / median(products) * 1e-9,
-           .share_of_roof = median(share),
-           .flops = flops,
-           .note = "per rank, roof: the model's own matrix products; " + note},
-          {.name = "train/" + name + "/images",
-           .value = double(options.batch * communicator.size()) / median(step),
-           .unit = "images/s",
-           .flops = flops * communicator.size(),
-           .note = note}};
+  return {
+      {.name = "train/" + name,
+       .value = double(flops) / median(step) * 1e-9,
+       .unit = "GFLOP/s",
+       .roof = double(flops) / median(products) * 1e-9,
+       .share_of_roof = median(share),
+       .flops = flops,
+       .note = "per rank, roof: the model's own matrix products; " + note},
+      {.name = "train/" + name + (tokens ? "/tokens" : "/images"),
+       .value = double(options.batch * communicator.size() * (tokens ? bench.model().columns[0].sample.size() : 1)) /
+                median(step),
+       .unit = tokens ? "tokens/s" : "images/s",
+       .flops = flops * communicator.size(),
+       .note = note}};
 }
 
 }  // namespace
 
 std::vector<BenchmarkRow> bench_training(Communicator& communicator, const TrainBenchOptions& options) {
-  const Dataset dataset = load_dataset(options.data);
   const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
   std::vector<BenchmarkRow> rows;
   for (const std::string& model : options.models)
-    for (BenchmarkRow& row : bench_model(communicator, options, device, model, dataset)) rows.push_back(std::move(row));
+    for (BenchmarkRow& row : bench_model(communicator, options, device, model)) rows.push_back(std::move(row));
   return rows;
 }
 

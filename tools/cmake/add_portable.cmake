@@ -3,6 +3,11 @@
 # the emulated device with the compiler of the host.
 function(add_portable target)
   target_sources(${target} PRIVATE ${ARGN})
+  add_device_half(${target} ${ARGN})
+endfunction()
+
+# Compiles each source for the device alone, where there is one.
+function(add_device_half target)
   if(NOT LOCKSTEP_HAS_CUDA)
     return()
   endif()

@@ -49,7 +49,7 @@ set(home_utf8proc "^runtime/text/unicode\\.cpp$")
 set(doors "kernels/device/cuda_check.h" "kernels/backend_cuda.cuh" "kernels/backend.h" "collectives/host/mpi_runtime.h"
   "collectives/device/nccl_library.h")
 set(through_kernels/device/cuda_check.h "${home_CUDA}")
-set(through_kernels/backend_cuda.cuh "^kernels/backend\\.h$")
+set(through_kernels/backend_cuda.cuh "^kernels/(backend\\.h|attention_cuda\\.cpp)$")
 set(through_kernels/backend.h "\\.cpp$|^optimizers/rule_list\\.h$")
 set(through_collectives/host/mpi_runtime.h "^collectives/host/mpi_[a-z_]*\\.cpp$")
 set(through_collectives/device/nccl_library.h "^collectives/device/nccl_[a-z_]*\\.cpp$")

@@ -17,7 +17,7 @@
 #include "runtime/step/memory_rehearsal.h"
 #include "runtime/step/tensor_owners.h"
 #include "tools/bench/benchmark.h"
-#include "tools/training/image_part.h"
+#include "tools/training/made_up_parts.h"
 #include "tools/training/training_run.h"
 
 namespace lockstep {
@@ -26,28 +26,6 @@ namespace {
 constexpr int kRounds = 25;  // rounds of interleaved timings; medians count
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// Images and labels without meaning: bytes, collectives and speed do not depend on them.
-class MadeUpParts {
- public:
-  MadeUpParts(int first_part, int last_part, int64_t samples_per_part, const ModelSettings& model)
-      : samples_(samples_per_part) {
-    images_.resize(size_t(samples_ * model.height * model.width));
-    for (size_t i = 0; i < images_.size(); ++i) images_[i] = float(i * 7 % 255) / 255;
-    for (int64_t i = 0; i < samples_; ++i) labels_.push_back(int32_t(i % model.classes)), ids_.push_back(i);
-    for (int part = first_part; part < last_part; ++part)
-      parts_.push_back({part, Batch({{"images", images_, {model.height, model.width, 1}}, {"labels", labels_}},
-                                    {ids_.data(), DType::i64, DeviceKind::cpu, Shape{samples_}})});
-  }
-  std::span<const BatchPart> parts() const { return parts_; }
-
- private:
-  int64_t samples_;
-  std::vector<float> images_;
-  std::vector<int32_t> labels_;
-  std::vector<int64_t> ids_;
-  std::vector<BatchPart> parts_;
-};
 
 // Runs the collectives of a plan by themselves: nothing is computed between them.
 class BareCommunication {
@@ -116,7 +94,7 @@ class Verification {
  private:
   static Plan plan_for(const Planning& planning, Communicator& ranks) {
     check(planning.model() != nullptr, ErrorCode::usage,
-          "--verify runs the model, and a model file lists variables only; use --model mlp or cnn");
+          "--verify runs the model, and a model file lists variables only; use the name of a shipped model");
     PlannerInput input = planning.input();
     PlanSettings& settings = input.settings;
     settings.ranks_per_node = ranks_per_node(ranks);
@@ -152,7 +130,7 @@ class Verification {
 void Verification::run_steps() {
   TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, ranks_, {}, 1);
   const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
-  const MadeUpParts parts(run.step().first_part(), run.step().last_part(), leaf_samples, planning_.images());
+  const MadeUpParts parts(planning_.model()->columns, run.step().first_part(), run.step().last_part(), leaf_samples);
   const int64_t global_count = leaf_samples * run.leaves();
 
   run.batch_axis().log().keep_records(true);
@@ -165,9 +143,7 @@ void Verification::run_steps() {
   const TransientMemory transient = rehearse_part(
       planning_.variables(),
       [&](Context& context, const Batch& batch) { return planning_.model()->forward(context, batch); },
-      image_part_shape(planning_.images().height, planning_.images().width, parts.parts().empty() ? 0 : leaf_samples,
-                       plan_.settings.accumulation),
-      1);
+      {planning_.model()->columns, parts.parts().empty() ? 0 : leaf_samples, plan_.settings.accumulation}, 1);
   if (ranks_.rank() == 0) print_output(fmt::format("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured"));
   exact("bytes that stay: parameters", forecast.parameters, run.pool().live(Purpose::parameters).now);
   exact("bytes that stay: slots", forecast.slots, run.pool().live(Purpose::slots).now);

