@@ -2,12 +2,15 @@
 #include "collectives/bootstrap.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <thread>
 
+#include "collectives/host/job_processes.h"
 #include "collectives/host/mpi_ranks.h"
 #include "collectives/host/thread_ranks.h"
+#include "kernels/device/number_text.h"
 
 namespace lockstep {
 
@@ -15,15 +18,15 @@ namespace {
 
 using Variable = std::function<const char*(const char*)>;
 
+const char* const kTorchrun = "torchrun";
+
 int number(const char* name, const char* text) {
-  int value = 0;
-  const char* end = text + std::strlen(text);
-  const auto [stop, error] = std::from_chars(text, end, value);
-  check(error == std::errc() && stop == end && value >= 0, ErrorCode::launch, [&] {
+  const std::optional<int64_t> value = whole_number_in(text);
+  check(value && *value >= 0 && *value <= std::numeric_limits<int>::max(), ErrorCode::launch, [&] {
     return str("environment variable ", name, " should be a rank or a number of ranks, got '", text,
                "'; unset it or start the program with mpirun");
   });
-  return value;
+  return int(*value);
 }
 
 // Reads the claim of a launcher that sets `rank` (and `size`, unless null).
@@ -35,16 +38,21 @@ bool claims(const Variable& variable, const char* rank, const char* size, const 
   return true;
 }
 
-void check_claim(const LauncherClaim& claim, int mpi_rank, int mpi_size) {
-  const bool size_differs = claim.size > 0 && claim.size != mpi_size;
-  const bool rank_differs = claim.rank != mpi_rank;
-  check(!size_differs && !rank_differs, ErrorCode::launch, [&] {
-    return str(claim.launcher, " started this process as rank ", claim.rank,
-               claim.size > 0 ? str(" of ", claim.size) : std::string(), ", but MPI says rank ", mpi_rank, " of ",
-               mpi_size,
-               "; the launcher and the MPI library do not belong together: start with the mpirun of the MPI "
-               "that Lockstep was built with, or with 'srun --mpi=pmix' (or pmi2) if that MPI supports it");
-  });
+// Every rank checks the claims of all, so that all fail alike.
+void check_claims(const std::string& launcher, const std::vector<RankClaim>& claims, int self) {
+  const int size = int(claims.size());
+  for (int rank = 0; rank < size; ++rank) {
+    const RankClaim& claim = claims[size_t(rank)];
+    check(claim.rank == rank && (claim.size == 0 || claim.size == size), ErrorCode::launch, [&] {
+      return str(launcher, " started ", rank == self ? "this process" : "a process", " as rank ", claim.rank,
+                 claim.size > 0 ? str(" of ", claim.size) : std::string(), ", but MPI says rank ", rank, " of ", size,
+                 size > 1 ? "; something between launcher and program changes the launcher's environment variables: "
+                            "start the program with mpirun itself"
+                          : "; either these variables were left over from another job (unset them), or the launcher "
+                            "and the MPI library do not belong together: start with the mpirun of the MPI that "
+                            "Lockstep was built with, or with 'srun --mpi=pmix' (or pmi2) if that MPI supports it");
+    });
+  }
 }
 
 int pretended_nodes() {
@@ -61,7 +69,12 @@ LauncherClaim read_launcher(const Variable& variable) {
   // A batch script sees SLURM_NTASKS too, but is a single process; only a step is started as tasks.
   const bool in_step = variable("SLURM_STEP_ID") != nullptr && variable("SLURM_STEP_NUM_TASKS") != nullptr;
   if (in_step && claims(variable, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun", claim)) return claim;
-  claims(variable, "PMIX_RANK", nullptr, "a PMIx launcher", claim);
+  if (claims(variable, "PMIX_RANK", nullptr, "a PMIx launcher", claim)) return claim;
+  if (claims(variable, "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MVAPICH's mpirun", claim)) return claim;
+  if (claims(variable, "FLUX_TASK_RANK", "FLUX_JOB_SIZE", "flux", claim)) return claim;
+  // The names are common words, so more than one of them must be there.
+  if (variable("WORLD_SIZE") && (variable("LOCAL_RANK") || variable("MASTER_ADDR")))
+    claims(variable, "RANK", "WORLD_SIZE", kTorchrun, claim);
   return claim;
 }
 
@@ -69,19 +82,21 @@ LauncherClaim read_launcher() {
   return read_launcher([](const char* name) { return std::getenv(name); });
 }
 
-int launcher_rank() noexcept {
-  try {
-    return read_launcher().rank;
-  } catch (const Error&) {
-    return 0;
-  }
-}
-
-std::unique_ptr<Communicator> connect() {
+std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const ErrorReport& report) {
   const LauncherClaim claim = read_launcher();
-  if (claim.launcher.empty() || claim.size == 1) return make_serial_communicator();
-  const int nodes = pretended_nodes();
-  std::unique_ptr<Communicator> ranks = connect_mpi(nodes, [&](int rank, int size) { check_claim(claim, rank, size); });
+  if (claim.launcher.empty() || (claim.size == 1 && claim.rank == 0)) return make_serial_communicator();
+  check(claim.launcher != kTorchrun, ErrorCode::launch, [&] {
+    return str("RANK=", claim.rank, " and WORLD_SIZE=", claim.size, " are torchrun's, which would start ", claim.size,
+               " runs of one rank each: Lockstep's ranks come from MPI; start them with 'mpirun -np ", claim.size,
+               "', or unset RANK and WORLD_SIZE to run alone");
+  });
+  std::unique_ptr<Communicator> ranks =
+      connect_mpi({.claim = {claim.rank, claim.size},
+                   .check_claims = [launcher = claim.launcher](const std::vector<RankClaim>& claims,
+                                                               int self) { check_claims(launcher, claims, self); },
+                   .pretended_nodes = pretended_nodes(),
+                   .timeout = timeout,
+                   .report = report});
   check(ranks != nullptr, ErrorCode::launch, [&] {
     return str(
         claim.launcher, " started this process as rank ", claim.rank,
@@ -97,18 +112,34 @@ int exit_code(const std::exception& error) {
   return ours && ours->code() == ErrorCode::usage ? 2 : 1;
 }
 
-int run_connected(const std::function<int(Communicator&)>& body,
-                  const std::function<void(const std::exception&)>& report) {
+namespace {
+
+// Reports a failure on the way to the first communicator. Ranks fail alike there, and cannot ask each other who speaks.
+void report_once(const ErrorReport& report, const std::exception& error) {
+  const Spokesman spokesman;
+  if (spokesman.may_speak()) report(error);
+  // The right to speak goes with its owner, so whoever fails a moment later is to find it taken; and the launcher ends
+  // the speaker when another rank is gone.
+  constexpr std::chrono::milliseconds kMoment{500};
+  std::this_thread::sleep_for(kMoment);
+}
+
+}  // namespace
+
+int run_connected(const std::function<int(Communicator&)>& body, const ErrorReport& report,
+                  std::chrono::milliseconds timeout) {
   std::unique_ptr<Communicator> ranks;
   try {
-    ranks = connect();
-  } catch (const Error& error) {
-    // All ranks find out alike that launcher and MPI disagree; other failures may be one rank's own.
-    if (error.code() != ErrorCode::launch || launcher_rank() == 0) report(error);
+    ranks = connect(timeout, report);
+  } catch (const std::exception& error) {
+    report_once(report, error);
     return exit_code(error);
   }
   try {
-    return body(*ranks);
+    const int code = body(*ranks);
+    // MPI has no deadline for its own end.
+    ranks->barrier();
+    return code;
   } catch (const std::exception& error) {
     if (ranks->claim_error_report()) report(error);
     ranks->abort(exit_code(error));

@@ -2,6 +2,7 @@
 // Which rank of how many this process is, by MPI and by the launcher, and an error when the two disagree.
 #pragma once
 
+#include <chrono>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -13,25 +14,28 @@ namespace lockstep {
 
 // What the launcher told this process through its environment.
 struct LauncherClaim {
-  std::string launcher;  // "mpirun", "a PMI launcher", "srun"; empty if started by itself
+  std::string launcher;  // "mpirun", "a PMI launcher", "srun", "torchrun"; empty if started by itself
   int rank = 0;
   int size = 1;  // 0 if the launcher does not say
 };
 // `variable` looks up an environment variable; null if it is not set. Error(launch) for values that are no numbers.
 LauncherClaim read_launcher(const std::function<const char*(const char*)>& variable);
 LauncherClaim read_launcher();
-// The rank according to the launcher, for printing once when there are no ranks to ask yet; 0 without a launcher.
-int launcher_rank() noexcept;
+
+using ErrorReport = std::function<void(const std::exception&)>;
+inline constexpr std::chrono::milliseconds kDefaultTimeout{60'000};
 
 // Joins the ranks that the launcher started; one rank by itself never starts MPI. Collective. MPI is finalized when the
-// communicator, its parts and its windows have gone. Error(launch) when launcher and MPI disagree.
-// LOCKSTEP_PRETEND_NODES=n cuts each machine into n nodes, for tests.
-std::unique_ptr<Communicator> connect();
+// communicator, its parts and its windows have gone. Error(launch) when launcher and MPI disagree. `timeout` is how
+// long a rank waits for the others, already here. Where MPI itself does not come back in that time the process tells
+// `report` which ranks are not there, on another thread, and ends with exit code 1. LOCKSTEP_PRETEND_NODES=n cuts each
+// machine into n nodes, for tests.
+std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const ErrorReport& report);
 
-// The body of main(): connects, runs `body` and returns its exit code. Exactly one rank gives a failure to `report`;
-// then every rank of the job ends with exit_code(error).
-int run_connected(const std::function<int(Communicator&)>& body,
-                  const std::function<void(const std::exception&)>& report);
+// The body of main(): connects, runs `body`, waits for the other ranks to come to its end and returns its exit code.
+// Exactly one rank gives a failure to `report`; then every rank of the job ends with exit_code(error).
+int run_connected(const std::function<int(Communicator&)>& body, const ErrorReport& report,
+                  std::chrono::milliseconds timeout = kDefaultTimeout);
 // Returns 2 for wrong usage, 1 for everything else.
 int exit_code(const std::exception& error);
 

@@ -14,8 +14,8 @@ enum class Activation : uint8_t { none, relu, gelu };
 
 // out = activation(op(a) . op(b) + bias); with `accumulate` the former out is added inside. op() transposes where
 // asked. a and b are both f32, both bf16 or both f16; sums are f32 (on a GPU too: no TF32) and rounded once, at the
-// very end, where out is narrow. The order of summation is a function of the shapes alone, so any number of threads
-// gives the same bits.
+// very end, where out is narrow (twice on a GPU whose library cannot add the bias itself). The order of summation is a
+// function of the shapes alone, so any number of threads gives the same bits.
 struct Matmul {
   View out;     // [m, n], f32 or the dtype of a and b
   ConstView a;  // [m, k], or [k, m] when transpose_a

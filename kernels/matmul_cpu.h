@@ -33,6 +33,7 @@ void matmul_block(const MatmulBlock&, std::byte* scratch);
 inline constexpr MatmulLibrary kMatmul{matmul_block_scratch, matmul_block};
 void plain_call(const MatmulBlock&);  // nothing but the library's call
 std::string_view matmul_library();
+std::string matmul_numerics();  // what numerics() says of it
 }  // namespace onednn
 
 namespace eigen {
@@ -40,6 +41,7 @@ int64_t matmul_block_scratch(const MatmulBlock&);
 void matmul_block(const MatmulBlock&, std::byte* scratch);
 inline constexpr MatmulLibrary kMatmul{matmul_block_scratch, matmul_block};
 std::string_view matmul_library();
+std::string matmul_numerics();
 }  // namespace eigen
 
 // The CPU half of Matmul with a given library.

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products on CUDA by cuBLASLt; sums in full f32 (no TF32).
 //
-// Bias and activation are epilogues of the product. Gradients of biases are not, because cuBLASLt's BGRADA and BGRADB
-// promise no order: kernels/reduction.h adds rows in an order that the shape alone decides, as on the CPU.
+// Bias and relu are epilogues of the product, where the library has an algorithm for them, and a kernel of ours
+// otherwise. Gelu is always ours: the library's rounds otherwise and is a little less exact. Gradients of biases are
+// ours too, because cuBLASLt's BGRADA and BGRADB promise no order: kernels/reduction.h adds rows in an order that the
+// shape alone decides, as on the CPU.
+#include "kernels/matmul_cuda.h"
+
 #include <cublasLt.h>
 
 #include <algorithm>
 #include <compare>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <source_location>
 
 #include "kernels/device/cuda_check.h"
 #include "kernels/matmul.h"
+#include "kernels/matmul_finish.h"
 #include "kernels/pointwise.h"
 
 namespace lockstep {
@@ -36,8 +42,9 @@ using Layout = std::unique_ptr<void, Destroy<cublasLtMatrixLayout_t, cublasLtMat
 using Preference = std::unique_ptr<void, Destroy<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>>;
 
 constexpr int64_t kWorkspaceBytes = 32 << 20;  // what NVIDIA advises for Hopper
-// Kernels of the library may move operands of epilogues by 16 bytes, whatever alignment they were chosen for.
-constexpr uint32_t kEpilogueAlignment = 16;
+// Kernels of the library move at most 16 bytes at once. More than that is not told to it: offsets into arenas depend on
+// the number of ranks, and the choice of an algorithm, which decides bits, must not.
+constexpr uint32_t kAlignment = 16;
 
 // What decides the choice of an algorithm.
 struct Key {
@@ -56,6 +63,7 @@ struct Product {
   Operation operation;
   Layout first, second, out;
   cublasLtMatmulAlgo_t algorithm;
+  bool finishes = true;  // the library adds the bias and activates
 };
 
 // The stream keeps the library's handle, and one choice per key, made once.
@@ -90,20 +98,17 @@ void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, c
 }
 
 cublasLtEpilogue_t epilogue_of(const Key& key) {
-  if (key.activation == Activation::gelu)
-    return key.biased() ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
   if (key.activation == Activation::relu) return key.biased() ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
   return key.biased() ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-Operation operation_of(const Key& key) {
+Operation operation_of(const Key& key, cublasLtEpilogue_t epilogue) {
   cublasLtMatmulDesc_t handle;
   cublas_check(cublasLtMatmulDescCreate(&handle, CUBLAS_COMPUTE_32F, CUDA_R_32F));
   Operation operation(handle);
   set(operation, CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(operation, CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-  set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(key));
-  if (key.activation == Activation::gelu) set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, key.n);
+  set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
   return operation;
 }
 
@@ -112,8 +117,9 @@ void prefer(const Preference& preference, cublasLtMatmulPreferenceAttributes_t a
   cublas_check(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)));
 }
 
-// The library's first proposal: a function of key, device and version, hence the same in every run.
-cublasLtMatmulAlgo_t choose(const CublasLt& state, const Product& product, const Key& key) {
+// Takes the library's first proposal: a function of key, device and version, hence the same in every run. False where
+// it has none.
+bool choose(const CublasLt& state, Product& product, const Key& key) {
   cublasLtMatmulPreference_t handle;
   cublas_check(cublasLtMatmulPreferenceCreate(&handle));
   const Preference preference(handle);
@@ -127,36 +133,49 @@ cublasLtMatmulAlgo_t choose(const CublasLt& state, const Product& product, const
   cublasLtMatmulHeuristicResult_t best;
   int found = 0;
   const auto out = product.out.get();
-  cublas_check(cublasLtMatmulAlgoGetHeuristic(state.library.get(), product.operation.get(), product.first.get(),
-                                              product.second.get(), out, out, preference.get(), 1, &best, &found));
-  check(found == 1, ErrorCode::device,
-        [&] { return str("cuBLASLt has no algorithm for [", key.m, ", ", key.k, "] . [", key.k, ", ", key.n, "]"); });
-  return best.algo;
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(state.library.get(), product.operation.get(), product.first.get(),
+                                     product.second.get(), out, out, preference.get(), 1, &best, &found);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return false;
+  cublas_check(status);
+  if (found == 0 || best.state != CUBLAS_STATUS_SUCCESS) return false;
+  product.algorithm = best.algo;
+  return true;
 }
 
-// Also sets the addresses, which are part of the product until the next call. Those of the first call tell the library
-// their alignment.
-const Product& product_for(CublasLt& state, const Key& key, const void* bias, const void* before) {
-  auto known = state.products.find(key);
-  const bool is_new = known == state.products.end();
-  if (is_new) {
-    Product product{.operation = operation_of(key),
-                    .first = key.transpose_b ? row_major(key.in, key.n, key.k) : row_major(key.in, key.k, key.n),
-                    .second = key.transpose_a ? row_major(key.in, key.k, key.m) : row_major(key.in, key.m, key.k),
-                    .out = row_major(key.out, key.m, key.n),
-                    .algorithm = {}};
-    known = state.products.emplace(key, std::move(product)).first;
-  }
-  Product& product = known->second;
+Product product_with(const Key& key, cublasLtEpilogue_t epilogue) {
+  return {.operation = operation_of(key, epilogue),
+          .first = key.transpose_b ? row_major(key.in, key.n, key.k) : row_major(key.in, key.k, key.n),
+          .second = key.transpose_a ? row_major(key.in, key.k, key.m) : row_major(key.in, key.m, key.k),
+          .out = row_major(key.out, key.m, key.n),
+          .algorithm = {}};
+}
+
+Product new_product(const CublasLt& state, const Key& key, const void* bias) {
+  const cublasLtEpilogue_t epilogue = epilogue_of(key);
+  Product product = product_with(key, epilogue);
+  // The address tells the library its alignment.
   if (key.biased()) set(product.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-  if (key.activation == Activation::gelu) set(product.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, before);
-  if (is_new) product.algorithm = choose(state, product, key);
+  if (choose(state, product, key)) return product;
+  product = product_with(key, CUBLASLT_EPILOGUE_DEFAULT);
+  product.finishes = epilogue == CUBLASLT_EPILOGUE_DEFAULT;
+  check(choose(state, product, key), ErrorCode::device,
+        [&] { return str("cuBLASLt has no algorithm for [", key.m, ", ", key.k, "] . [", key.k, ", ", key.n, "]"); });
   return product;
 }
 
-// The largest power of two up to 256 that divides the address.
+// Also sets the address of the bias, which is part of the product until the next call.
+const Product& product_for(CublasLt& state, const Key& key, const void* bias) {
+  auto known = state.products.find(key);
+  if (known == state.products.end()) known = state.products.emplace(key, new_product(state, key, bias)).first;
+  const Product& product = known->second;
+  if (key.biased() && product.finishes) set(product.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  return product;
+}
+
+// The largest power of two up to kAlignment that divides the address.
 uint32_t alignment_of(const void* pointer) {
-  const auto address = reinterpret_cast<uintptr_t>(pointer) | 256u;
+  const auto address = reinterpret_cast<uintptr_t>(pointer) | kAlignment;
   return uint32_t(address & (~address + 1));
 }
 
@@ -175,10 +194,7 @@ Key key_of(const Matmul& op, const void* bias) {
           .align_bias = bias ? alignment_of(bias) : 0};
 }
 
-bool aligned(const void* pointer) { return alignment_of(pointer) >= kEpilogueAlignment; }
-
-// The library keeps the argument of gelu only in rows of whole 16 bytes.
-bool gelu_in_epilogue(const Matmul& op) { return op.out.shape[1] % 8 == 0 && aligned(op.before.data); }
+bool aligned(const void* pointer) { return alignment_of(pointer) == kAlignment; }
 
 }  // namespace
 
@@ -189,12 +205,12 @@ int64_t scratch_bytes(Cuda, Stream&, const Matmul& op) {
 
 void run(Cuda, Stream& stream, const Matmul& op, std::byte* workspace) {
   check_matmul(op);
-  if (op.activation == Activation::gelu && !gelu_in_epilogue(op)) {
+  if (op.activation == Activation::gelu) {
     Matmul linear = op;
     linear.out = op.before;
     linear.before = {};
     linear.activation = Activation::none;
-    check(!op.accumulate, ErrorCode::plan, "matmul: gelu of a sum wants rows of a multiple of 8 elements on a GPU");
+    if (op.accumulate) run(Cuda{}, stream, Copy{op.before, op.out});
     run(Cuda{}, stream, linear, workspace);
     return run(Cuda{}, stream, Unary<Gelu>{op.out, op.before});
   }
@@ -213,11 +229,21 @@ void run(Cuda, Stream& stream, const Matmul& op, std::byte* workspace) {
     return;
   }
   auto& state = stream.state<CublasLt>();
-  const Product& product = product_for(state, key, bias, op.before.data);
+  const Product& product = product_for(state, key, bias);
   const float one = 1, beta = op.accumulate ? 1 : 0;
   cublas_check(cublasLtMatmul(state.library.get(), product.operation.get(), &one, op.b.data, product.first.get(),
                               op.a.data, product.second.get(), &beta, op.out.data, product.out.get(), op.out.data,
                               product.out.get(), &product.algorithm, workspace, size_t(kWorkspaceBytes), queue));
+  if (!product.finishes) run(Cuda{}, stream, FinishProduct{op.out, op.bias, op.activation});
+}
+
+// A version of 0 is the stand-in's.
+std::string matmul_numerics(const CudaDevice& device) {
+  const size_t version = cublasLtGetVersion();
+  if (version == 0) return "";
+  std::string text = str("cuBLASLt-", version, "-sm_", device.major, device.minor);
+  if (const char* tf32 = std::getenv("NVIDIA_TF32_OVERRIDE")) text += str(",NVIDIA_TF32_OVERRIDE:", tf32);
+  return text;
 }
 
 }  // namespace lockstep

@@ -3,6 +3,7 @@
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Core>
 
+#include "kernels/config.h"
 #include "kernels/matmul_cpu.h"
 
 namespace lockstep::eigen {
@@ -38,6 +39,12 @@ std::string_view matmul_library() {
   static const std::string name =
       str("Eigen ", EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION);
   return name;
+}
+
+// Sums are cut into blocks by the size of the first cache, which Eigen asks the processor for.
+std::string matmul_numerics() {
+  return str("Eigen-", EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION, "-",
+             config::architecture, "-l1:", Eigen::l1CacheSize(), "-l2:", Eigen::l2CacheSize());
 }
 
 }  // namespace lockstep::eigen

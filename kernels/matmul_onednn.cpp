@@ -102,4 +102,42 @@ std::string_view matmul_library() {
   return name;
 }
 
+namespace {
+
+std::string name_of(dnnl_cpu_isa_t isa) {
+  switch (int(isa)) {
+    case dnnl_cpu_isa_sse41:
+      return "sse41";
+    case dnnl_cpu_isa_avx:
+      return "avx";
+    case dnnl_cpu_isa_avx2:
+      return "avx2";
+    case dnnl_cpu_isa_avx2_vnni:
+      return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_core:
+      return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni:
+      return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16:
+      return "avx512_core_bf16";
+    default:
+      return str("isa", int(isa));
+  }
+}
+
+}  // namespace
+
+// The instructions are those in use, which the environment can restrict (DNNL_MAX_CPU_ISA). Hints choose shorter
+// vectors, and a mode of floating-point math other than strict lets convolutions use narrower numbers.
+std::string matmul_numerics() {
+  const dnnl_version_t& version = *dnnl_version();
+  dnnl_fpmath_mode_t math = dnnl_fpmath_mode_strict;
+  dnnl_get_default_fpmath_mode(&math);
+  std::string text = str("oneDNN-", version.major, ".", version.minor, ".", version.patch, "-",
+                         std::string_view(version.hash).substr(0, 8), "-", name_of(dnnl_get_effective_cpu_isa()));
+  if (const int hints = int(dnnl_get_cpu_isa_hints()); hints != 0) text += str(",hints:", hints);
+  if (math != dnnl_fpmath_mode_strict) text += str(",fpmath:", int(math));
+  return text;
+}
+
 }  // namespace lockstep::onednn

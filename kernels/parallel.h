@@ -1,42 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Thread parallelism of the CPU backend, in one place: the parts of a fixed partition are spread over OpenMP threads.
+// Thread parallelism of the CPU backend, in one place: the parts of a fixed partition are spread over the threads of a
+// rank.
 #pragma once
-
-#include <omp.h>
 
 #include <algorithm>
 #include <cstdint>
 
-#if defined(__SANITIZE_THREAD__)
-extern "C" {
-void __tsan_acquire(void*);
-void __tsan_release(void*);
-}
-#endif
+#include "kernels/thread_team.h"
 
 namespace lockstep::cpu {
 
 // Below this many elements a walk stays on the calling thread: waking others costs more.
 inline constexpr int64_t kParallelElements = 1 << 15;
-
-// libgomp is not instrumented, so the thread sanitizer is told of fork and join by hand.
-class ForkJoin {
- public:
-#if defined(__SANITIZE_THREAD__)
-  void fork() { __tsan_release(&fork_); }
-  void begin() { __tsan_acquire(&fork_); }
-  void end() { __tsan_release(&join_); }
-  void join() { __tsan_acquire(&join_); }
-
- private:
-  char fork_ = 0, join_ = 0;
-#else
-  void fork() {}
-  void begin() {}
-  void end() {}
-  void join() {}
-#endif
-};
 
 // Calls f(part) for part in [0, parts), each on exactly one of at most `threads` threads. f must not throw.
 template <class F>
@@ -45,16 +20,18 @@ void parallel_parts(int threads, int64_t parts, const F& f) {
     for (int64_t part = 0; part < parts; ++part) f(part);
     return;
   }
-  ForkJoin sync;
-  sync.fork();
-#pragma omp parallel num_threads(int(std::min <int64_t>(threads, parts)))
-  {
-    sync.begin();
-    const int64_t team = omp_get_num_threads(), member = omp_get_thread_num();
-    for (int64_t part = parts * member / team; part < parts * (member + 1) / team; ++part) f(part);
-    sync.end();
-  }
-  sync.join();
+  struct Work {
+    const F& f;
+    int64_t parts, members;
+  };
+  const Work work{f, parts, std::min<int64_t>(threads, parts)};
+  ThreadTeam::of_this_thread().run(
+      int(work.members),
+      [](const void* given, int member) {
+        const Work& w = *static_cast<const Work*>(given);
+        for (int64_t part = w.parts * member / w.members; part < w.parts * (member + 1) / w.members; ++part) w.f(part);
+      },
+      &work);
 }
 
 // Calls f(begin, end) over a partition of [0, n) whose inner borders are multiples of `grain`.

@@ -16,12 +16,17 @@ void run(Cpu, Stream&, const ColumnSum&, std::byte* scratch);
 int64_t scratch_bytes(Cuda, Stream&, const ColumnSum&);
 void run(Cuda, Stream&, const ColumnSum&, std::byte* scratch);
 
-struct Sum {  // out[0] = scale * sum of all elements
-  View out;   // one element
+// out[0] = scale * sum of all elements. Many elements are summed in chunks, and the chunks' sums again, so that no team
+// of threads has more than one chunk to walk.
+struct Sum {
+  View out;  // one element
   ConstView in;
   float scale = 1;
 };
-void run(Cpu, Stream&, const Sum&);
-void run(Cuda, Stream&, const Sum&);
+inline constexpr int64_t kSumChunk = 1 << 16;
+int64_t scratch_bytes(Cpu, Stream&, const Sum&);
+void run(Cpu, Stream&, const Sum&, std::byte* scratch);
+int64_t scratch_bytes(Cuda, Stream&, const Sum&);
+void run(Cuda, Stream&, const Sum&, std::byte* scratch);
 
 }  // namespace lockstep

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <utility>
 
 #include "kernels/device/check.h"
+#include "kernels/device/number_text.h"
 
 namespace lockstep {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 void check_settings(const std::optional<MovingAverage>& average, const std::optional<LossScaling>& scaling) {
   if (average) {
     check(average->momentum >= 0 && average->momentum <= 1, ErrorCode::usage,
-          [&] { return str("ema_momentum: expected a number from 0 to 1, got ", average->momentum); });
+          [&] { return str("ema_momentum: expected a number from 0 to 1, got ", exact(average->momentum)); });
     check(average->overwrite_every >= 0, ErrorCode::usage, [&] {
       return str("ema_overwrite_every: expected a number of steps from 1, or 0 for never, got ",
                  average->overwrite_every);
@@ -24,17 +24,11 @@ void check_settings(const std::optional<MovingAverage>& average, const std::opti
     int exponent = 0;
     check(std::frexp(scaling->initial, &exponent) == 0.5 && exponent > -126 && exponent <= 127, ErrorCode::usage, [&] {
       return str("loss_scale: expected a power of two from 2^-126 to 2^126, so that scaling is exact, got ",
-                 scaling->initial);
+                 exact(scaling->initial));
     });
     check(scaling->growth_steps >= 1, ErrorCode::usage,
           [&] { return str("loss_scale_growth_steps: expected at least 1, got ", scaling->growth_steps); });
   }
-}
-
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.17g", value);
-  return text;
 }
 
 }  // namespace
@@ -110,14 +104,15 @@ std::string OptimizerSet::description() const {
     const OptimizerGroup& each = group(g);
     text += g == 0 ? str("optimizer=", each.optimizer->name())
                    : str(" group ", each.text, " optimizer=", each.optimizer->name());
-    for (const Hyperparameter& h : each.optimizer->hyperparameters()) text += str(" ", h.name, "=", number(h.value));
-    if (each.bounds) text += str(" minimum=", number(each.bounds->minimum), " maximum=", number(each.bounds->maximum));
-    if (each.rate_factor != 1) text += " rate_factor=" + number(each.rate_factor);
+    for (const Hyperparameter& h : each.optimizer->hyperparameters()) text += str(" ", h.name, "=", exact(h.value));
+    if (each.bounds) text += str(" minimum=", exact(each.bounds->minimum), " maximum=", exact(each.bounds->maximum));
+    if (each.rate_factor != 1) text += " rate_factor=" + exact(each.rate_factor);
+    if (each.own_rate) text += " own_rate=" + exact(*each.own_rate);
   }
   if (average())
-    text += str(" ema_momentum=", number(average()->momentum), " ema_overwrite_every=", average()->overwrite_every);
+    text += str(" ema_momentum=", exact(average()->momentum), " ema_overwrite_every=", average()->overwrite_every);
   if (scaling())
-    text += str(" loss_scale=", number(scaling()->initial), " loss_scale_growth_steps=", scaling()->growth_steps);
+    text += str(" loss_scale=", exact(scaling()->initial), " loss_scale_growth_steps=", scaling()->growth_steps);
   return text;
 }
 

@@ -6,14 +6,14 @@
 
 #include "kernels/device/check.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
 
 namespace lockstep {
 
 namespace {
 
-template <class T>
-std::string default_of(std::optional<T> standard) {
-  return standard ? str("; the default is ", *standard) : "";
+std::string default_of(std::optional<double> standard) {
+  return standard ? "; the default is " + exact(*standard) : "";
 }
 
 }  // namespace
@@ -23,8 +23,8 @@ double OptionReader::number(std::string_view name, std::optional<double> standar
   // This is written so that a NaN fails.
   const bool inside = x >= range.lowest && (range.closed ? x <= range.highest : x < range.highest);
   check(inside, ErrorCode::usage, [&] {
-    return str(owner_, ": expected ", name, " in [", range.lowest, ", ", range.highest, range.closed ? "]" : ")",
-               ", got ", x, default_of(standard));
+    return str(owner_, ": expected ", name, " in [", exact(range.lowest), ", ", exact(range.highest),
+               range.closed ? "]" : ")", ", got ", exact(x), default_of(standard));
   });
   return x;
 }
@@ -41,16 +41,18 @@ void OptionReader::refuse(std::string_view name, std::string_view reason) const 
 
 bool OptionReader::flag(std::string_view name, bool standard) {
   const double x = value(name, standard ? 1 : 0);
-  check(x == 0 || x == 1, ErrorCode::usage, [&] { return str(owner_, ": expected ", name, " to be 0 or 1, got ", x); });
+  check(x == 0 || x == 1, ErrorCode::usage,
+        [&] { return str(owner_, ": expected ", name, " to be 0 or 1, got ", exact(x)); });
   return x == 1;
 }
 
 int64_t OptionReader::count(std::string_view name, std::optional<int64_t> standard, int64_t lowest) {
-  // Every whole number up to here is a double.
-  constexpr double kHighest = 0x1p53;
+  // Every whole number below is a double, and no other one becomes one of them by rounding.
+  constexpr double kEnd = 0x1p53;
   const double x = value(name, standard);
-  check(x >= double(lowest) && x <= kHighest && x == std::floor(x), ErrorCode::usage, [&] {
-    return str(owner_, ": expected ", name, " to be a whole number from ", lowest, ", got ", x, default_of(standard));
+  check(x >= double(lowest) && x < kEnd && x == std::floor(x), ErrorCode::usage, [&] {
+    return str(owner_, ": expected ", name, " to be a whole number from ", lowest, " to 2^53 - 1, got ", exact(x),
+               default_of(standard));
   });
   return int64_t(x);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/data/batch.h"
+#include "runtime/data/tokens/token_batch.h"
 #include "runtime/layers/convolution.h"
 #include "runtime/layers/linear.h"
 #include "runtime/layers/metrics.h"
@@ -11,4 +12,5 @@
 #include "runtime/ops/ops.h"
 #include "runtime/plan/plan_text.h"
 #include "runtime/program.h"
+#include "runtime/text/encoder.h"
 #include "runtime/trainer.h"

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/run_device.h"
 
-#include <sched.h>
-
 #include <algorithm>
-#include <thread>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+#include "collectives/usable_cores.h"
 
 namespace lockstep {
 
@@ -23,17 +25,17 @@ int64_t ranks_per_node(const Communicator& communicator) {
   return std::ranges::count(communicator.node_of(), 0);
 }
 
-int default_threads(const Place& place) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  const int all = std::max(1, int(std::thread::hardware_concurrency()));
-  const int mine = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : all;
-  // A launcher that binds ranks has already divided the cores.
-  return std::max(1, std::min(mine, all / place.local_size));
+int default_threads(Communicator& ranks) {
+  const int share = share_of_cores(ranks);  // collective, so before anything that ranks may see differently
+  const char* asked = std::getenv("OMP_NUM_THREADS");
+  int threads = 0;
+  if (asked) std::from_chars(asked, asked + std::strlen(asked), threads);  // of "4,2" the outermost counts
+  return threads > 0 ? threads : share;
 }
 
 RunDevice choose_run_device(Communicator& ranks, std::string_view device, DeviceTransport transport, int64_t threads) {
-  RunDevice chosen{.transport = transport, .threads = threads > 0 ? int(threads) : default_threads(ranks.place())};
+  const int by_default = default_threads(ranks);
+  RunDevice chosen{.transport = transport, .threads = threads > 0 ? int(threads) : by_default};
   if (parse_device(device) == DeviceKind::cuda) chosen.device = choose_device(ranks, transport);
   return chosen;
 }

@@ -20,12 +20,13 @@ struct RunDevice {
 // none.
 DeviceKind parse_device(std::string_view device);
 
-// Collective. `threads`: 0 for the cores that the rank may use. Error(usage), and Error(device) or Error(launch) where
-// ranks and GPUs do not fit.
+// Collective. `threads`: 0 for OMP_NUM_THREADS or, without it, the cores that the rank may use. Error(usage), and
+// Error(device) or Error(launch) where ranks and GPUs do not fit.
 RunDevice choose_run_device(Communicator& ranks, std::string_view device, DeviceTransport transport, int64_t threads);
 
-// The cores this rank may use, divided among the ranks that may use the same ones.
-int default_threads(const Place& place);
+// Collective. The number of threads that OMP_NUM_THREADS asks for; without it the cores this rank may use, divided
+// among the ranks that may use the same ones.
+int default_threads(Communicator& ranks);
 
 // What a plan is told about nodes: the ranks of the first node if there are several nodes, otherwise 0.
 int64_t ranks_per_node(const Communicator& ranks);

@@ -2,11 +2,12 @@
 #include "runtime/trainer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "collectives/handshake.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
+#include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/state/ledger.h"
 #include "runtime/state/state_file.h"
@@ -15,16 +16,6 @@
 #include "runtime/variables/precision.h"
 
 namespace lockstep {
-namespace {
-
-// Writes a real exactly, so that ranks with different ones are told apart.
-std::string exact(double value) {
-  char text[32];
-  const auto [end, error] = std::to_chars(text, text + sizeof text, value);
-  return {text, end};
-}
-
-}  // namespace
 
 PlannedTraining plan_training(VariableTable variables, const TrainerOptions& options, int64_t ranks,
                               int64_t ranks_per_node, DeviceKind device) {
@@ -58,6 +49,7 @@ Trainer::Prepared Trainer::prepare(Communicator& ranks, VariableTable variables,
                           {"optimizer", planned.optimizer.description()},
                           {"schedule", planned.schedule ? planned.schedule->text() : "none"},
                           {"seed", str(options.seed)},
+                          {"numerics", numerics(device.device)},
                           {"clipping", str(exact(clipnorm), " ", exact(global_clipnorm), " ", exact(clipvalue))}});
   return {device, std::move(planned)};
 }
@@ -142,6 +134,7 @@ Evaluation Trainer::evaluate(const Batch& batch) {
   std::vector<double> cells(size_t(planned_.plan.settings.leaves()) * columns);
   std::vector<BatchPart> parts = own_parts(with_ids(batch));
   BatchUpload upload(stream_, pool_, [](Event& event) { event.synchronize(); });
+  const AbandonOnFailure abandon(device_communicator_.get());
   for (const BatchPart& part : parts) {
     if (part.batch.samples() == 0) continue;
     const BatchUpload::OnDevice& there = upload.bring({&part, 1}, 0);
@@ -182,7 +175,7 @@ void Trainer::save(const std::string& path) {
 
 int64_t Trainer::resume(const std::string& path) {
   restore_state(path, store_, ranks_);
-  return next_step_ = store_.iteration();
+  return next_step_ = store_.scalars().iteration();
 }
 
 }  // namespace lockstep

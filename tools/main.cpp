@@ -1,27 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // lockstep: one program, one small file per sub-command.
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <exception>
 #include <string>
 
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
 #include "kernels/config.h"
+#include "runtime/files/standard_output.h"
 #include "runtime/program.h"
 #include "tools/commands/command_line.h"
 #include "tools/commands/usage.h"
 
 namespace lockstep {
 namespace {
-
-// Lost output is a failure, though it shows only when the buffer is emptied.
-void flush_output() {
-  check(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, ErrorCode::file, [] {
-    return str("cannot write the standard output: ", std::strerror(errno), "; free some space, or print elsewhere");
-  });
-}
 
 int run_command(int argc, char** argv, Communicator& communicator) {
   CLI::App app("Lockstep trains models on many ranks with the same bits on any number of them.", "lockstep");
@@ -35,7 +26,9 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   add_explain_command(app, chosen);
   add_plot_command(app, chosen);
   add_bench_command(app, chosen);
+  add_tokenize_command(app, chosen);
   add_doctor_command(app, chosen);
+  read_numbers_as_typed(app);
   std::string command;
   try {
     app.parse(argc, argv);
@@ -43,6 +36,7 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   } catch (const CLI::Success& asked) {  // --help, --version
     chosen = [&app, asked](Communicator& c) {
       if (c.rank() == 0) app.exit(asked);
+      return 0;
     };
     command = "--help or --version";
   } catch (const CLI::ParseError& error) {
@@ -50,9 +44,9 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   }
   // Otherwise the ranks of one command would wait for those of another.
   check_agreement(communicator, {{"command", command}});
-  chosen(communicator);
+  const int code = chosen(communicator);
   flush_output();
-  return 0;
+  return code;
 }
 
 }  // namespace
@@ -60,11 +54,12 @@ int run_command(int argc, char** argv, Communicator& communicator) {
 
 int main(int argc, char** argv) {
   using namespace lockstep;
+  prepare_standard_streams();
   std::string speaker;
   return run_connected(
       [&](Communicator& communicator) {
         speaker = speaker_of(communicator);
         return run_command(argc, argv, communicator);
       },
-      [&](const std::exception& error) { print_error(speaker, error); });
+      [&](const std::exception& error) { print_error(speaker, error); }, timeout_of(argc, argv));
 }

@@ -9,10 +9,24 @@ if [ "$(id -u)" -eq 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1}"
+# The same for Open MPI 5.
+export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}"
 export OMPI_MCA_btl_base_warn_component_unused="${OMPI_MCA_btl_base_warn_component_unused:-0}"
 if ! command -v ssh >/dev/null && ! command -v rsh >/dev/null; then
   # It looks for a remote shell even when every rank is local.
   export OMPI_MCA_plm_rsh_agent="${OMPI_MCA_plm_rsh_agent:-/bin/false}"
+fi
+# Where all ranks are on this machine they talk through memory, and nobody has to be reachable from outside.
+one_machine=yes
+case " $* " in
+*" -H "* | *" --H "* | *" -host "* | *" --host "* | *hostfile* | *machinefile*) one_machine=no ;;
+esac
+# A batch system may have given several machines.
+[ "${SLURM_JOB_NUM_NODES:-1}" = 1 ] || one_machine=no
+[ -z "${PBS_NODEFILE:-}${PE_HOSTFILE:-}${LSB_HOSTS:-}${LSB_DJOB_HOSTFILE:-}${OMPI_MCA_orte_default_hostfile:-}" ] ||
+  one_machine=no
+if [ $one_machine = yes ]; then
+  export OMPI_MCA_btl="${OMPI_MCA_btl:-self,vader}"
 fi
 # Open MPI gives ranks a terminal of their own even when its output goes to a pipe or a file.
 [ -t 1 ] || export TERM=dumb

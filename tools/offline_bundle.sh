@@ -5,7 +5,7 @@
 set -eu
 
 headers="libeigen3-dev libcli11-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libre2-dev libtomlplusplus-dev
-  zlib1g-dev libgtest-dev libgmock-dev libopenmpi-dev"
+  libutf8proc-dev zlib1g-dev libgtest-dev libgmock-dev libopenmpi-dev"
 programs="ninja-build openmpi-bin openmpi-common libopenmpi3 libpmix2"
 optional="dataset-fashion-mnist libdnnl-dev"  # in this order, while there is room
 

@@ -160,7 +160,9 @@ Device choose_device(Communicator& ranks, DeviceTransport transport) {
 
 std::unique_ptr<DeviceCommunicator> make_device_communicator(Communicator& ranks, Device device,
                                                              DeviceTransport transport) {
-  if (transport == DeviceTransport::staged) return make_staged_communicator(ranks, device);
+  // One rank has nobody to reach, so it needs none of what NCCL takes: seconds, memory, a network interface.
+  const bool alone = ranks.size() == 1 && transport == DeviceTransport::automatic;
+  if (transport == DeviceTransport::staged || alone) return make_staged_communicator(ranks, device);
   NcclOfAll nccl = load_nccl_on_all(ranks);
   if (nccl.problem.empty()) return make_nccl_communicator(ranks, device, std::move(nccl.library));
   check(transport == DeviceTransport::automatic, ErrorCode::device, nccl.problem);

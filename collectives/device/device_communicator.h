@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
@@ -62,6 +63,10 @@ class DeviceCommunicator {
   // The same for the work before a mark.
   void wait_for(const Event& mark);
 
+  // Ends what waits on the device for other ranks, and every collective after it. For a rank that leaves because it has
+  // failed, before it frees memory: that waits for the device, and the others do not come any more.
+  virtual void abandon() noexcept = 0;
+
  protected:
   // `ranks` outlives this.
   DeviceCommunicator(Communicator& ranks, Device device);
@@ -87,6 +92,22 @@ class DeviceCommunicator {
   Stream stream_;
   Event before_;
   std::vector<std::shared_ptr<Event>> marks_;
+};
+
+// Abandons the collectives of a device (null: none) when an exception leaves the scope. Declare it after whatever waits
+// for the device when it is destroyed.
+class AbandonOnFailure {
+ public:
+  explicit AbandonOnFailure(DeviceCommunicator* device) : device_(device) {}
+  AbandonOnFailure(const AbandonOnFailure&) = delete;
+  AbandonOnFailure& operator=(const AbandonOnFailure&) = delete;
+  ~AbandonOnFailure() {
+    if (device_ && std::uncaught_exceptions() > exceptions_) device_->abandon();
+  }
+
+ private:
+  DeviceCommunicator* device_;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 enum class DeviceTransport : uint8_t {

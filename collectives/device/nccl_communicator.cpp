@@ -65,6 +65,7 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   std::string_view transport() const override { return "nccl"; }
   bool recordable() const override { return true; }
+  void abandon() noexcept override { connection_.abort(); }
 
  private:
   void do_wait(const std::function<bool()>& done, const std::string& what) override;

@@ -38,6 +38,7 @@ class StagedCommunicator final : public DeviceCommunicator {
 
   std::string_view transport() const override { return "staged"; }
   bool recordable() const override { return false; }
+  void abandon() noexcept override {}  // only the host waits for other ranks
 
  private:
   void do_wait(const std::function<bool()>& done, const std::string& what) override;

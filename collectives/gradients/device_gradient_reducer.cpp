@@ -218,13 +218,18 @@ void DeviceGradientReducer::add(Stream& stream, const View& into, const View& fr
     launch(stream, AddIntoBf16{into, from});
 }
 
+// One pass over all sums. More than a kernel takes are added pair by pair.
 void DeviceGradientReducer::add_slice(size_t bucket, Stream& stream) {
-  for (const auto [into, from] : tree_.additions())
-    add(stream, slice_of(held_[size_t(into)], bucket, size_t(into)),
-        slice_of(held_[size_t(from)], bucket, size_t(from)));
+  const auto input = [&](size_t i) { return slice_of(held_[i], bucket, i); };
+  const View mine = part(bucket, on_the_wire(0, bucket), comm_.rank());
+  if (held_.size() > 1 && held_.size() <= size_t(AdditionTree::kMostInputs)) {
+    AddAlongTree sum{.out = mine, .tree = tree_.for_kernel(), .to_bf16 = dtype_ == DType::bf16};
+    for (size_t i = 0; i < held_.size(); ++i) sum.tree.inputs[i] = input(i).data;
+    return launch(stream, sum);
+  }
+  for (const auto [into, from] : tree_.additions()) add(stream, input(size_t(into)), input(size_t(from)));
   // The first input holds the first leaf, and therefore the sum.
-  const View sum = slice_of(held_[0], bucket, 0), mine = part(bucket, on_the_wire(0, bucket), comm_.rank());
-  if (sum.data != mine.data) copy(stream, mine, sum);
+  if (input(0).data != mine.data) copy(stream, mine, input(0));
 }
 
 void DeviceGradientReducer::wait(Stream& compute) {

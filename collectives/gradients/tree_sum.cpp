@@ -15,7 +15,7 @@ namespace {
 
 // Elements that go through the whole tree at a time, so that intermediate sums stay in the first-level cache.
 constexpr int64_t kBlock = 1024;
-constexpr int kMaxDepth = 16;
+constexpr int kMaxDepth = AdditionTree::kDepth;
 
 int common_leaves(std::span<const LeafRange> owned, LeafRange subtree) {
   int leaves = 0;
@@ -127,6 +127,15 @@ std::vector<TreeSum::Addition> TreeSum::additions() const {
     additions.push_back({stack.back(), from});
   }
   return additions;
+}
+
+AdditionTree TreeSum::for_kernel() const {
+  check(inputs_ <= size_t(AdditionTree::kMostInputs), ErrorCode::internal,
+        [&] { return str("a kernel adds up to ", AdditionTree::kMostInputs, " inputs, got ", inputs_); });
+  AdditionTree tree;
+  for (const int step : program_)
+    tree.steps[size_t(tree.count++)] = step == kAdd ? AdditionTree::kAdd : static_cast<int8_t>(step);
+  return tree;
 }
 
 void TreeSum::run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const {

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/add_along_tree.h"
 #include "kernels/device/dtype.h"
 
 namespace lockstep {
@@ -48,6 +49,8 @@ class TreeSum {
     int into, from;
   };
   std::vector<Addition> additions() const;
+  // The same for a kernel, which takes up to AdditionTree::kMostInputs; it is to name the inputs' addresses.
+  AdditionTree for_kernel() const;
   // out[i] = sum over the inputs at i, for i in [0, n). `out` may be one of the inputs. A single input that is `out` is
   // rounded, which does nothing in f32.
   void run(float* out, std::span<const float* const> inputs, int64_t n, int threads) const;

@@ -7,6 +7,7 @@
 
 #include "collectives/host/job_control.h"
 #include "kernels/device/check.h"
+#include "kernels/device/spin.h"
 
 namespace lockstep {
 
@@ -16,10 +17,12 @@ class Deadline {
   Deadline(const JobControl& job, std::chrono::milliseconds timeout, int spins)
       : job_(job), timeout_(timeout), spins_(spins) {}
 
+  std::chrono::milliseconds timeout() const { return timeout_; }
+
   // Called between two looks. False once the deadline has passed. Error(collective) when a rank has ended the job.
   bool pause() {
     if (++looks_ <= spins_) {
-      __builtin_ia32_pause();
+      pause_between_looks();
       return true;
     }
     return pause_long();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "collectives/host/host_communicator.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <thread>
 #include <utility>
@@ -14,6 +16,7 @@ namespace {
 
 constexpr int64_t kMailBytes = 4096;
 constexpr int64_t kStageBytes = 256 * 1024;
+constexpr int64_t kProcessOffset = int64_t(sizeof(MeetingSlot));
 constexpr int64_t kMailOffset = 128;
 constexpr int64_t kStageOffset = kMailOffset + 2 * kMailBytes;
 constexpr int64_t kRecentOffset = kStageOffset + 2 * kStageBytes;
@@ -42,26 +45,32 @@ class ListedWindow final : public SharedWindow {
 
 }  // namespace
 
-HostCommunicator::HostCommunicator(std::unique_ptr<Transport> transport)
+HostCommunicator::HostCommunicator(std::unique_ptr<Transport> transport, std::chrono::milliseconds timeout)
     : Communicator(transport->rank(), transport->roster()),
       transport_(std::move(transport)),
-      memory_(transport_->share(kOwnBytes, Deadline(transport_->job(), timeout(), 0))),
+      memory_(transport_->share(kOwnBytes, Deadline(transport_->job(), timeout, 0))),
       ranks_of_node_(size_t(place().nodes)) {
+  set_timeout(timeout);
   for (int rank = 0; rank < size(); ++rank) ranks_of_node_[size_t(node_of()[size_t(rank)])].push_back(rank);
   lanes_ = int(std::ranges::min(ranks_of_node_, {}, &std::vector<int>::size).size());
   std::vector<MeetingSlot*> slots;
   std::vector<const RecentCalls*> recent;
+  std::vector<const std::atomic<int32_t>*> processes;
+  process(place().local_rank) = int32_t(getpid());
   // Zeroed memory is a slot at which nobody has arrived yet, and an empty list of calls.
   for (int i = 0; i < place().local_size; ++i) {
     slots.push_back(static_cast<MeetingSlot*>(memory_->segment(i)));
     recent.push_back(&recent_calls(i));
+    processes.push_back(&process(i));
   }
-  node_ = std::make_unique<NodeGroup>(*this, transport_->job(), std::move(slots), std::move(recent));
+  node_ =
+      std::make_unique<NodeGroup>(*this, transport_->job(), std::move(slots), std::move(recent), std::move(processes));
   log().publish_in(recent_calls(place().local_rank));
 }
 
-std::unique_ptr<Communicator> make_communicator(std::unique_ptr<Transport> transport) {
-  return std::make_unique<HostCommunicator>(std::move(transport));
+std::unique_ptr<Communicator> make_communicator(std::unique_ptr<Transport> transport,
+                                                std::chrono::milliseconds timeout) {
+  return std::make_unique<HostCommunicator>(std::move(transport), timeout);
 }
 
 bool HostCommunicator::claim_error_report() noexcept {
@@ -76,6 +85,11 @@ void HostCommunicator::abort(int exit_code) noexcept {
   claim(job.ended_by, transport_->job_rank());
   if (job.report_claimed == transport_->job_rank() + 1) job.reported = 1;
   transport_->abort(exit_code);
+}
+
+std::atomic<int32_t>& HostCommunicator::process(int local_rank) const {
+  return *reinterpret_cast<std::atomic<int32_t>*>(static_cast<std::byte*>(memory_->segment(local_rank)) +
+                                                  kProcessOffset);
 }
 
 RecentCalls& HostCommunicator::recent_calls(int local_rank) const {
@@ -212,9 +226,7 @@ std::unique_ptr<Communicator> HostCommunicator::do_split(int color, int key) {
     colors.push_back(all[i]);
     keys.push_back(all[i + 1]);
   }
-  auto part = make_communicator(transport_->split(colors, keys));
-  part->set_timeout(timeout());
-  return part;
+  return make_communicator(transport_->split(colors, keys), timeout());
 }
 
 std::unique_ptr<SharedWindow> HostCommunicator::do_allocate_shared(int64_t bytes) {

@@ -16,7 +16,7 @@ namespace lockstep {
 
 class HostCommunicator final : public Communicator {
  public:
-  explicit HostCommunicator(std::unique_ptr<Transport> transport);
+  HostCommunicator(std::unique_ptr<Transport> transport, std::chrono::milliseconds timeout);
 
   std::string_view transport() const override { return transport_->name(); }
   NodeGroup& node() override { return *node_; }
@@ -55,10 +55,12 @@ class HostCommunicator final : public Communicator {
   const OwnSegment* find_window(const View& view) const;
   std::byte* mail(int local_rank) const;
   RecentCalls& recent_calls(int local_rank) const;
-  int64_t next_stage();  // offset of the staging buffer to use next
+  std::atomic<int32_t>& process(int local_rank) const;  // its number in the system
+  int64_t next_stage();                                 // offset of the staging buffer to use next
 
   std::unique_ptr<Transport> transport_;
-  std::unique_ptr<SharedWindow> memory_;  // of each rank of the node: meeting slot, mail, staging buffers, recent calls
+  // Of each rank of the node: meeting slot, number of the process, mail, staging buffers, recent calls.
+  std::unique_ptr<SharedWindow> memory_;
   std::unique_ptr<NodeGroup> node_;
   std::vector<std::vector<int>> ranks_of_node_;
   int lanes_ = 1;  // ranks of the smallest node, which is how many exchange with other nodes at a time

@@ -61,7 +61,9 @@ class MpiCarrier final : public Transport {
     MPI_Comm_rank(comm, &rank_);
     MPI_Comm_rank(MPI_COMM_WORLD, &job_rank_);
     mpi_check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    mpi_check(MPI_Comm_split(comm, roster_.node_of[size_t(rank_)], rank_, &node_), "MPI_Comm_split");
+    runtime_->bound("the other ranks to form nodes", [&] {
+      mpi_check(MPI_Comm_split(comm, roster_.node_of[size_t(rank_)], rank_, &node_), "MPI_Comm_split");
+    });
     MPI_Comm_rank(node_, &local_rank_);
   }
 
@@ -71,7 +73,8 @@ class MpiCarrier final : public Transport {
   JobControl& job() const override { return runtime_->job(); }
   int job_rank() const override { return job_rank_; }
 
-  std::unique_ptr<SharedWindow> share(int64_t bytes, Deadline) override {
+  std::unique_ptr<SharedWindow> share(int64_t bytes, Deadline deadline) override {
+    runtime_->set_timeout(deadline.timeout());
     return std::make_unique<MpiWindow>(runtime_, runtime_->allocate(node_, bytes), local_rank_);
   }
 
@@ -118,8 +121,10 @@ class MpiCarrier final : public Transport {
   void vendor_all_reduce(View inout, ReduceOp op) override {
     for (int64_t begin = 0; begin < inout.size(); begin += kPiece) {
       const View piece = slice(inout, begin, std::min(inout.size(), begin + kPiece));
-      mpi_check(MPI_Allreduce(MPI_IN_PLACE, piece.data, int(piece.size()), mpi_type(piece.dtype), mpi_op(op), comm_),
-                "MPI_Allreduce");
+      runtime_->bound("MPI_Allreduce", [&] {
+        mpi_check(MPI_Allreduce(MPI_IN_PLACE, piece.data, int(piece.size()), mpi_type(piece.dtype), mpi_op(op), comm_),
+                  "MPI_Allreduce");
+      });
     }
   }
 
@@ -127,7 +132,8 @@ class MpiCarrier final : public Transport {
     const std::vector<int> members = split_members(rank_, colors, keys);
     const int position = int(std::ranges::find(members, rank_) - members.begin());
     MPI_Comm part = MPI_COMM_NULL;
-    mpi_check(MPI_Comm_split(comm_, members[0], position, &part), "MPI_Comm_split");
+    runtime_->bound("the other ranks to form groups",
+                    [&] { mpi_check(MPI_Comm_split(comm_, members[0], position, &part), "MPI_Comm_split"); });
     return std::make_unique<MpiCarrier>(runtime_, part, split_roster(roster_, members));
   }
 
@@ -137,7 +143,7 @@ class MpiCarrier final : public Transport {
     const JobControl& job = runtime_->job();
     for (int i = 0; i < 1000 && job.report_claimed != 0 && job.reported == 0; ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    MPI_Abort(MPI_COMM_WORLD, exit_code);
+    runtime_->abort(exit_code);
   }
 
  private:
@@ -198,26 +204,39 @@ Roster find_roster(MPI_Comm machine, int pretended_nodes, int rank, int size) {
 
 }  // namespace
 
-std::unique_ptr<Communicator> connect_mpi(int pretended_nodes, const std::function<void(int, int)>& check_rank) {
-  auto runtime = std::make_shared<MpiRuntime>();
+std::unique_ptr<Communicator> connect_mpi(const MpiStart& start) {
+  auto runtime = std::make_shared<MpiRuntime>(start);
+  const std::string others = "the other ranks to join";
   int rank = 0, size = 1;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
+  std::vector<RankClaim> claims(static_cast<size_t>(size));
+  runtime->bound(others, [&] {
+    mpi_check(MPI_Allgather(&start.claim, sizeof(RankClaim), MPI_BYTE, claims.data(), sizeof(RankClaim), MPI_BYTE,
+                            MPI_COMM_WORLD),
+              "MPI_Allgather");
+  });
+  std::exception_ptr disagreement;
   try {
-    check_rank(rank, size);
+    start.check_claims(claims, rank);
   } catch (...) {
+    disagreement = std::current_exception();
+  }
+  if (disagreement) {
     // Every process finds the same disagreement, and finalizes MPI here, outside of unwinding.
     runtime.reset();
-    throw;
+    std::rethrow_exception(disagreement);
   }
   try {
     MPI_Comm machine = MPI_COMM_NULL, comm = MPI_COMM_NULL;
-    mpi_check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine),
-              "MPI_Comm_split_type");
-    mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
+    runtime->bound(others, [&] {
+      mpi_check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine),
+                "MPI_Comm_split_type");
+      mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
+    });
     runtime->share_job(machine);
-    Roster roster = find_roster(machine, pretended_nodes, rank, size);
-    return make_communicator(std::make_unique<MpiCarrier>(runtime, comm, std::move(roster)));
+    Roster roster = runtime->bound(others, [&] { return find_roster(machine, start.pretended_nodes, rank, size); });
+    return make_communicator(std::make_unique<MpiCarrier>(runtime, comm, std::move(roster)), start.timeout);
   } catch (...) {
     runtime->give_up();
     throw;

@@ -2,15 +2,33 @@
 // The way to MPI, implemented by mpi_ranks.cpp or no_mpi.cpp. Internal to collectives/.
 #pragma once
 
+#include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "collectives/communicator.h"
 
 namespace lockstep {
 
-// Starts MPI and returns all its ranks; null when this build has no MPI. `check_rank`(rank, size) may throw, and MPI is
-// then ended properly. Each machine counts as `pretended_nodes` nodes.
-std::unique_ptr<Communicator> connect_mpi(int pretended_nodes, const std::function<void(int, int)>& check_rank);
+// What a launcher says of one rank.
+struct RankClaim {
+  int rank = 0, size = 0;  // size 0: it does not say
+};
+
+struct MpiStart {
+  RankClaim claim;
+  // `check_claims`(claims by MPI's ranks, MPI's rank of this process) is called alike on all ranks and may throw; MPI
+  // is then ended properly.
+  std::function<void(const std::vector<RankClaim>&, int)> check_claims;
+  int pretended_nodes = 1;            // each machine counts as so many nodes
+  std::chrono::milliseconds timeout;  // of every wait for other ranks, from the start of MPI to its end
+  // Tells why this process ends when MPI does not come back, on a thread of its own.
+  std::function<void(const std::exception&)> report;
+};
+
+// Starts MPI and returns all its ranks; null when this build has no MPI.
+std::unique_ptr<Communicator> connect_mpi(const MpiStart& start);
 
 }  // namespace lockstep

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "collectives/host/node_group.h"
 
+#include "collectives/host/job_processes.h"
+#include "collectives/usable_cores.h"
+
 namespace lockstep {
 
 std::string to_string(const CollectiveCall& call) {
@@ -15,16 +18,18 @@ std::string to_string(const CollectiveCall& call) {
 }
 
 NodeGroup::NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots,
-                     std::vector<const RecentCalls*> recent)
+                     std::vector<const RecentCalls*> recent, std::vector<const std::atomic<int32_t>*> processes)
     : owner_(owner),
       job_(job),
       slots_(std::move(slots)),
       recent_(std::move(recent)),
+      processes_(std::move(processes)),
       local_rank_(owner.place().local_rank) {
   for (int rank = 0; rank < owner.size(); ++rank)
     if (owner.node_of()[size_t(rank)] == owner.place().node) ranks_.push_back(rank);
-  // Spinning helps only while the awaited rank runs on another core.
-  spins_ = slots_.size() <= std::thread::hardware_concurrency() ? 500 : 10;
+  // Spinning helps only while the awaited rank runs on another core, and takes time from it where time is rationed.
+  const UsableCores usable = find_usable_cores();
+  spins_ = double(slots_.size()) <= std::min(double(usable.cores.size()), usable.quota) ? 500 : 10;
 }
 
 void NodeGroup::meet(const CollectiveCall& call) {
@@ -55,9 +60,14 @@ std::string NodeGroup::differing_calls() const {
   return "";
 }
 
+std::string NodeGroup::trouble_of(int rank) const {
+  const auto local = std::ranges::find(ranks_, rank);
+  return local == ranks_.end() ? "" : trouble_of_process(*processes_[size_t(local - ranks_.begin())]);
+}
+
 void NodeGroup::give_up(std::string_view what, const std::vector<int>& missing_ranks) const {
   std::string names;
-  for (const int rank : missing_ranks) names += str(names.empty() ? "" : ", ", owner_.describe(rank));
+  for (const int rank : missing_ranks) names += str(names.empty() ? "" : ", ", owner_.describe(rank), trouble_of(rank));
   fail(ErrorCode::collective, str(owner_.describe(owner_.rank()), " waited ", double(owner_.timeout().count()) / 1000,
                                   " s for ", what, ", but these have not come: ", names, "; ", differing_calls(),
                                   "see whether they failed, are stopped, or left out the call"));

@@ -37,10 +37,10 @@ static_assert(sizeof(MeetingSlot) == 64);
 
 class NodeGroup {
  public:
-  // `slots` and `recent` have one element per rank of the node, by local rank. `owner` outlives this and knows names,
-  // timeout and the log of this rank.
+  // `slots`, `recent` and `processes` (their numbers in the system) have one element per rank of the node, by local
+  // rank. `owner` outlives this and knows names, timeout and the log of this rank.
   NodeGroup(const Communicator& owner, const JobControl& job, std::vector<MeetingSlot*> slots,
-            std::vector<const RecentCalls*> recent);
+            std::vector<const RecentCalls*> recent, std::vector<const std::atomic<int32_t>*> processes);
 
   int local_rank() const { return local_rank_; }
   int size() const { return int(slots_.size()); }
@@ -86,11 +86,14 @@ class NodeGroup {
   }
   [[noreturn]] void refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const;
   std::string difference(int local_rank) const;
+  // Says where a rank of this node has a process that is stopped or has ended.
+  std::string trouble_of(int rank) const;
 
   const Communicator& owner_;
   const JobControl& job_;
   std::vector<MeetingSlot*> slots_;
   std::vector<const RecentCalls*> recent_;
+  std::vector<const std::atomic<int32_t>*> processes_;
   std::vector<int> ranks_;  // one per local rank
   int local_rank_;
   int spins_;

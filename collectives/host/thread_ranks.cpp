@@ -14,6 +14,7 @@
 
 #include "collectives/host/copy_bytes.h"
 #include "collectives/host/transport.h"
+#include "kernels/device/start_thread.h"
 
 namespace lockstep {
 
@@ -201,26 +202,35 @@ void run_thread_ranks(const ThreadRanks& options, const std::function<void(Commu
   const std::shared_ptr<Team> team = make_team(options);
   std::mutex mutex;
   std::exception_ptr first;
+  const auto keep = [&](int rank, std::exception_ptr error) {
+    const std::lock_guard lock(mutex);
+    if (!first) first = std::move(error);
+    claim(team->job->ended_by, rank);
+  };
   const auto run = [&](int rank) {
     try {
-      const std::unique_ptr<Communicator> comm = make_communicator(std::make_unique<ThreadCarrier>(team, rank));
-      comm->set_timeout(options.timeout);
+      const std::unique_ptr<Communicator> comm =
+          make_communicator(std::make_unique<ThreadCarrier>(team, rank), options.timeout);
       body(*comm);
     } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!first) first = std::current_exception();
-      claim(team->job->ended_by, rank);
+      keep(rank, std::current_exception());
     }
   };
   std::vector<std::thread> threads;
-  for (int rank = 1; rank < options.ranks; ++rank) threads.emplace_back(run, rank);
-  run(0);
+  try {
+    for (int rank = 1; rank < options.ranks; ++rank)
+      threads.push_back(start_thread(str("rank ", rank), [&run, rank] { run(rank); }));
+    run(0);
+  } catch (...) {
+    // The ranks that have started wait for the others.
+    keep(int(threads.size()) + 1, std::current_exception());
+  }
   for (std::thread& thread : threads) thread.join();
   if (first) std::rethrow_exception(first);
 }
 
 std::unique_ptr<Communicator> make_serial_communicator() {
-  return make_communicator(std::make_unique<ThreadCarrier>(make_team({}), 0));
+  return make_communicator(std::make_unique<ThreadCarrier>(make_team({}), 0), ThreadRanks().timeout);
 }
 
 }  // namespace lockstep

@@ -38,6 +38,7 @@ std::vector<int> split_members(int rank, std::span<const int> colors, std::span<
 // The part of a roster that `members` make up, with nodes numbered anew.
 Roster split_roster(const Roster& roster, std::span<const int> members);
 
-std::unique_ptr<Communicator> make_communicator(std::unique_ptr<Transport> transport);
+std::unique_ptr<Communicator> make_communicator(std::unique_ptr<Transport> transport,
+                                                std::chrono::milliseconds timeout);
 
 }  // namespace lockstep

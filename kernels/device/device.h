@@ -73,7 +73,7 @@ class Event {
   void* handle_ = nullptr;
 };
 
-// Ordered work on one device. On the CPU the caller does the work before a launch returns, with up to `threads` OpenMP
+// Ordered work on one device. On the CPU the caller does the work before a launch returns, with up to `threads`
 // threads; results never depend on `threads`. Owns its device queue; move-only.
 class Stream {
  public:

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <optional>
 
 #include "kernels/device/check.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
 #include "optimizers/call_text.h"
 #include "optimizers/option_reader.h"
 
@@ -21,16 +21,9 @@ constexpr std::nullopt_t kRequired = std::nullopt;
 constexpr AllowedRange kShare = {.highest = 1};
 constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 
-// Returns the shortest digits that read back as the same double.
-std::string digits(double x) {
-  std::array<char, 32> buffer;
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), x).ptr;
-  return std::string(buffer.data(), end);
-}
-
 std::string digits(const std::vector<double>& list) {
   std::string text;
-  for (const double x : list) text += (text.empty() ? "[" : ", ") + digits(x);
+  for (const double x : list) text += (text.empty() ? "[" : ", ") + exact(x);
   return text.empty() ? "[]" : text + "]";
 }
 
@@ -161,7 +154,7 @@ Schedule make_piecewise(const CallText& call) {
                values.size(), " values");
   });
   for (size_t i = 0; i < boundaries.size(); ++i) {
-    const bool whole = std::abs(boundaries[i]) <= 0x1p53 && boundaries[i] == std::floor(boundaries[i]);
+    const bool whole = std::abs(boundaries[i]) < 0x1p53 && boundaries[i] == std::floor(boundaries[i]);
     check(whole && (i == 0 || boundaries[i] > boundaries[i - 1]), ErrorCode::usage, [&] {
       return str(kPiecewise, ": expected boundaries to be whole numbers that grow, got ", digits(boundaries));
     });
@@ -181,7 +174,7 @@ Schedule make_of_numbers(const Entry& entry, const CallText& call, double learni
   ScheduleFormula formula = entry.make(options, rate);
   std::string text;
   for (const Hyperparameter& parameter : options.finish())
-    text += str(text.empty() ? "" : ", ", parameter.name, "=", digits(parameter.value));
+    text += str(text.empty() ? "" : ", ", parameter.name, "=", exact(parameter.value));
   return {std::move(formula), str(entry.name, "(", text, ")")};
 }
 

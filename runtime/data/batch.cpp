@@ -55,8 +55,11 @@ Batch::Batch(std::vector<Column> columns, const ConstView& sample_ids)
           ErrorCode::usage, [&] { return str("two columns of a batch are called '", name, "'; name them apart"); });
   }
   samples_ = columns_[0].values.shape[0];
-  check(sample_ids_.data == nullptr || sample_ids_.size() == samples_, ErrorCode::usage,
-        [&] { return str("a batch of ", samples_, " samples has ", sample_ids_.size(), " sample numbers"); });
+  check(sample_ids_.data == nullptr || (sample_ids_.shape.rank() == 1 && sample_ids_.size() == samples_),
+        ErrorCode::usage, [&] {
+          return str("a batch of ", samples_, " samples has sample numbers of shape ", to_string(sample_ids_.shape),
+                     ", expected [", samples_, "]");
+        });
 }
 
 Tensor Batch::operator[](std::string_view name) const {

@@ -5,42 +5,35 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <utility>
 
 #include "kernels/device/check.h"
+#include "runtime/data/dataset_files.h"
 #include "runtime/data/idx.h"
 
 namespace lockstep {
 namespace {
 
-IdxArray read_member(const std::string& folder, const std::string& name, int dimensions) {
-  const std::string path = folder + "/" + name;
-  std::error_code ignored;
-  check(std::filesystem::exists(path, ignored), ErrorCode::file,
-        [&] { return str("expected the data file '", path, "', found nothing there; ", kDatasetRemedy); });
-  return read_idx(path, dimensions);
-}
-
-Images load_images(const std::string& folder, const std::string& part) {
-  const std::string image_file = part + "-images-idx3-ubyte.gz";
-  const std::string label_file = part + "-labels-idx1-ubyte.gz";
-  IdxArray pixels = read_member(folder, image_file, 3);
-  IdxArray labels = read_member(folder, label_file, 1);
+// `classes`: 0 for one more than the largest label. `why` says in a message where the number of classes comes from.
+Images load_images(const std::string& image_file, const std::string& label_file, int64_t classes, const char* why) {
+  IdxArray pixels = read_idx(image_file, 3);
+  IdxArray labels = read_idx(label_file, 1);
   check(!pixels.values.empty(), ErrorCode::data, [&] {
-    return str("'", folder, "/", image_file, "' holds no pixels (", pixels.sizes[0], " images of ", pixels.sizes[1],
-               " x ", pixels.sizes[2], "); ", kDatasetRemedy);
+    return str("'", image_file, "' holds no pixels (", pixels.sizes[0], " images of ", pixels.sizes[1], " x ",
+               pixels.sizes[2], "); ", kDatasetRemedy);
   });
   check(pixels.sizes[0] == labels.sizes[0], ErrorCode::data, [&] {
-    return str("'", folder, "/", label_file, "' has ", labels.sizes[0], " labels for the ", pixels.sizes[0],
-               " images of '", image_file, "'; ", kDatasetRemedy);
+    return str("'", label_file, "' has ", labels.sizes[0], " labels for the ", pixels.sizes[0], " images of '",
+               image_file, "'; ", kDatasetRemedy);
   });
-  const auto wrong = std::ranges::find_if(labels.values, [](uint8_t label) { return label >= kClasses; });
+  if (classes == 0) classes = 1 + *std::ranges::max_element(labels.values);
+  const auto wrong = std::ranges::find_if(labels.values, [&](uint8_t label) { return label >= classes; });
   check(wrong == labels.values.end(), ErrorCode::data, [&] {
-    return str("'", folder, "/", label_file, "': label ", wrong - labels.values.begin(), " is ", int(*wrong),
-               ", expected 0 to ", kClasses - 1, "; ", kDatasetRemedy);
+    return str("'", label_file, "': label ", wrong - labels.values.begin(), " is ", int(*wrong), ", expected 0 to ",
+               classes - 1, why, "; ", kDatasetRemedy);
   });
-  return {pixels.sizes[0], pixels.sizes[1], pixels.sizes[2], std::move(pixels.values), std::move(labels.values)};
+  return {pixels.sizes[0],          pixels.sizes[1],          pixels.sizes[2],
+          std::move(pixels.values), std::move(labels.values), classes};
 }
 
 uint64_t hash_images(const Images& images, uint64_t seed) {
@@ -52,12 +45,20 @@ uint64_t hash_images(const Images& images, uint64_t seed) {
 
 }  // namespace
 
-Dataset load_dataset(const std::string& folder) {
-  Dataset dataset{load_images(folder, "train"), load_images(folder, "t10k")};
+Dataset load_dataset(const std::string& where, int64_t classes) {
+  check(classes >= 0 && classes <= kMostClasses, ErrorCode::usage,
+        [&] { return str("--classes: expected 1 to ", kMostClasses, ", or 0 for those of the files, got ", classes); });
+  const DatasetFiles files = find_dataset_files(where);
+  const char* why = classes > 0 ? " by --classes" : " as in the labels of the training images";
+  Images training = load_images(files.train_images, files.train_labels, classes, why);
+  const int64_t found = training.classes;
+  Dataset dataset{.train = std::move(training),
+                  .test = load_images(files.test_images, files.test_labels, found, why),
+                  .files = {files.train_images, files.train_labels, files.test_images, files.test_labels}};
   const Images& train = dataset.train;
   const Images& test = dataset.test;
   check(train.height == test.height && train.width == test.width, ErrorCode::data, [&] {
-    return str("'", folder, "' has training images of ", train.height, " x ", train.width, " and test images of ",
+    return str("'", where, "' has training images of ", train.height, " x ", train.width, " and test images of ",
                test.height, " x ", test.width, ", expected equal sizes; ", kDatasetRemedy);
   });
   dataset.content_hash = hash_images(test, hash_images(train, 0));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// IDX files are the gzipped arrays of bytes in which MNIST and its kin are distributed; they are read as hostile input.
+// IDX files are the arrays of bytes in which MNIST and its kin are distributed, gzipped or as they are; they are read
+// as hostile input.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ struct IdxArray {
   std::vector<uint8_t> values;
 };
 
-// Reads a gzipped IDX file of unsigned bytes with `dimensions` dimensions and nothing behind the last value. Takes no
-// more memory than a file of its size can hold when decompressed.
+// Reads an IDX file of unsigned bytes with `dimensions` dimensions and nothing behind the last value. It may be
+// gzipped, in one member or several. Takes no more memory than a file of its size can hold when decompressed.
 IdxArray read_idx(const std::string& path, int dimensions);
 
 }  // namespace lockstep

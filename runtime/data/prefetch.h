@@ -1,34 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prepares the batches of the next steps on its own thread while the current one is trained on.
+// Batches of labelled images for the next steps, prepared while the current one is trained on.
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
-#include <mutex>
-#include <new>
-#include <thread>
 #include <vector>
 
+#include "runtime/data/aligned_vector.h"
 #include "runtime/data/dataset.h"
+#include "runtime/data/prefetcher.h"
+#include "runtime/data/sample_order.h"
 
 namespace lockstep {
-
-// Makes the elements of vectors start on a cache line.
-template <class T>
-struct CacheLineAllocator {
-  using value_type = T;
-  static constexpr std::align_val_t kAlignment{64};
-  CacheLineAllocator() = default;
-  template <class U>
-  CacheLineAllocator(const CacheLineAllocator<U>&) {}
-  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kAlignment)); }
-  void deallocate(T* memory, size_t) { ::operator delete(memory, kAlignment); }
-  friend bool operator==(const CacheLineAllocator&, const CacheLineAllocator&) { return true; }
-};
-template <class T>
-using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
 
 // The samples of one part of a batch.
 struct ImagePart {
@@ -63,33 +46,18 @@ struct LoaderSettings {
 class BatchLoader {
  public:
   BatchLoader(const Images& images, const LoaderSettings& settings);
-  BatchLoader(const BatchLoader&) = delete;
-  BatchLoader& operator=(const BatchLoader&) = delete;
-  ~BatchLoader();  // allowed at any moment, whatever the thread is doing
 
   // The batch is valid until the following next(). Throws what the thread threw, at the step it was thrown for.
-  const ImageBatch& next();
+  const ImageBatch& next() { return prefetcher_.next(); }
 
  private:
-  void prepare_all();
   void prepare(ImageBatch& batch, int64_t step);
   void fill(ImagePart& leaf, const int64_t* samples, int64_t count) const;
-  ImageBatch& slot(int64_t step) { return slots_[size_t(step) % slots_.size()]; }
 
   const Images& images_;
   const LoaderSettings settings_;
-  std::vector<ImageBatch> slots_;
-  std::vector<int64_t> order_;  // order of epoch `ordered_epoch_`; only the thread touches these two and unlocked slots
-  int64_t ordered_epoch_ = -1;
-
-  std::mutex mutex_;  // guards the members below
-  std::condition_variable changed_;
-  int64_t prepared_ = 0;    // steps before this one are in their slots
-  int64_t handed_out_ = 0;  // steps before this one went through next(); the last of them is in use
-  bool stop_ = false;
-  std::exception_ptr error_;
-
-  std::thread thread_;  // last, so that it starts when all else is there
+  EpochOrder order_;  // only the prefetcher's thread touches it
+  Prefetcher<ImageBatch> prefetcher_;
 };
 
 }  // namespace lockstep

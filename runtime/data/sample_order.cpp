@@ -60,6 +60,17 @@ void shuffle_samples(uint64_t seed, int64_t epoch, std::span<int64_t> order) {
   for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[draws.below(uint32_t(i))]);
 }
 
+std::span<const int64_t> EpochOrder::of(int64_t epoch) {
+  if (epoch != epoch_) {
+    if (shuffle_)
+      shuffle_samples(seed_, epoch, order_);
+    else
+      std::iota(order_.begin(), order_.end(), int64_t(0));
+    epoch_ = epoch;
+  }
+  return order_;
+}
+
 int64_t steps_per_epoch(int64_t samples, int64_t batch) {
   check(samples > 0 && batch > 0, ErrorCode::usage,
         [&] { return str("expected samples and a batch size of at least 1, got ", samples, " and ", batch); });

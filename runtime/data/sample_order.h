@@ -5,12 +5,27 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace lockstep {
 
 // Fills `order` with a permutation of 0 .. order.size() - 1 that depends on (seed, epoch) alone. It is uniform:
 // Fisher-Yates with unbiased draws from Philox. Takes up to 2^32 - 1 samples.
 void shuffle_samples(uint64_t seed, int64_t epoch, std::span<int64_t> order);
+
+// The order of samples in an epoch, kept until another epoch is asked for.
+class EpochOrder {
+ public:
+  // Without `shuffle` every epoch is in the order of the data.
+  EpochOrder(int64_t samples, uint64_t seed, bool shuffle) : seed_(seed), shuffle_(shuffle), order_(size_t(samples)) {}
+  std::span<const int64_t> of(int64_t epoch);
+
+ private:
+  uint64_t seed_;
+  bool shuffle_;
+  std::vector<int64_t> order_;  // of epoch_
+  int64_t epoch_ = -1;
+};
 
 // Places [begin, end) in the order of an epoch, or in a batch.
 struct SampleRange {

@@ -31,7 +31,7 @@ std::string_view remedy(int error_number) {
     case EROFS:
       return "the file system is read-only; name a file elsewhere";
     case ELOOP:
-      return "it is a symbolic link; name the file it points to";
+      return "it is a symbolic link, or links lead round in a circle; name the file itself";
     case ENOSPC:
     case EDQUOT:
       return "free some space, or name a file on another disk";
@@ -39,10 +39,18 @@ std::string_view remedy(int error_number) {
       return "the file grew over the size limit; see `ulimit -f`";
     case EMFILE:
       return "too many files are open; see `ulimit -n`";
+    case ENAMETOOLONG:
+      return "the path is longer than the file system allows; name a shorter one";
+    case ENXIO:
+      return "nobody reads it; start its reader first, or name a file";
+    case ETIMEDOUT:
+      return "its reader takes nothing any more; look at the reader, or name a file";
     default:
       return "check the disk, or name another file";
   }
 }
+
+int64_t nanoseconds(const timespec& time) { return int64_t(time.tv_sec) * 1'000'000'000 + int64_t(time.tv_nsec); }
 
 }  // namespace
 
@@ -72,7 +80,16 @@ ReadableFile open_to_read(const std::string& path, Links links) {
   check(S_ISREG(status.st_mode), ErrorCode::file, [&] {
     return str("'", path, "' is no regular file but a FIFO, socket or device; copy its content to a file");
   });
-  return {std::move(file), int64_t(status.st_size)};
+  return {std::move(file), int64_t(status.st_size), nanoseconds(status.st_mtim)};
+}
+
+void check_unchanged(const ReadableFile& file, const std::string& path) {
+  struct stat status;
+  if (::fstat(file.descriptor.number(), &status) != 0) fail_file("look at", path, errno);
+  check(int64_t(status.st_size) == file.bytes && nanoseconds(status.st_mtim) == file.modified_at, ErrorCode::file, [&] {
+    return str("'", path, "' changed while it was read: it had ", file.bytes, " bytes when it was opened and has ",
+               int64_t(status.st_size), " now; start again when nothing writes to it");
+  });
 }
 
 int64_t read_at(const FileDescriptor& file, const std::string& path, void* destination, int64_t bytes, int64_t offset) {
@@ -88,6 +105,17 @@ int64_t read_at(const FileDescriptor& file, const std::string& path, void* desti
   return done;
 }
 
+void write_at(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes, int64_t offset) {
+  int64_t done = 0;
+  while (done < bytes) {
+    const ssize_t put = ::pwrite(file.number(), static_cast<const char*>(source) + done,
+                                 size_t(std::min(bytes - done, kPieceBytes)), off_t(offset + done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail_file("write", path, errno);
+    done += put;
+  }
+}
+
 void write_all(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes) {
   int64_t done = 0;
   while (done < bytes) {
@@ -97,6 +125,16 @@ void write_all(const FileDescriptor& file, const std::string& path, const void* 
     if (put < 0) fail_file("write", path, errno);
     done += put;
   }
+}
+
+std::string read_text(const std::string& path, int64_t most, std::string_view what) {
+  const ReadableFile file = open_to_read(path, Links::follow);
+  check(file.bytes <= most, ErrorCode::data, [&] {
+    return str("'", path, "' has ", file.bytes, " bytes; ", what, " has at most ", most, ": is this the right file?");
+  });
+  std::string text(size_t(file.bytes), '\0');
+  text.resize(size_t(read_at(file.descriptor, path, text.data(), file.bytes, 0)));
+  return text;
 }
 
 }  // namespace lockstep

@@ -37,7 +37,8 @@ class FileDescriptor {
 
 struct ReadableFile {
   FileDescriptor descriptor;
-  int64_t bytes = 0;  // size when it was opened
+  int64_t bytes = 0;        // size when it was opened
+  int64_t modified_at = 0;  // in nanoseconds, likewise
 };
 
 enum class Links { follow, refuse };
@@ -45,9 +46,20 @@ enum class Links { follow, refuse };
 // Opens a regular file; a folder, FIFO or device is refused without waiting for it.
 ReadableFile open_to_read(const std::string& path, Links links);
 
+// Throws Error(file) where the file is not as long or not as old as when it was opened: what was read of it then does
+// not belong together.
+void check_unchanged(const ReadableFile& file, const std::string& path);
+
 // Reads `bytes` bytes from `offset` on, or fewer where the file ends. Returns the number read.
 int64_t read_at(const FileDescriptor& file, const std::string& path, void* destination, int64_t bytes, int64_t offset);
 
+// Writes over what is there, wherever write_all() goes on.
+void write_at(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes, int64_t offset);
+
 void write_all(const FileDescriptor& file, const std::string& path, const void* source, int64_t bytes);
+
+// The whole content of a regular file of at most `most` bytes, which is `what` ("a plan"). Error(file), and Error(data)
+// for a larger file, before memory is taken for it.
+std::string read_text(const std::string& path, int64_t most, std::string_view what);
 
 }  // namespace lockstep

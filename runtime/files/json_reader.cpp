@@ -20,8 +20,9 @@ Json parse_json(std::string_view text, const std::string& where) {
         [&] { return str(where, " is no JSON: it has a NUL at byte ", text.find('\0')); });
   std::vector<size_t> keys;  // seen so far in the objects around
   const auto watch = [&](int depth, Json::parse_event_t event, const Json& parsed) {
-    check(depth <= kDeepestJson, ErrorCode::data,
-          [&] { return str(where, " nests more than ", kDeepestJson, " levels deep; it is no plan"); });
+    check(depth <= kDeepestJson, ErrorCode::data, [&] {
+      return str(where, " nests more than ", kDeepestJson, " levels deep, deeper than any file that is read here");
+    });
     if (event == Json::parse_event_t::object_start) keys.push_back(0);
     if (event == Json::parse_event_t::key) ++keys.back();
     if (event == Json::parse_event_t::object_end) {

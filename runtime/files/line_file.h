@@ -2,6 +2,7 @@
 // A text file that grows by whole lines and can be read while it grows: ledger and metrics.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -10,10 +11,12 @@
 
 namespace lockstep {
 
-// Opening empties the file, so open it only when the run is sure to start. Terminals and pipes also work.
+// Opening empties the file, so open it only when the run is sure to start. Terminals and pipes also work: a pipe whose
+// reader does not come, or stops reading, is an Error(file) after `patience`. A symbolic link to a file is refused, so
+// that nothing elsewhere is emptied; one to a pipe or terminal, such as /dev/stdout, is followed.
 class LineFile {
  public:
-  explicit LineFile(std::string path);
+  explicit LineFile(std::string path, std::chrono::milliseconds patience = std::chrono::seconds(10));
 
   // Adds `line` and a newline, and hands both to the system before it returns. If that fails, the file ends with the
   // last whole line.
@@ -22,8 +25,12 @@ class LineFile {
   void close();
 
  private:
+  void write_to_pipe();
+
   std::string path_;
+  std::chrono::milliseconds patience_;
   FileDescriptor file_;
+  bool is_pipe_ = false;
   std::string buffer_;
   int64_t whole_bytes_ = 0;
 };

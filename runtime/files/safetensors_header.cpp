@@ -24,6 +24,12 @@ std::optional<DType> dtype_named(std::string_view name) {
   return std::nullopt;
 }
 
+std::string dtype_names() {
+  std::string names;
+  for (const StoredDType& stored : kStoredDTypes) names += str(names.empty() ? "" : ", ", stored.name);
+  return names;
+}
+
 // Writes a value as JSON text. The library's own exception would not name the file.
 std::string json_text(const nlohmann::json& value) {
   try {
@@ -84,8 +90,8 @@ class HeaderParser {
     if (place_ != Place::dtype) refuse("a text");
     const std::optional<DType> dtype = dtype_named(text);
     check(dtype.has_value(), ErrorCode::data, [&] {
-      return about(str("has tensor '", tensor_.name, "' of dtype '", text.substr(0, 16),
-                       "'; Lockstep reads F32, BF16, F64, I32 and I64"));
+      return about(
+          str("has tensor '", tensor_.name, "' of dtype '", text.substr(0, 16), "'; Lockstep reads ", dtype_names()));
     });
     tensor_.dtype = *dtype;
     return go(Place::fields);
@@ -122,7 +128,10 @@ class HeaderParser {
   bool number_integer(int64_t) { refuse("a negative number"); }
   bool number_float(double, const std::string&) { refuse("a number that is not a whole one below 2^63"); }
   bool boolean(bool) { refuse("true or false"); }
-  bool null() { refuse("null"); }
+  bool null() {
+    if (place_ != Place::metadata_value) refuse("null");
+    return go(Place::names);  // as if there were no metadata
+  }
   bool binary(std::vector<uint8_t>&) { refuse("binary data"); }
 
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) {
@@ -223,19 +232,24 @@ void check_text(const std::string& path, std::string_view text) {
     return str("'", path, "' is no safetensors file: expected a header that starts with '{'; name the file that ",
                "`lockstep train --save` wrote");
   });
-  // The JSON parser takes a NUL for the end and lets any white space follow; the format pads with spaces only.
-  check(text.find('\0') == text.npos && text[text.find_last_not_of(' ')] == '}', ErrorCode::data,
-        [&] { return str("safetensors file '", path, "' has more than spaces behind its header; it is damaged"); });
+  // The JSON parser takes a NUL for the end. The format pads with spaces; other writers use any white space.
+  check(text.find('\0') == text.npos && text[text.find_last_not_of(" \t\n\r")] == '}', ErrorCode::data, [&] {
+    return str("safetensors file '", path, "' has more than white space behind its header; it is damaged");
+  });
 }
 
 void check_contiguous(const std::string& path, const std::vector<StoredTensor>& tensors, int64_t data_bytes) {
+  std::vector<const StoredTensor*> in_order;
+  in_order.reserve(tensors.size());
+  for (const StoredTensor& tensor : tensors) in_order.push_back(&tensor);
+  std::ranges::sort(in_order, {}, [](const StoredTensor* tensor) { return std::pair(tensor->begin, tensor->bytes); });
   int64_t end = 0;
-  for (const StoredTensor& tensor : tensors) {
-    check(tensor.begin == end, ErrorCode::data, [&] {
-      return str("safetensors file '", path, "': tensor '", tensor.name, "' begins at byte ", tensor.begin,
+  for (const StoredTensor* tensor : in_order) {
+    check(tensor->begin == end, ErrorCode::data, [&] {
+      return str("safetensors file '", path, "': tensor '", tensor->name, "' begins at byte ", tensor->begin,
                  " of the data, expected ", end, " (no hole and no overlap); the file is damaged");
     });
-    end = tensor.begin + tensor.bytes;
+    end = tensor->begin + tensor->bytes;
   }
   check(end == data_bytes, ErrorCode::data, [&] {
     return str("safetensors file '", path, "' holds ", data_bytes, " bytes of data, expected ", end,
@@ -266,13 +280,12 @@ SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_
   HeaderParser parser(path);
   nlohmann::json::sax_parse(text.begin(), text.end(), &parser);
   SafetensorsHeader header = parser.take_header();
-  const auto bytes_of = [](const StoredTensor& tensor) { return std::pair(tensor.begin, tensor.bytes); };
-  std::ranges::sort(header.tensors, {}, bytes_of);
-  check_contiguous(path, header.tensors, data_bytes);
+  // Two tensors of one name often share their bytes too, and then the name says more.
   std::ranges::sort(header.tensors, {}, &StoredTensor::name);
   const auto twin = std::ranges::adjacent_find(header.tensors, {}, &StoredTensor::name);
   check(twin == header.tensors.end(), ErrorCode::data,
         [&] { return str("safetensors file '", path, "' has two tensors named '", twin->name, "'; it is damaged"); });
+  check_contiguous(path, header.tensors, data_bytes);
   return header;
 }
 

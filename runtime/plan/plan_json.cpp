@@ -14,7 +14,6 @@ namespace lockstep {
 namespace {
 
 constexpr int kFormat = 1;
-constexpr size_t kLongestText = size_t(256) << 20;  // bytes
 // No plan adds up to more; products with element sizes, slots and parts of the batch then fit 63 bits.
 constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostSlots = 64;
@@ -284,14 +283,24 @@ Plan read_plan(const JsonReader& root, const std::string& where) {
   }
 }
 
+// The library takes memory also to free parsed values, where a lack of it would end the process. So all that reading
+// can take is asked for first, where it is an exception.
+void ask_for_memory(size_t bytes_of_text) {
+  constexpr size_t kBytesPerByte = 24;  // of a growing list of values that are as short as they can be: "0,"
+  void* volatile memory = ::operator new(bytes_of_text* kBytesPerByte);
+  ::operator delete(memory);
+}
+
 }  // namespace
 
 std::string plan_to_json(const Plan& plan) { return json_of(plan).dump(2, ' ', false, Json::error_handler_t::replace); }
 
 Plan plan_from_json(std::string_view text, const std::string& where) {
-  check(text.size() <= kLongestText, ErrorCode::data, [&] {
-    return str(where, " has ", text.size(), " bytes; a plan has at most ", kLongestText, ": is this the right file?");
+  check(int64_t(text.size()) <= kLongestPlanText, ErrorCode::data, [&] {
+    return str(where, " has ", text.size(), " bytes; a plan has at most ", kLongestPlanText,
+               ": is this the right file?");
   });
+  ask_for_memory(text.size());
   const Json json = parse_json(text, where);
   const JsonReader root(json, where);
   Plan plan = read_plan(root, where);

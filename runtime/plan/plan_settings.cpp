@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/plan/plan_settings.h"
 
-#include <cstdio>
 #include <type_traits>
 #include <utility>
 
 #include "kernels/device/check.h"
+#include "kernels/device/number_text.h"
 
 namespace lockstep {
 namespace {
@@ -52,11 +52,7 @@ std::string text_of(ReduceMode mode) { return std::string(to_string(mode)); }
 std::string text_of(DType dtype) { return std::string(to_string(dtype)); }
 std::string text_of(Copies copies) { return std::string(to_string(copies)); }
 
-std::string text_of(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.17g", value);
-  return text;
-}
+std::string text_of(double value) { return exact(value); }
 
 std::string text_of(const std::vector<LayoutRule>& rules) {
   std::string all;

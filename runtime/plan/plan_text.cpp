@@ -7,6 +7,7 @@
 #include <set>
 
 #include "kernels/device/check.h"
+#include "runtime/plan/table_rows.h"
 
 namespace lockstep {
 namespace {
@@ -83,19 +84,29 @@ std::string readable_bytes(int64_t bytes) {
   return text;
 }
 
-std::string plan_table(const Plan& plan) {
+std::string plan_table(const Plan& plan, Rows shown) {
+  std::vector<TableRow> rows;
+  rows.reserve(plan.variables.size());
+  for (const PlannedVariable& v : plan.variables) {
+    const int64_t bytes = bytes_per_rank(plan.settings, v);
+    const std::string before = pad(std::string(to_string(v.role)), 16) + pad(to_string(v.shape), 18) +
+                               pad(std::string(to_string(v.dtype)), 5) + pad(to_string(v.layout), 14);
+    const std::string after = pad(v.on_tape ? "yes" : "no", 4) + pad(v.in_gradient_sync ? "yes" : "no", 4) +
+                              pad(std::string(to_string(v.aggregation)), 18) +
+                              pad(std::string(to_string(v.residence)), 12) +
+                              (v.by_optimizer ? plan.settings.optimizer : "model");
+    const std::string shown_bytes = shown == Rows::folded ? readable_bytes(bytes) : str(bytes);
+    rows.push_back({v.path, str(before, bytes, " ", after), before + pad(shown_bytes, 13) + after});
+  }
+  if (shown == Rows::folded) rows = fold_rows(std::move(rows));
   size_t widest = 8;
-  for (const PlannedVariable& v : plan.variables) widest = std::max(widest, v.path.size());
+  for (const TableRow& row : rows) widest = std::max(widest, row.name.size());
   widest = std::min<size_t>(widest, 60);
+  const std::string bytes = shown == Rows::folded ? "bytes of each" : "bytes";
   std::string text = pad("variable", widest) + pad("role", 16) + pad("shape", 18) + pad("dtype", 5) +
-                     pad("layout", 14) + pad("bytes", 12) + pad("tape", 4) + pad("sync", 4) + pad("aggregation", 18) +
+                     pad("layout", 14) + pad(bytes, 13) + pad("tape", 4) + pad("sync", 4) + pad("aggregation", 18) +
                      pad("residence", 12) + "owner\n";
-  for (const PlannedVariable& v : plan.variables)
-    text += pad(v.path, widest) + pad(std::string(to_string(v.role)), 16) + pad(to_string(v.shape), 18) +
-            pad(std::string(to_string(v.dtype)), 5) + pad(to_string(v.layout), 14) +
-            pad(str(bytes_per_rank(plan.settings, v)), 12) + pad(v.on_tape ? "yes" : "no", 4) +
-            pad(v.in_gradient_sync ? "yes" : "no", 4) + pad(std::string(to_string(v.aggregation)), 18) +
-            pad(std::string(to_string(v.residence)), 12) + (v.by_optimizer ? plan.settings.optimizer : "model") + "\n";
+  for (const TableRow& row : rows) text += pad(row.name, widest) + row.text + "\n";
   return text;
 }
 

@@ -10,8 +10,9 @@
 
 namespace lockstep {
 
-// One row per variable.
-std::string plan_table(const Plan& plan);
+// One row per variable, with exact bytes; folded, alike layers are one row, and bytes are readable.
+enum class Rows { all, folded };
+std::string plan_table(const Plan& plan, Rows rows = Rows::all);
 
 // The decisions on one variable, each with the rule that took it, its reason, and why the other answers lost; all texts
 // come from `rules`. Throws Error(plan) for an unknown path.

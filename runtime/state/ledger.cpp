@@ -8,11 +8,11 @@
 
 namespace lockstep {
 
-std::string ledger_header(const std::string& config) {
+std::string ledger_header(const std::string& config, const std::string& numerics) {
   char line[64];
   std::snprintf(line, sizeof line, "lockstep-ledger 1 config=%016llx",
                 static_cast<unsigned long long>(XXH3_64bits(config.data(), config.size())));
-  return line;
+  return str(line, " numerics=", numerics);
 }
 
 namespace {

@@ -10,8 +10,10 @@
 
 namespace lockstep {
 
-// `config` describes the run without ranks, threads, devices and buckets.
-std::string ledger_header(const std::string& config);
+// "lockstep-ledger 1 config=0123456789abcdef numerics=...". `config` describes the run without ranks, threads, devices
+// and buckets; `numerics` says what decided the bits on the machine (kernels/numerics.h), so that of two ledgers that
+// differ one can tell whether they had to be equal.
+std::string ledger_header(const std::string& config, const std::string& numerics);
 // "step=17 loss=0x1.8p-1 parameters=... slots=... scalars=... data=..."
 std::string ledger_line(int64_t step, float loss, const VariableStore& variables, uint64_t data_hash);
 

@@ -51,11 +51,12 @@ void ArenaUpdate::update_range(int32_t group, Range range, const StepDecision& d
   const Optimizer& optimizer = *optimizer_.group(group).optimizer;
   const auto [begin, end] = range;
   slots_.clear();
-  for (size_t s = 0; s < optimizer.slots().size(); ++s) slots_.push_back(variables_.slot(int32_t(s), begin, end));
-  UpdateOperands operands{.param = variables_.master_or_parameter(begin, end),
+  for (size_t s = 0; s < optimizer.slots().size(); ++s)
+    slots_.push_back(variables_.memory().slot(int32_t(s), begin, end));
+  UpdateOperands operands{.param = variables_.memory().master_or_parameter(begin, end),
                           .grad = reducer.sums(range),
                           .slots = slots_,
-                          .working_copy = variables_.working_copy(begin, end)};
+                          .working_copy = variables_.memory().working_copy(begin, end)};
   const bool narrow = is_narrow(operands.param.dtype) || operands.working_copy.data != nullptr;
   if (by_variable_norm_ || tables_.grouped() || narrow) operands.granules = tables_.granule_map(group, begin);
   optimizer.update(stream, decision.state(group), operands);
@@ -85,38 +86,46 @@ void ArenaUpdate::average(const StepDecision& decision, Stream& stream) {
     const GranuleMap granules = tables_.grouped() ? tables_.granule_map(0, begin) : GranuleMap{};
     launch(stream, AverageParameters{.momentum = average.momentum,
                                      .overwrite_every = average.overwrite_every,
-                                     .iteration = variables_.iteration_cell(),
+                                     .iteration = variables_.scalars().iteration_cell(),
                                      .decision = decision.scalars(),
-                                     .param = variables_.master_or_parameter(begin, end),
-                                     .average = variables_.slot(optimizer_.average_slot(), begin, end),
+                                     .param = variables_.memory().master_or_parameter(begin, end),
+                                     .average = variables_.memory().slot(optimizer_.average_slot(), begin, end),
                                      .granules = granules});
-    if (average.overwrite_every > 0) variables_.round_masters_into_parameters(stream, begin, end);
+    if (average.overwrite_every > 0) variables_.memory().round_masters_into_parameters(stream, begin, end);
+  }
+}
+
+// Calls visit(variable, begin, end) for all elements of these variables that this rank updates; a frozen variable has
+// none.
+template <class Visit>
+void ArenaUpdate::for_each_moving(std::span<const int32_t> variables, const Visit& visit) const {
+  for (const int32_t v : variables) {
+    if (!tables_.group_of(v)) continue;
+    const PlannedVariable& variable = variables_.plan().variables[size_t(v)];
+    const Range whole = elements_of(variable);
+    for (const Range& range : ranges_) {
+      const int64_t begin = std::max(range.begin, whole.begin), end = std::min(range.end, whole.end);
+      if (begin < end) visit(variable, begin, end);
+    }
   }
 }
 
 void ArenaUpdate::keep_within_bounds(const StepDecision& decision, Stream& stream) {
-  for (const int32_t v : bounded_) {
-    if (!tables_.group_of(v)) continue;
-    const PlannedVariable& variable = variables_.plan().variables[size_t(v)];
-    for (const Range& range : ranges_) {
-      const int64_t begin = std::max(range.begin, elements_of(variable).begin);
-      const int64_t end = std::min(range.end, elements_of(variable).end);
-      if (begin >= end) continue;
-      launch(stream, KeepWithin{variables_.master_or_parameter(begin, end), *optimizer_.bounds_of(variable.path),
-                                decision.scalars()});
-      variables_.round_masters_into_parameters(stream, begin, end);
-    }
-  }
+  for_each_moving(bounded_, [&](const PlannedVariable& variable, int64_t begin, int64_t end) {
+    launch(stream, KeepWithin{variables_.memory().master_or_parameter(begin, end), *optimizer_.bounds_of(variable.path),
+                              decision.scalars()});
+    variables_.memory().round_masters_into_parameters(stream, begin, end);
+  });
 }
 
 void ArenaUpdate::take_averages(GradientReducer& reducer, Stream& stream) {
   if (!optimizer_.average()) return;
   reducer.meet();  // others may still read the parameters of the last step
-  for (const auto& [begin, end] : ranges_) {
-    launch(stream,
-           Copy{variables_.master_or_parameter(begin, end), variables_.slot(optimizer_.average_slot(), begin, end)});
-    variables_.round_masters_into_parameters(stream, begin, end);
-  }
+  for_each_moving(tables_.variables(), [&](const PlannedVariable&, int64_t begin, int64_t end) {
+    launch(stream, Copy{variables_.memory().master_or_parameter(begin, end),
+                        variables_.memory().slot(optimizer_.average_slot(), begin, end)});
+    variables_.memory().round_masters_into_parameters(stream, begin, end);
+  });
   reducer.meet();
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -28,7 +29,7 @@ class ArenaUpdate {
 
   // Called after StepDecision::decide(). Ranks that share memory see each other's results after reducer.meet().
   void run(const StepDecision& decision, GradientReducer& reducer, Stream& stream);
-  // Replaces parameters by their running averages, where there are any.
+  // Replaces parameters by their running averages, where there are any; frozen variables stay.
   void take_averages(GradientReducer& reducer, Stream& stream);
 
  private:
@@ -37,6 +38,8 @@ class ArenaUpdate {
   void update_tensors(const StepDecision& decision, GradientReducer& reducer, Stream& stream);
   void average(const StepDecision& decision, Stream& stream);
   void keep_within_bounds(const StepDecision& decision, Stream& stream);
+  template <class Visit>
+  void for_each_moving(std::span<const int32_t> variables, const Visit& visit) const;
 
   VariableStore& variables_;
   OptimizerSet optimizer_;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/device/check.h"
+#include "kernels/device/number_text.h"
 
 namespace lockstep {
 
@@ -11,7 +12,7 @@ void check_clip_options(const ClipOptions& options) {
   int chosen = 0;
   const auto look_at = [&](const char* name, double value) {
     check(std::isfinite(value) && value >= 0, ErrorCode::usage, [&] {
-      return str(name, ": expected a number above 0 to clip gradients to, or 0 for no clipping, got ", value);
+      return str(name, ": expected a number above 0 to clip gradients to, or 0 for no clipping, got ", exact(value));
     });
     chosen += value > 0;
   };
@@ -19,8 +20,8 @@ void check_clip_options(const ClipOptions& options) {
   look_at("global_clipnorm", options.global_clipnorm);
   look_at("clipvalue", options.clipvalue);
   check(chosen <= 1, ErrorCode::usage, [&] {
-    return str("expected at most one of clipnorm, global_clipnorm and clipvalue, got ", options.clipnorm, ", ",
-               options.global_clipnorm, " and ", options.clipvalue, "; set the others to 0");
+    return str("expected at most one of clipnorm, global_clipnorm and clipvalue, got ", exact(options.clipnorm), ", ",
+               exact(options.global_clipnorm), " and ", exact(options.clipvalue), "; set the others to 0");
   });
 }
 

@@ -17,7 +17,7 @@ RateTable::RateTable(const Schedule* schedule, const VariableStore& variables, P
 
 void RateTable::cover_next_step() {
   if (schedule_ == nullptr || left_-- > 0) return;
-  first_ = variables_.iteration();
+  first_ = variables_.scalars().iteration();
   std::vector<double> rates;
   for (int64_t i = 0; i < count_; ++i) rates.push_back(schedule_->at(first_ + i));
   copy(stream_, table_.data(), rates.data(), count_ * size_of(DType::f64));

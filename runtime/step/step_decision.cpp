@@ -66,7 +66,6 @@ void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
 
 StepVerdict StepDecision::verdict(int64_t global_count, const LossDivisor& divisor) const {
   StepVerdict verdict{.squares = norms_ ? norms_->squares() : nullptr,
-                      .first_chunk = norms_ ? norms_->first_chunk() : nullptr,
                       .variables = int32_t(tables_.variables().size()),
                       .cells = cells(),
                       .global_count = global_count,
@@ -81,7 +80,7 @@ StepVerdict StepDecision::verdict(int64_t global_count, const LossDivisor& divis
   if (clip_.global_clipnorm > 0) verdict.clip = ClipKind::all_variables, verdict.limit = clip_.global_clipnorm;
   if (clip_.clipvalue > 0) verdict.clip = ClipKind::values, verdict.limit = clip_.clipvalue;
   if (optimizer_.scaling()) {
-    verdict.loss_scale = variables_.loss_scale_cell();
+    verdict.loss_scale = variables_.scalars().loss_scale_cell();
     verdict.growth_steps = double(optimizer_.scaling()->growth_steps);
   }
   return verdict;
@@ -101,9 +100,9 @@ void StepDecision::decide(GradientReducer& reducer, int64_t global_count, const 
 }
 
 StepState StepDecision::state(int32_t group) const {
-  return {.iteration = variables_.iteration_cell(),
-          .learning_rate = variables_.learning_rate_cell(),
-          .scalars = variables_.scalar_cells() + optimizer_.first_scalar(group),
+  return {.iteration = variables_.scalars().iteration_cell(),
+          .learning_rate = variables_.scalars().learning_rate_cell(),
+          .scalars = variables_.scalars().cells() + optimizer_.first_scalar(group),
           .decision = static_cast<StepScalars*>(decision_.data()),
           .constants = constants_[size_t(group)].data(),
           .seed = seed_};

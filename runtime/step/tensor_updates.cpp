@@ -16,7 +16,7 @@ View with_shape(View view, const Shape& shape) {
 }
 
 View updated_tensor(const VariableStore& variables, const PlannedVariable& variable) {
-  return with_shape(variables.master_or_parameter(variable.offset, variable.offset + variable.shape.size()),
+  return with_shape(variables.memory().master_or_parameter(variable.offset, variable.offset + variable.shape.size()),
                     variable.shape);
 }
 
@@ -44,7 +44,7 @@ void TensorUpdates::run(Stream& stream, const Optimizer& optimizer, const StepSt
   const int64_t begin = variable.offset, end = begin + variable.shape.size();
   slots_.clear();
   for (size_t s = 0; s < optimizer.slots().size(); ++s)
-    slots_.push_back(with_shape(variables_.slot(int32_t(s), begin, end), variable.shape));
+    slots_.push_back(with_shape(variables_.memory().slot(int32_t(s), begin, end), variable.shape));
   const View kept = updated_tensor(variables_, variable);
   const bool narrow = is_narrow(kept.dtype);
   const View param = narrow ? wide_.view(DType::f32, variable.shape) : kept;
@@ -60,7 +60,7 @@ void TensorUpdates::run(Stream& stream, const Optimizer& optimizer, const StepSt
            RoundStochastically{
                .out = kept, .in = param, .key = &state.decision->rounding_key, .first_number = numbers_[size_t(v)]});
   else
-    variables_.round_masters_into_parameters(stream, begin, end);
+    variables_.memory().round_masters_into_parameters(stream, begin, end);
 }
 
 }  // namespace lockstep

@@ -56,7 +56,8 @@ TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const
       decision_(communicator, variables, optimizer, tables_, options, pool, stream, seed),
       update_(communicator, variables, optimizer, tables_, buckets_, options.clip.clipnorm > 0, pool),
       upload_(stream, pool, [device = options.device](Event& event) { device->wait_for(event); }),
-      clock_(stream.device()) {
+      clock_(stream.device()),
+      abandon_(options.device) {
   pool_.enter(Purpose::gradients, reducer_->shared_bytes());
 }
 
@@ -116,7 +117,7 @@ void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key
         [this, last](int32_t variable) {
           if (last) ready(variable);
         },
-        variables_.loss_scale_cell());
+        variables_.scalars().loss_scale_cell());
     std::vector<std::string> names;
     for (const NamedSum& sum : results.sums) names.push_back(sum.name);
     learn_sums(names, results.divisor);
@@ -167,8 +168,8 @@ void TrainStep::check_loss() {
   const StepOutcome& outcome = decision_.outcome();
   check(outcome.broken == 0, ErrorCode::numbers, [&] {
     return str("the loss is ", outcome.broken_loss, " at step ", first_step_ + outcome.broken_step,
-               ", so training stopped before the update; lower the learning rate (now ", variables_.learning_rate(),
-               ") or look at the data of this step");
+               ", so training stopped before the update; lower the learning rate (now ",
+               variables_.scalars().learning_rate(), ") or look at the data of this step");
   });
 }
 

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectives/device/device_communicator.h"
 #include "runtime/data/batch_upload.h"
 #include "runtime/step/arena_update.h"
 #include "runtime/step/step_clock.h"
@@ -87,6 +88,7 @@ class TrainStep {
   std::vector<std::string> sum_names_;  // as the model has returned them
   LossDivisor divisor_;                 // the same
   int64_t first_step_ = -1;             // the number of the first step that was queued
+  AbandonOnFailure abandon_;            // last, so that it goes before memory does
 };
 
 }  // namespace lockstep

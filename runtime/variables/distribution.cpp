@@ -2,9 +2,9 @@
 #include "runtime/variables/distribution.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "kernels/device/check.h"
+#include "kernels/device/number_text.h"
 #include "kernels/device/view.h"
 
 namespace lockstep {
@@ -116,11 +116,9 @@ std::vector<MeshAxis> parse_mesh(std::string_view text) {
     if (equals == std::string_view::npos || equals == 0)
       wrong(str("'", item, "' has no name and size, such as data=8"));
     const std::string_view digits = item.substr(equals + 1);
-    int size = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), size);
-    if (error != std::errc() || end != digits.data() + digits.size() || size < 1 || size > kMostRanks)
-      wrong(str("'", digits, "' is no size from 1 to ", kMostRanks));
-    mesh.push_back({std::string(item.substr(0, equals)), size});
+    const std::optional<int64_t> size = whole_number_in(digits);
+    if (!size || *size < 1 || *size > kMostRanks) wrong(str("'", digits, "' is no size from 1 to ", kMostRanks));
+    mesh.push_back({std::string(item.substr(0, equals)), int(*size)});
     if (item.size() == rest.size()) return mesh;
     rest.remove_prefix(item.size() + 1);
   }

@@ -8,6 +8,7 @@
 
 #include "kernels/device/check.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
 #include "optimizers/call_text.h"
 #include "runtime/variables/path_patterns.h"
 
@@ -95,7 +96,7 @@ class SetBuilder {
   bool take_adam_only(std::map<std::string, double>& adam, const std::string& text) const {
     const double only = take(adam, "only", 0);
     check(only == 0 || (only == 1 && !text.empty()), ErrorCode::usage, [&] {
-      return str("muon: expected adam_only to be 0 or 1, and in a group rule, got ", only,
+      return str("muon: expected adam_only to be 0 or 1, and in a group rule, got ", exact(only),
                  "; write --group 'PATTERN => adam_only=1', or --optimizer adam for all variables");
     });
     return only == 1;
@@ -183,14 +184,15 @@ void read_bounds(GroupRule& rule, std::map<std::string, double>& settings) {
   for (const auto& [name, bound] : {std::pair("minimum", &bounds.minimum), {"maximum", &bounds.maximum}}) {
     const auto given = settings.extract(name);
     if (!given) continue;
-    check(std::isfinite(float(given.mapped())), ErrorCode::usage,
-          [&] { return str("group rule '", rule.text, "': expected a finite ", name, ", got ", given.mapped()); });
+    check(std::isfinite(float(given.mapped())), ErrorCode::usage, [&] {
+      return str("group rule '", rule.text, "': expected a finite ", name, ", got ", exact(given.mapped()));
+    });
     *bound = given.mapped();
     rule.bounds = bounds;
   }
   check(bounds.minimum <= bounds.maximum, ErrorCode::usage, [&] {
-    return str("group rule '", rule.text, "': expected a minimum up to the maximum, got ", bounds.minimum, " and ",
-               bounds.maximum);
+    return str("group rule '", rule.text, "': expected a minimum up to the maximum, got ", exact(bounds.minimum),
+               " and ", exact(bounds.maximum));
   });
 }
 
@@ -220,7 +222,7 @@ GroupRule parse_group_rule(std::string_view text) {
   if (const auto factor = call.numbers.extract("rate_factor")) {
     check(factor.mapped() >= 0 && factor.mapped() <= 1e30, ErrorCode::usage, [&] {
       return str("group rule '", rule.text, "': expected a finite rate_factor that is not negative, got ",
-                 factor.mapped());
+                 exact(factor.mapped()));
     });
     rule.rate_factor = factor.mapped();
   }

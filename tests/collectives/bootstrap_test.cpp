@@ -31,6 +31,7 @@ TEST(Bootstrap, ReadsWhatLaunchersSay) {
   const LauncherClaim pmix = read({{"PMIX_RANK", "5"}});
   EXPECT_EQ(pmix.rank, 5);
   EXPECT_EQ(pmix.size, 0);
+  EXPECT_EQ(read({{"PMI_RANK", "010"}, {"PMI_SIZE", "012"}}).rank, 10) << "decimal, as everywhere";
 }
 
 TEST(Bootstrap, TakesSlurmTasksOnlyFromAStep) {

@@ -9,6 +9,7 @@
 #include "kernels/conv2d_columns.h"
 #include "kernels/conv2d_cpu.h"
 #include "tests/kernels/arrays.h"
+#include "tests/support/cases.h"
 #include "tests/support/devices.h"
 
 namespace lockstep {
@@ -24,14 +25,21 @@ struct Case {
   bool bias;
 };
 // The layers of the cnn (whole groups and rests), odd sizes and channels, strides that leave a rest, padding, 1 x 1.
-const std::vector<Case> kCases{
-    {9, 28, 28, 1, 3, 3, 32, {}, true},     {12, 14, 14, 32, 3, 3, 64, {}, true},
-    {16, 9, 9, 32, 3, 3, 64, {}, false},    {1, 5, 7, 3, 3, 2, 5, {1, 1}, true},
-    {3, 8, 9, 2, 3, 3, 4, {2, 1}, false},   {2, 11, 10, 8, 5, 3, 16, {3, 2}, true},
-    {17, 4, 4, 16, 1, 1, 8, {1, 0}, true},  {2, 6, 6, 5, 6, 6, 3, {1, 0}, false},
-    {5, 7, 7, 8, 3, 3, 8, {2, 0}, true},    {2, 3, 3, 1, 3, 3, 1, {4, 1}, true},
-    {3, 6, 5, 24, 2, 2, 40, {1, 1}, false},
-};
+const std::vector<Case> kCases = cases<Case>(
+    {
+        {9, 28, 28, 1, 3, 3, 32, {}, true},
+        {12, 14, 14, 32, 3, 3, 64, {}, true},
+        {16, 9, 9, 32, 3, 3, 64, {}, false},
+        {1, 5, 7, 3, 3, 2, 5, {1, 1}, true},
+        {3, 8, 9, 2, 3, 3, 4, {2, 1}, false},
+        {2, 11, 10, 8, 5, 3, 16, {3, 2}, true},
+        {17, 4, 4, 16, 1, 1, 8, {1, 0}, true},
+        {2, 6, 6, 5, 6, 6, 3, {1, 0}, false},
+        {5, 7, 7, 8, 3, 3, 8, {2, 0}, true},
+        {2, 3, 3, 1, 3, 3, 1, {4, 1}, true},
+        {3, 6, 5, 24, 2, 2, 40, {1, 1}, false},
+    },
+    4);
 
 struct Problem {
   Case c;

@@ -10,6 +10,7 @@
 #include "kernels/matmul_cpu.h"
 #include "kernels/pointwise.h"
 #include "tests/kernels/arrays.h"
+#include "tests/support/cases.h"
 #include "tests/support/devices.h"
 
 namespace lockstep {
@@ -38,9 +39,21 @@ struct Case {
   int64_t m, n, k;
 };
 // Odd sizes, single rows and columns, shapes of the models (whole batches and leaves), several blocks along each side.
-const std::vector<Case> kCases{{1, 1, 1},       {3, 5, 7},       {17, 33, 9},      {1, 100, 50},   {100, 1, 50},
-                               {16, 512, 784},  {128, 10, 512},  {784, 512, 16},   {12, 512, 784}, {512, 10, 128},
-                               {129, 515, 131}, {515, 129, 131}, {300, 300, 1500}, {9, 700, 2000}};
+const std::vector<Case> kCases = cases<Case>({{1, 1, 1},
+                                              {3, 5, 7},
+                                              {17, 33, 9},
+                                              {1, 100, 50},
+                                              {100, 1, 50},
+                                              {16, 512, 784},
+                                              {128, 10, 512},
+                                              {784, 512, 16},
+                                              {12, 512, 784},
+                                              {512, 10, 128},
+                                              {300, 300, 1500},
+                                              {515, 129, 131},
+                                              {129, 515, 131},
+                                              {9, 700, 2000}},
+                                             5);
 
 struct Operands {
   Array a, b, out;
@@ -311,16 +324,37 @@ TEST(Matmul, AddsABiasActivatesAndTakesBf16OnAGpu) {
   Stream cpu = Stream::cpu(), stream = Stream::cuda(0);
   for (const Case& c : kFinishCases)
     for (size_t f = 0; f < kFinishes.size(); ++f)
-      for (int flags = 0; flags < 4; ++flags) {
-        const bool ta = flags & 1, tb = flags & 2;
+      for (int flags = 0; flags < 8; ++flags) {
+        const bool ta = flags & 1, tb = flags & 2, accumulate = flags & 4;
         SCOPED_TRACE(str(c.m, " x ", c.n, " x ", c.k, " flags ", flags, " finish ", f));
-        const Finished gpu = run_finish(stream, c, kFinishes[f], ta, tb, false);
-        expect_finish(c, kFinishes[f], ta, tb, false, gpu);
+        const Finished gpu = run_finish(stream, c, kFinishes[f], ta, tb, accumulate);
+        expect_finish(c, kFinishes[f], ta, tb, accumulate, gpu);
         if (!products_have_equal_bits()) continue;
-        const Finished expected = run_finish(cpu, c, kFinishes[f], ta, tb, false);
+        const Finished expected = run_finish(cpu, c, kFinishes[f], ta, tb, accumulate);
         EXPECT_EQ(gpu.out.values, expected.out.values);
         EXPECT_EQ(gpu.before.values, expected.before.values);
       }
+}
+
+// The library tells nobody which epilogues it has no algorithm for: each of its ways to say so leads to kernels of
+// ours.
+TEST(Matmul, FinishesProductsItselfWhereTheLibraryOfAGpuCannot) {
+  if (!gpu_is_emulated()) GTEST_SKIP() << "only the stand-in for cuBLASLt refuses on demand";
+  for (const char* refusal : {"unsupported", "none_found", "bad_state"}) {
+    setenv("LOCKSTEP_EMULATED_EPILOGUES", refusal, 1);
+    Stream cpu = Stream::cpu(), stream = Stream::cuda(0);
+    for (const Case& c : {Case{1, 1, 1}, Case{17, 33, 9}, Case{40, 16, 8}})
+      for (size_t f = 0; f < kFinishes.size(); ++f)
+        for (const bool accumulate : {false, true}) {
+          if (is_narrow(kFinishes[f].out)) continue;  // rounded twice
+          SCOPED_TRACE(str(refusal, ", ", c.m, " x ", c.n, " x ", c.k, " finish ", f, " accumulate ", accumulate));
+          const Finished gpu = run_finish(stream, c, kFinishes[f], false, true, accumulate);
+          expect_finish(c, kFinishes[f], false, true, accumulate, gpu);
+          if (!products_have_equal_bits()) continue;
+          EXPECT_EQ(gpu.out.values, run_finish(cpu, c, kFinishes[f], false, true, accumulate).out.values);
+        }
+    unsetenv("LOCKSTEP_EMULATED_EPILOGUES");
+  }
 }
 
 TEST(Matmul, AddsTheBiasOfItsOwnCallAlsoWhereItIsNotAligned) {

@@ -119,6 +119,16 @@ TEST(WalkParity, Rowwise) {
       });
 }
 
+TEST(WalkParity, SumsOfChunksOfALongVector) {
+  LOCKSTEP_NEEDS_GPU();
+  for (const int64_t n : {kSumChunk, kSumChunk + 1, 4 * kSumChunk + 77})
+    expect_same_bits(str(n, " elements"), [&](Side& side) {
+      const View total = side.room(DType::f32, {});
+      launch(side.stream(), Sum{total, side.put(waves(n), {n}), 0.5f});
+      return std::vector<View>{total};
+    });
+}
+
 TEST(WalkParity, SumsOfSquaresOfChunks) {
   LOCKSTEP_NEEDS_GPU();
   for (const int64_t n : kSizes)

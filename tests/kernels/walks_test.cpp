@@ -48,7 +48,7 @@ TEST(Reduce, SumsColumnsInAnOrderThatThreadsDoNotChange) {
 }
 
 TEST(Rowwise, SumsAVectorOfAnyLength) {
-  for (const int64_t n : {0, 1, 2, 3, 10, 255, 256, 257, 511, 100'000}) {
+  for (const int64_t n : {0, 1, 2, 3, 10, 255, 256, 257, 511, 65'536, 65'537, 100'000, 300'001}) {
     std::vector<float> values = waves(n), total(1);
     Stream stream = Stream::cpu();
     launch(stream, Sum{.out = view(total, {}), .in = view(values, {n}), .scale = 0.5f});

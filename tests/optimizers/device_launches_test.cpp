@@ -5,6 +5,7 @@
 #include "tests/cuda_emulation/emulation.h"
 #include "tests/optimizers/device_variables.h"
 #include "tests/optimizers/every_rule.h"
+#include "tests/support/cases.h"
 #include "tests/support/devices.h"
 
 namespace lockstep {
@@ -52,7 +53,7 @@ TEST(OptimizerOnAGpu, TakesTwoLaunchesForOneTensor) {
 
 TEST(OptimizerOnAGpu, TakesTwoLaunchesForTenThousandTensors) {
   LOCKSTEP_NEEDS_GPU();
-  for (const Variant& variant : every_variant()) expect_two_launches(variant, 10'000);
+  for (const Variant& variant : cases(every_variant())) expect_two_launches(variant, 10'000);
 }
 
 }  // namespace

@@ -193,7 +193,7 @@ TEST(OptimizerFactory, ValuesOutOfRangeAreErrorsThatNameParameterRangeAndValue) 
   EXPECT_THAT(usage_error("ftrl", {{"beta", -1}}), HasSubstr("ftrl: expected beta in [0, "));
   EXPECT_THAT(usage_error("lion", {{"beta_1", 0}}), HasSubstr("lion: expected beta_1 in ["));
   EXPECT_THAT(usage_error("schedule_free_adamw", {{"warmup_steps", 2.5}}),
-              HasSubstr("expected warmup_steps to be a whole number from 0, got 2.5; the default is 0"));
+              HasSubstr("expected warmup_steps to be a whole number from 0 to 2^53 - 1, got 2.5; the default is 0"));
   EXPECT_THAT(usage_error("schedule_free_adamw", {{"warmup_steps", -1}}), HasSubstr("warmup_steps"));
   EXPECT_THAT(usage_error("lion", {{"coupled_weight_decay", 2}}), HasSubstr("coupled_weight_decay to be 0 or 1"));
   EXPECT_THAT(usage_error("adafactor", {{"beta_2_decay", 0}}), HasSubstr("adafactor: expected beta_2_decay in ["));
@@ -219,7 +219,13 @@ TEST(OptimizerFactory, BordersOfTheRangesAreLegal) {
   EXPECT_NO_THROW(make_optimizer("adam", {{"beta_1", 0}, {"beta_2", 0}, {"weight_decay", 0}}));
   EXPECT_NO_THROW(make_optimizer("lion", {{"beta_1", 1}}));
   EXPECT_NO_THROW(make_optimizer("ftrl", {{"learning_rate_power", 0}, {"initial_accumulator_value", 0}}));
-  EXPECT_NO_THROW(make_optimizer("schedule_free_adamw", {{"beta_1", 1}, {"warmup_steps", 0x1p53}}));
+  EXPECT_NO_THROW(make_optimizer("schedule_free_adamw", {{"beta_1", 1}, {"warmup_steps", 0x1p53 - 1}}));
+}
+
+TEST(OptimizerFactory, WholeNumbersAreThoseThatWereTyped) {
+  // 2^53 + 1 is no double, and would be taken for 2^53.
+  EXPECT_THROW(make_optimizer("schedule_free_adamw", {{"warmup_steps", 9007199254740993.0}}), Error);
+  EXPECT_THROW(make_optimizer("schedule_free_adamw", {{"warmup_steps", 1.5}}), Error);
 }
 
 TEST(NearestName, CountsInsertionsDeletionsAndReplacementsButNotCase) {

@@ -107,6 +107,18 @@ TEST(Schedule, ItsTextSaysEveryParameterAndReadsBackAsTheSameSchedule) {
   for (const std::string_view name : schedule_names()) EXPECT_TRUE(names.contains(std::string(name))) << name;
 }
 
+TEST(Schedule, ItsNumbersAreThoseThatWereTyped) {
+  EXPECT_EQ(make_schedule("cosine(steps=010, alpha=00.50)", 0.3).text(),
+            make_schedule("cosine(steps=10, alpha=0.5)", 0.3).text());
+  EXPECT_NE(make_schedule("cosine(steps=10, alpha=0.3)", 1).text(),
+            make_schedule("cosine(steps=10, alpha=0.30000000000000004)", 1).text());
+  EXPECT_EQ(make_schedule("cosine(steps=9007199254740991)", 1).length(), 9007199254740991);
+  for (const char* text :
+       {"cosine(steps=9007199254740993)", "cosine(steps=1e400)", "cosine(steps=0x10)",
+        "piecewise_constant(boundaries=[9007199254740993], values=[1, 2])", "exponential(steps=10, decay_rate=1e-400)"})
+    EXPECT_THROW(make_schedule(text, 1), Error) << text;
+}
+
 TEST(Schedule, RatesAreFiniteAndNotNegativeAtAnyCounter) {
   for (const std::string& example : kExamples) {
     const Schedule schedule = make_schedule(example, 0.3);
@@ -290,9 +302,9 @@ TEST(Schedule, UnknownNamesAreErrorsThatNameTheNearestKnownOne) {
 }
 
 TEST(Schedule, ValuesOutOfRangeAreErrorsThatNameParameterRangeAndValue) {
-  EXPECT_THAT(usage_error("cosine(steps=0)"), HasSubstr("cosine: expected steps to be a whole number from 1, got 0"));
+  EXPECT_THAT(usage_error("cosine(steps=0)"), HasSubstr("cosine: expected steps to be a whole number from 1 to 2^53 - 1, got 0"));
   EXPECT_THAT(usage_error("cosine(steps=-5)"), HasSubstr("got -5"));
-  EXPECT_THAT(usage_error("cosine(steps=2.5)"), HasSubstr("whole number from 1, got 2.5"));
+  EXPECT_THAT(usage_error("cosine(steps=2.5)"), HasSubstr("whole number from 1 to 2^53 - 1, got 2.5"));
   EXPECT_THAT(usage_error("cosine(steps=nan)"), HasSubstr("got nan"));
   EXPECT_THAT(usage_error("cosine(steps=1e17)"), HasSubstr("got 1e+17"));
   EXPECT_THAT(usage_error("cosine(steps=10, alpha=1.5)"), HasSubstr("expected alpha in [0, 1], got 1.5"));

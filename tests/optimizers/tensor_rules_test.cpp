@@ -12,6 +12,7 @@
 #include "optimizers/rules/adafactor.h"
 #include "optimizers/rules/muon.h"
 #include "tests/optimizers/flat_variables.h"
+#include "tests/support/cases.h"
 #include "tests/support/devices.h"
 #include "tests/support/optimizer_vectors.h"
 
@@ -147,7 +148,7 @@ std::vector<float> random_values(int64_t n, uint32_t seed) {
   return values;
 }
 
-constexpr int kSteps = 20;
+constexpr int kSteps = kUnderSanitizer ? 3 : 20;
 
 TEST(TensorRules, FollowTheirFormulas) {
   for (const Rule& rule : rules())

@@ -58,6 +58,10 @@ END
   check train tr
   check '--optimizer --optimizer-option' train --opt
   check adamw train --optimizer adamw
+  check 'bf16 bf16-stochastic' train --precision bf
+  check 'cpu cuda' plan --device c
+  check 'mlp cnn' eval --model ''
+  check '' plan --model m
   check collectives bench co
   check '--largest-bytes' bench collectives --l
   check '' train --data /usr

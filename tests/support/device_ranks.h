@@ -97,7 +97,7 @@ inline void on_every_device_group(const std::function<void(DeviceRank&)>& body) 
       if (can_run(transport, ranks->size())) on_ranks(*ranks);
       continue;
     }
-    for (int ranks = 1; ranks <= 4; ++ranks) {
+    for (const int ranks : cases({1, 2, 4, 3})) {
       SCOPED_TRACE(str(ranks, " thread ranks"));
       if (can_run(transport, ranks)) run_ranks(ranks, on_ranks);
     }

@@ -11,6 +11,7 @@
 
 #include "collectives/communicator.h"
 #include "collectives/host/thread_ranks.h"
+#include "tests/support/cases.h"
 
 namespace lockstep {
 
@@ -28,12 +29,14 @@ inline void run_ranks(int ranks, const std::function<void(Communicator&)>& body)
 // The groupings of ranks into nodes that the conformance suite runs on.
 inline std::vector<ThreadRanks> thread_groups() {
   std::vector<ThreadRanks> groups;
-  for (int ranks = 1; ranks <= 8; ++ranks) groups.push_back({.ranks = ranks, .node_of = {}});
-  groups.push_back({.ranks = 2, .node_of = {0, 1}});
-  groups.push_back({.ranks = 3, .node_of = {0, 0, 1}});           // uneven
-  groups.push_back({.ranks = 4, .node_of = {0, 1, 0, 1}});        // dealt round
-  groups.push_back({.ranks = 5, .node_of = {0, 1, 1, 2, 0}});     // uneven and mixed
-  groups.push_back({.ranks = 6, .node_of = {0, 0, 1, 1, 2, 2}});  // even
+  for (const int ranks : cases({1, 2, 4, 5, 6, 7, 8, 3})) groups.push_back({.ranks = ranks, .node_of = {}});
+  using Nodes = std::vector<int>;
+  for (const Nodes& node_of : cases({Nodes{0, 1, 0, 1},        // dealt round
+                                     Nodes{0, 0, 1},           // uneven
+                                     Nodes{0, 1},              //
+                                     Nodes{0, 0, 1, 1, 2, 2},  // even
+                                     Nodes{0, 1, 1, 2, 0}}))   // uneven and mixed
+    groups.push_back({.ranks = int(node_of.size()), .node_of = node_of});
   return groups;
 }
 

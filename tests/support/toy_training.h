@@ -172,8 +172,8 @@ inline Outcome train(const Setting& setting) {
     }
     if (setting.take_averages) step.take_averages();
     if (!setting.save.empty() && communicator.rank() == 0) save_state(setting.save, store);
-    outcome.counters[size_t(communicator.rank())] = store.iteration();
-    outcome.learning_rates[size_t(communicator.rank())] = store.learning_rate();
+    outcome.counters[size_t(communicator.rank())] = store.scalars().iteration();
+    outcome.learning_rates[size_t(communicator.rank())] = store.scalars().learning_rate();
     if (communicator.rank() == 0) {
       for (const PlannedVariable& variable : plan.variables) outcome.values[variable.path] = doubles(store, variable);
       outcome.trace = communicator.log().records();

@@ -161,7 +161,7 @@ TEST(ModelFile, RefusesAFieldThatIsMissingUnknownOrOfAnotherType) {
       {with_field("aggregation = 3"), "aggregation: expected the name of one, got 3"},
       {with_field("repeat = 3"), "repeat = N and {i} in the path go together"},
       {with_field("path = 'w{i}'"), "repeat = N and {i} in the path go together"},
-      {with_field("repeat = 0"), "repeat: expected a whole number from 1 to 1000000, got 0"},
+      {with_field("repeat = 0"), "repeat: expected a whole number from 1 to 200000, got 0"},
       {with_field("repeat = 1.0"), "repeat: expected a whole number"},
   };
   for (const auto& [text, message] : cases) EXPECT_THAT(refusal(text), HasSubstr(message)) << text;
@@ -214,13 +214,21 @@ TEST(ModelFile, GivesThePlaceOfAVariableThatCannotBeDeclared) {
               AllOf(StartsWith("plan: m.toml:7: "), HasSubstr("declared twice")));
 }
 
+TEST(ModelFile, ReadsNumbersAsTheyAreWritten) {
+  EXPECT_THAT(refusal(with_field("shape = [010]")), StartsWith("data: m.toml:6: no TOML"));
+  EXPECT_THAT(refusal(with_field("shape = [9223372036854775808]")), StartsWith("data: m.toml:6: no TOML"));
+  EXPECT_THAT(refusal(with_field("shape = [-9223372036854775809]")), StartsWith("data: m.toml:6: no TOML"));
+  EXPECT_THAT(refusal(with_workload("batch = 99999999999999999999")), StartsWith("data: m.toml:3: no TOML"));
+  EXPECT_THAT(refusal(with_workload("flops_per_sample = 1e400")), StartsWith("data: m.toml:3: "));
+}
+
 TEST(ModelFile, BoundsTheNumberOfVariables) {
   const auto layers = [](int repeat, const std::string& path) {
     return str("[[variable]]\npath = '", path, "{i}'\nrepeat = ", repeat, "\ndtype = 'f32'\nrole = 'parameter'\n");
   };
-  EXPECT_THAT(refusal("name = 'm'\n" + layers(600'000, "a") + layers(400'001, "b")),
-              AllOf(StartsWith("data: m.toml:7: "), HasSubstr("at most 1000000 variables")));
-  EXPECT_THAT(refusal("name = 'm'\n" + layers(1'000'001, "a")), HasSubstr("from 1 to 1000000, got 1000001"));
+  EXPECT_THAT(refusal("name = 'm'\n" + layers(100'000, "a") + layers(100'001, "b")),
+              AllOf(StartsWith("data: m.toml:7: "), HasSubstr("at most 200000 variables")));
+  EXPECT_THAT(refusal("name = 'm'\n" + layers(200'001, "a")), HasSubstr("from 1 to 200000, got 200001"));
 }
 
 TEST(RulesFile, IsATableOfLayouts) {

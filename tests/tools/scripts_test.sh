@@ -3,6 +3,7 @@
 # The scripts for machines with GPUs and without network: scripts_test.sh GROUP, GROUP being
 #   usage     options that cannot be meant
 #   reports   the reports of gpu_check.sh: valid whatever a log holds, and on a machine without GPU
+#   novels    text to train on comes out of a Debian package (exit code 77: it cannot be fetched here)
 #   bundle    a bundle is filled, keeps its limit, and its Open MPI works from anywhere (exit code 77: cannot be filled here)
 set -u
 group=$1
@@ -79,6 +80,23 @@ reports() {
   expect "it is said what was looked for" grep -q "nvidia-smi is neither in PATH" <<<"$(json "$work/without/report.json" steps 0 detail)"
   expect "the report is finished" [ "$(json "$work/without/report.json" finished)" = ON ]
   expect "it is no rehearsal" [ "$(json "$work/without/report.json" rehearsal_on_an_emulated_device)" = OFF ]
+}
+
+novels() {
+  expect_code 0 "^usage: tools/scripts/fetch_novels.sh" "$root/tools/scripts/fetch_novels.sh" --help
+  expect_code 2 "expected one folder" "$root/tools/scripts/fetch_novels.sh"
+  printf 'no file of R' >"$work/bad.rdb"
+  g++ -std=c++20 -O1 -Wall -Wextra -Werror "$root/tools/scripts/rdb_texts.cpp" -lz -o "$work/rdb_texts" || exit 1
+  expect_code 1 "bad.rdb': a blob" "$work/rdb_texts" "$work/bad.rdb" "$work/a.txt"
+  (cd "$work" && apt-get -q download r-cran-janeaustenr >/dev/null 2>&1) || {
+    echo "no novels can be fetched here: apt-get cannot download r-cran-janeaustenr"
+    [ $failures -eq 0 ] || exit 1
+    exit 77
+  }
+  expect_code 0 "4025029 bytes of text in 6 novels" "$root/tools/scripts/fetch_novels.sh" "$work/novels"
+  expect "six files and nothing else" [ "$(find "$work/novels" -mindepth 1 | wc -l)" -eq 6 ]
+  expect "each under its name" grep -q '^PRIDE AND PREJUDICE' "$work/novels/pride_and_prejudice.txt"
+  expect_code 0 "are in .* already" "$root/tools/scripts/fetch_novels.sh" "$work/novels"
 }
 
 bundle() {

@@ -71,6 +71,11 @@ class ModelProducts {
   std::vector<Layer> layers_;
 };
 
+ModelSettings image_settings(const Dataset& dataset) {
+  if (dataset.train.count == 0) return {};
+  return {.height = dataset.train.height, .width = dataset.train.width, .classes = dataset.classes()};
+}
+
 bool reads_tokens(const Model& model) { return model.columns[0].name == "tokens"; }
 
 struct Sample {
@@ -82,8 +87,9 @@ class TrainBench {
   TrainBench(Communicator& communicator, const TrainBenchOptions& options, const RunDevice& device,
              const std::string& model)
       : communicator_(communicator),
-        run_(plan_run({.name = model}, {}, options.plan, communicator.size(), ranks_per_node(communicator),
-                      device.device.kind),
+        dataset_(shipped_transformer(model) ? Dataset{} : load_dataset(options.data)),
+        run_(plan_run({.name = model}, image_settings(dataset_), options.plan, communicator.size(),
+                      ranks_per_node(communicator), device.device.kind),
              communicator, device, 1),
         products_(run_.model(), options.batch, run_.stream(), run_.pool()) {
     const int64_t batch = options.batch * communicator.size();
@@ -92,7 +98,6 @@ class TrainBench {
       global_count_ = batch / run_.leaves() * run_.leaves();
       return;
     }
-    dataset_ = load_dataset(options.data);
     loader_.emplace(dataset_.train, LoaderSettings{.batch = batch,
                                                    .steps = int64_t(1) << 40,
                                                    .seed = 1,
@@ -126,11 +131,11 @@ class TrainBench {
   }
 
   Communicator& communicator_;
+  Dataset dataset_;  // of a model of images
   TrainingRun run_;
   ModelProducts products_;
   std::optional<MadeUpParts> tokens_;  // in place of a loader
   int64_t global_count_ = 0, next_step_ = 0;
-  Dataset dataset_;
   std::optional<BatchLoader> loader_;
   std::vector<BatchPart> parts_;
 };

@@ -14,6 +14,7 @@ set(may_include_tests kernels optimizers collectives runtime tools tests)
 # The other wings that each wing of runtime/ may include. Its own top, the public header and the trainer, may include
 # all of them.
 set(wing_files "")
+set(wing_text files)
 set(wing_variables "")
 set(wing_autograd variables)
 set(wing_ops autograd variables)
@@ -26,7 +27,7 @@ set(wing_step state plan data variables autograd files)
 set(max_files_of_a_folder 25)  # only sources in runtime/ and tools/
 
 # Vendor headers and their homes, as regular expressions.
-set(vendors CUDA NCCL MPI oneDNN Eigen toml++ RE2)
+set(vendors CUDA NCCL MPI oneDNN Eigen toml++ RE2 utf8proc)
 set(headers_CUDA "^(cuda|cublas|cudnn|curand|cub/|cooperative_groups|nvtx|thrust/)")
 set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/(device|memory)_cuda\\.cpp|device/cuda_check\\.h)$|^tests/cuda_emulation/")
 set(headers_NCCL "^nccl")
@@ -41,12 +42,14 @@ set(headers_toml++ "^toml\\+\\+/")
 set(home_toml++ "^tools/planning/[a-z0-9_]*_file\\.cpp$")
 set(headers_RE2 "^re2/")
 set(home_RE2 "^runtime/variables/path_patterns\\.cpp$")
+set(headers_utf8proc "^utf8proc")
+set(home_utf8proc "^runtime/text/unicode\\.cpp$")
 
 # Headers that pull in a vendor's, and who may include them.
 set(doors "kernels/device/cuda_check.h" "kernels/backend_cuda.cuh" "kernels/backend.h" "collectives/host/mpi_runtime.h"
   "collectives/device/nccl_library.h")
 set(through_kernels/device/cuda_check.h "${home_CUDA}")
-set(through_kernels/backend_cuda.cuh "^kernels/backend\\.h$")
+set(through_kernels/backend_cuda.cuh "^kernels/(backend\\.h|attention_cuda\\.cpp)$")
 set(through_kernels/backend.h "\\.cpp$|^optimizers/rule_list\\.h$")
 set(through_collectives/host/mpi_runtime.h "^collectives/host/mpi_[a-z_]*\\.cpp$")
 set(through_collectives/device/nccl_library.h "^collectives/device/nccl_[a-z_]*\\.cpp$")

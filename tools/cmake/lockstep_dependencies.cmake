@@ -29,11 +29,16 @@ endif()
 find_package(nlohmann_json REQUIRED)
 find_package(ZLIB REQUIRED)
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
-# RE2 has no package file in Debian's version.
-find_path(RE2_INCLUDE_DIR re2/re2.h REQUIRED)
-find_library(RE2_LIBRARY re2 REQUIRED)
-add_library(re2::re2 UNKNOWN IMPORTED GLOBAL)
-set_target_properties(re2::re2 PROPERTIES IMPORTED_LOCATION ${RE2_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${RE2_INCLUDE_DIR})
+# RE2 and utf8proc have no package files in Debian's versions.
+function(lockstep_find_library name upper header)
+  find_path(${upper}_INCLUDE_DIR ${header} REQUIRED)
+  find_library(${upper}_LIBRARY ${name} REQUIRED)
+  add_library(${name}::${name} UNKNOWN IMPORTED GLOBAL)
+  set_target_properties(${name}::${name} PROPERTIES
+    IMPORTED_LOCATION ${${upper}_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${${upper}_INCLUDE_DIR})
+endfunction()
+lockstep_find_library(re2 RE2 re2/re2.h)
+lockstep_find_library(utf8proc UTF8PROC utf8proc.h)
 
 # oneDNN's own package file is not used: Debian's demands the OpenCL headers, which nothing here needs.
 set(onednn_found FALSE)

@@ -29,7 +29,7 @@ add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>")
 # Without contraction, + - * / and sqrt round alike in vector bodies, scalar tails and on the GPU.
 # Without errno, sqrt can be vectorised.
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-fno-math-errno;-fno-trapping-math>")
-add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-Wall;-Xcompiler=-fopenmp>")
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-Wall;-Xcompiler=-fopenmp;-Xcompiler=-ffp-contract=off>")
 if(NOT LOCKSTEP_MARCH_USED STREQUAL "default")
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-march=${LOCKSTEP_MARCH_USED}>")
 endif()

@@ -3,7 +3,7 @@
 # the pkg-config file, and the program with its completion.
 
 add_library(lockstep_library INTERFACE)
-target_link_libraries(lockstep_library INTERFACE lockstep_runtime lockstep_data)
+target_link_libraries(lockstep_library INTERFACE lockstep_runtime lockstep_data lockstep_text)
 set_target_properties(lockstep_library PROPERTIES EXPORT_NAME lockstep)
 add_library(lockstep::lockstep ALIAS lockstep_library)
 # In a build tree, too, <lockstep/lockstep.h> is the public header.
@@ -22,7 +22,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/lockstep)
 # Each library comes before those that it needs.
-set(libraries runtime data planner files optimizers collectives kernels)
+set(libraries runtime data text planner files optimizers collectives kernels)
 
 # Installs all headers but those that need a vendor's, which only our own sources include.
 install(DIRECTORY kernels collectives optimizers runtime DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lockstep
@@ -57,7 +57,7 @@ install(FILES ${PROJECT_BINARY_DIR}/generated/lockstepConfig.cmake
 file(RELATIVE_PATH pc_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 list(TRANSFORM libraries PREPEND " -llockstep_" OUTPUT_VARIABLE pc_libraries)
 list(JOIN pc_libraries "" pc_libraries)
-set(pc_others ${RE2_LIBRARY} ${LOCKSTEP_MPI_LIBRARIES})
+set(pc_others ${RE2_LIBRARY} ${UTF8PROC_LIBRARY} ${LOCKSTEP_MPI_LIBRARIES})
 if(LOCKSTEP_HAS_ONEDNN)
   list(APPEND pc_others ${ONEDNN_LIBRARY})
 endif()

@@ -129,12 +129,12 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
 CLI::App& add_kind(CLI::App& bench, const std::string& name, const std::string& help,
                    const std::shared_ptr<BenchOptions>& options, Command& chosen) {
   CLI::App& command = *bench.add_subcommand(name, help);
-  command.add_option("--device", options->device, "cpu | cuda")->capture_default_str();
-  command.add_option("--threads", options->threads, "of each rank")->capture_default_str();
+  command.add_option("--device", options->device, "measure: cpu | cuda")->capture_default_str();
+  command.add_option("--threads", options->threads, "threads of each rank")->capture_default_str();
   command.add_flag("--json", options->json, "print a JSON array");
   command.callback([&chosen, options, name] {
     options->what = name;
-    chosen = [options](Communicator& c) { run_bench(*options, c); };
+    chosen = [options](Communicator& c) { return run_bench(*options, c), 0; };
   });
   return command;
 }
@@ -143,10 +143,13 @@ void add_collectives(CLI::App& bench, const std::shared_ptr<BenchOptions>& optio
   CLI::App& command = add_kind(
       bench, "collectives", "All-reduce beside MPI_Allreduce; with --device cuda collectives of GPUs as nccl-tests do",
       options, chosen);
-  add_transport_option(command, options->transport, "between GPUs: auto | nccl | staged");
-  command.add_option("-b,--smallest-bytes", options->collectives.smallest_bytes)->capture_default_str();
-  command.add_option("-e,--largest-bytes", options->collectives.largest_bytes)->capture_default_str();
-  command.add_option("-f,--factor", options->collectives.factor, "from one size to the next")->capture_default_str();
+  add_transport_option(command, options->transport, "carry data between GPUs by: auto | nccl | staged");
+  command.add_option("-b,--smallest-bytes", options->collectives.smallest_bytes, "begin with this size")
+      ->capture_default_str();
+  command.add_option("-e,--largest-bytes", options->collectives.largest_bytes, "end with this size")
+      ->capture_default_str();
+  command.add_option("-f,--factor", options->collectives.factor, "multiply by this from one size to the next")
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -160,20 +163,25 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   CLI::App& kernels = add_kind(bench, "kernels", "Ops, memory and optimizers", options, chosen);
   kernels.add_option(
       "--elements", options->elements,
-      "parameters of the optimizer rows; on a GPU of any array, at most (default: 67108864, and 268435456 "
+      "parameters of the optimizer rows; on a GPU the most elements of any array (default: 67108864, and 268435456 "
       "for Adam on a GPU)");
-  kernels.add_flag("--warm", options->warm, "of a GPU: leave operands in its cache between samples");
+  kernels.add_flag("--warm", options->warm, "leave operands in the cache of a GPU between samples");
   add_collectives(bench, options, chosen);
   CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
-  train.add_option("--model", options->train.models, model_choices() + " (repeatable)")->allow_extra_args(false);
-  train.add_option("--data", options->train.data, "folder of the four IDX files")->capture_default_str();
+  train.add_option("--model", options->train.models, "train: " + model_choices() + " (repeatable)")
+      ->allow_extra_args(false);
+  train
+      .add_option("--data", options->train.data,
+                  "folder of the four IDX files, or a folder and the beginning of their names")
+      ->capture_default_str();
   train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
-  add_transport_option(train, options->transport, "between GPUs: auto | nccl | staged");
+  add_transport_option(train, options->transport, "carry data between GPUs by: auto | nccl | staged");
   PlanSettings& plan = options->train.plan;
-  add_choice(train, "--reduce", plan.reduce, kReduceModes, "tree | fast | mpi");
-  add_choice(train, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes, "f32 | bf16");
-  train.add_option("--virtual-ranks", plan.virtual_ranks, "0: as many as ranks")->capture_default_str();
-  train.add_option("--rounds", options->train.rounds, "of which medians are taken")->capture_default_str();
+  add_choice(train, "--reduce", plan.reduce, kReduceModes, "sum gradients by: tree | fast | mpi");
+  add_choice(train, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes, "add gradients in: f32 | bf16");
+  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many leaves (0: one for each rank)")
+      ->capture_default_str();
+  train.add_option("--rounds", options->train.rounds, "measure so often, and take medians")->capture_default_str();
 }
 
 }  // namespace lockstep

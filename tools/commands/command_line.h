@@ -13,8 +13,8 @@
 
 namespace lockstep {
 
-// What a sub-command runs on: the ranks that the launcher started, or one.
-using Command = std::function<void(Communicator&)>;
+// What a sub-command does on the ranks that the launcher started, or on one; it returns the exit code.
+using Command = std::function<int(Communicator&)>;
 
 // Each adds its sub-command to `app`; parsing it sets `chosen`.
 void add_train_command(CLI::App& app, Command& chosen);
@@ -23,6 +23,7 @@ void add_bench_command(CLI::App& app, Command& chosen);
 void add_explain_command(CLI::App& app, Command& chosen);
 void add_plan_command(CLI::App& app, Command& chosen);
 void add_plot_command(CLI::App& app, Command& chosen);
+void add_tokenize_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 
 // Adds the options of train, plan and explain that decide the plan.

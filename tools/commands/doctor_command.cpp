@@ -3,13 +3,16 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "collectives/bootstrap.h"
 #include "collectives/device/device_communicator.h"
+#include "collectives/usable_cores.h"
 #include "kernels/config.h"
 #include "kernels/matmul.h"
+#include "kernels/numerics.h"
+#include "runtime/files/standard_output.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/training_run.h"
 
@@ -29,6 +32,19 @@ std::string shared_memory() {
                      gibibytes(double(fs.f_blocks) * double(fs.f_frsize)));
 }
 
+// An mpirun that is killed cannot remove them.
+std::string left_by_mpi() {
+  int files = 0;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", ignored))
+    files += entry.path().filename().string().starts_with("vader_segment");
+  if (files == 0) return "nothing in /dev/shm";
+  return fmt::format(
+      "{} files /dev/shm/vader_segment*, of running jobs or of an mpirun that was killed: remove them when "
+      "no job runs",
+      files);
+}
+
 std::string data_set() {
   try {
     const Dataset data = load_dataset(kDefaultDataFolder);
@@ -38,7 +54,7 @@ std::string data_set() {
   }
 }
 
-std::vector<Finding> examine(const Communicator& communicator) {
+std::vector<Finding> examine(const Communicator& communicator, int threads) {
   const CudaDevices cuda = find_cuda_devices();
   const LauncherClaim launcher = read_launcher();
   const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE));
@@ -47,6 +63,7 @@ std::vector<Finding> examine(const Communicator& communicator) {
       {"version", config::version},
       {"compiler", fmt::format("{}, {}, -march={}", config::compiler, config::build_type, config::architecture)},
       {"matrix products", std::string(matmul_library())},
+      {"numerics", numerics({})},
       {"mpi", config::mpi ? "built in" : "not in this build: ranks are threads of one process (train --ranks N)"},
       {"nccl", config::nccl ? describe_nccl() : "not in this build"},
       {"cuda", config::cuda ? "kernels built in" : "not in this build"},
@@ -54,23 +71,25 @@ std::vector<Finding> examine(const Communicator& communicator) {
       {"launcher", launcher.launcher.empty() ? "none" : launcher.launcher},
       {"ranks",
        fmt::format("{} over {}, {} on this node", communicator.size(), communicator.transport(), place.local_size)},
-      {"cores", fmt::format("{}, {} for each rank here", std::thread::hardware_concurrency(), default_threads(place))},
+      {"cores", fmt::format("{}, {} for each rank here", describe(find_usable_cores()), threads)},
       {"memory", gibibytes(memory)},
       {"shared memory", shared_memory()},
+      {"left by Open MPI", left_by_mpi()},
       {"data set", data_set()},
   };
 }
 
 void run_doctor(bool json, Communicator& communicator) {
+  const int threads = default_threads(communicator);
   if (communicator.rank() != 0) return;
-  const std::vector<Finding> findings = examine(communicator);
+  const std::vector<Finding> findings = examine(communicator, threads);
   if (json) {
     nlohmann::json object;
     for (const Finding& finding : findings) object[finding.name] = finding.value;
-    fmt::print("{}\n", object.dump(2));
+    print_output(object.dump(2) + "\n");
     return;
   }
-  for (const Finding& finding : findings) fmt::print("{:<16}{}\n", finding.name, finding.value);
+  for (const Finding& finding : findings) print_output(fmt::format("{:<18}{}\n", finding.name, finding.value));
 }
 
 }  // namespace
@@ -79,7 +98,7 @@ void add_doctor_command(CLI::App& app, Command& chosen) {
   auto json = std::make_shared<bool>(false);
   CLI::App& command = *app.add_subcommand("doctor", "Say what this build and this machine have to train with");
   command.add_flag("--json", *json, "print a JSON object");
-  command.callback([&chosen, json] { chosen = [json](Communicator& c) { run_doctor(*json, c); }; });
+  command.callback([&chosen, json] { chosen = [json](Communicator& c) { return run_doctor(*json, c), 0; }; });
 }
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "kernels/device/known_name.h"
+#include "runtime/files/standard_output.h"
 #include "runtime/plan/plan_json.h"
 #include "runtime/plan/plan_text.h"
 #include "tools/commands/command_line.h"
@@ -47,7 +48,7 @@ void run_explain(const ExplainOptions& options, Communicator& communicator) {
                            : !options.why_not.empty()
                                ? explain_why_not(plan, options.path, options.why_not)
                                : explain(plan, options.path) + explain_update(plan, planning.optimizer(), options.path);
-  if (communicator.rank() == 0) fmt::print("{}", text);
+  if (communicator.rank() == 0) print_output(text);
 }
 
 }  // namespace
@@ -56,11 +57,12 @@ void add_explain_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<ExplainOptions>();
   CLI::App& command = *app.add_subcommand(
       "explain", "Say what the planner decided for a variable, and by which rule; without a path, list all variables");
-  command.add_option("path", options->path, "such as adam/iteration or dense_1/weight");
-  command.add_option("--why-not", options->why_not, "an answer that it did not get: sharded, sum, on-tape, ...");
+  command.add_option("path", options->path,
+                     "the variable, such as adam/iteration or dense_1/weight (default: list all)");
+  command.add_option("--why-not", options->why_not, "say why it did not get this answer: sharded, sum, on-tape, ...");
   command.add_flag("--json", options->json, "print the whole plan as JSON");
   add_forecast_options(command, options->forecast);
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_explain(*options, c); }; });
+  command.callback([&chosen, options] { chosen = [options](Communicator& c) { return run_explain(*options, c), 0; }; });
 }
 
 }  // namespace lockstep

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
-#include <fstream>
-#include <sstream>
-
 #include "collectives/host/thread_ranks.h"
+#include "runtime/files/file_descriptor.h"
+#include "runtime/files/standard_output.h"
 #include "runtime/plan/plan_json.h"
 #include "runtime/plan/plan_text.h"
 #include "tools/commands/command_line.h"
@@ -19,6 +16,7 @@ struct PlanCommandOptions {
   ForecastOptions forecast;
   std::vector<std::string> compare;  // two plan files
   bool json = false;
+  bool all = false;
   bool verify = false;
   int64_t steps = 5;
 };
@@ -27,18 +25,11 @@ enum class Indivisible { error, replicate };
 constexpr Indivisible kIndivisible[] = {Indivisible::error, Indivisible::replicate};
 constexpr std::string_view to_string(Indivisible what) { return what == Indivisible::error ? "error" : "replicate"; }
 
-Plan read_plan(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  check(bool(file) && bool(text), ErrorCode::file,
-        [&] { return str("cannot read the plan ", path, "; expected a file written by lockstep plan --json"); });
-  return plan_from_json(text.view(), path);
-}
+Plan read_plan(const std::string& path) { return plan_from_json(read_text(path, kLongestPlanText, "a plan"), path); }
 
 void print_difference(const std::vector<std::string>& files) {
   const std::string difference = plan_difference(read_plan(files[0]), read_plan(files[1]));
-  fmt::print("{}", difference.empty() ? "the plans are equal\n" : difference);
+  print_output(difference.empty() ? "the plans are equal\n" : difference);
 }
 
 void verify(const PlanCommandOptions& options, Communicator& launched) {
@@ -60,7 +51,7 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
   if (!options.compare.empty()) return print_difference(options.compare);
   const Planning planning(options.forecast);
   if (planning.searches() && planning.search().fitting.empty()) {
-    fmt::print("{}", planning.report());
+    print_output(planning.report());
     fail(ErrorCode::plan,
          planning.search().evaluated == 0
              ? str("no plan of ", planning.name(), " is possible on these ranks; the reasons are above")
@@ -69,9 +60,10 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
   }
   const Plan plan = planning.plan();
   if (options.json)
-    fmt::print("{}\n", plan_to_json(plan));
+    print_output(plan_to_json(plan) + "\n");
   else
-    fmt::print("{}{}", planning.searches() ? planning.report() + "\n" : std::string(), plan_report(planning, plan));
+    print_output((planning.searches() ? planning.report() + "\n" : "") +
+                 plan_report(planning, plan, options.all ? Rows::all : Rows::folded));
 }
 
 }  // namespace
@@ -79,29 +71,43 @@ void run_plan(const PlanCommandOptions& options, Communicator& communicator) {
 void add_forecast_options(CLI::App& command, ForecastOptions& options) {
   PlanSettings& plan = options.plan;
   add_plan_options(command, options.model, plan);
-  command.get_option("--model")->description(model_choices() +
+  command.get_option("--model")->description("model: " + model_choices() +
                                              " | a TOML file that lists variables (docs/model-files.md)");
   command.add_option_function<std::string>(
       "--mesh", [&plan](const std::string& text) { plan.mesh = parse_mesh(text); },
-      "axes of ranks, such as data=8,model=4 (default: data=2)");
-  command.add_option("--ranks", options.ranks, "ranks, instead of a mesh or of its sizes under --memory-limit");
-  command.add_option("--ranks-per-node", plan.ranks_per_node, "consecutive ranks on a node (0: all on one)")
+      "arrange the ranks in axes, such as data=8,model=4 (default: data=2)");
+  command.add_option("--ranks", options.ranks,
+                     "plan for this many ranks, instead of a mesh or of its sizes under --memory-limit");
+  command
+      .add_option("--ranks-per-node", plan.ranks_per_node, "put this many consecutive ranks on a node (0: all on one)")
       ->capture_default_str();
-  command.add_option("--rules", options.rules, "TOML file of layout rules: paths or regular expressions to layouts");
+  command.add_option("--rules", options.rules,
+                     "lay variables out by the rules of this TOML file: paths or regular expressions to layouts");
   command
       .add_option_function<std::string>(
           "--indivisible",
           [&plan](const std::string& name) {
             plan.replicate_indivisible = parse_choice("--indivisible", name, kIndivisible) == Indivisible::replicate;
           },
-          "a rule that does not divide a dimension: error | replicate")
+          "what to do with a rule that does not divide a dimension: error | replicate")
       ->default_str("error");
-  command.add_option("--zero", plan.zero, "ZeRO stage 0 to 3: split slots, gradients, parameters over the batch axis");
-  command.add_option("--accumulation", plan.accumulation, "micro-batches of a step");
+  command.add_option(
+      "--zero", plan.zero,
+      "ZeRO stage: split over the batch axis slots (1), also gradients (2), also parameters (3), or nothing (0)");
+  command.add_option("--accumulation", plan.accumulation, "compute a step in this many micro-batches");
+  command.add_option("--classes", options.images.classes, "classes that a shipped model tells apart")
+      ->capture_default_str();
+  command
+      .add_option_function<std::string>(
+          "--image-size",
+          [&options](const std::string& text) { parse_image_size("--image-size", text, options.images); },
+          "height and width of the images of a shipped model, such as 32x32")
+      ->default_str("28x28");
   command.add_option("--batch", plan.workload.batch, "samples of a step, all ranks together (default: the model's)");
-  command.add_option("--device", options.device,
-                     "cpu: ranks of a node share one copy | cuda: each has its own (default: cuda for model files, "
-                     "rules and ZeRO)");
+  command.add_option(
+      "--device", options.device,
+      "plan for: cpu, ranks of a node share one copy | cuda, each has its own (default: cuda for model files, "
+      "rules and ZeRO)");
 }
 
 void add_plan_command(CLI::App& app, Command& chosen) {
@@ -109,19 +115,22 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   CLI::App& command = *app.add_subcommand(
       "plan", "Forecast memory, collectives and time of a training on ranks that need not exist, and say why");
   add_forecast_options(command, options->forecast);
-  command.add_option("--profile", options->forecast.profile, "machine whose times are used: h200 | a100 | cpu");
-  command.add_option("--memory-limit", options->forecast.memory_limit,
-                     "such as 80GiB a rank: choose mesh, ZeRO stage, micro-batches and buckets for the fastest step; "
-                     "what is given stays");
+  command.add_option("--profile", options->forecast.profile,
+                     "forecast times of this machine: h200 | a100 | cpu (default: by device)");
+  command.add_option(
+      "--memory-limit", options->forecast.memory_limit,
+      "choose mesh, ZeRO stage, micro-batches and buckets for the fastest step that fits into this much a "
+      "rank, such as 80GiB; what is given stays");
+  command.add_flag("--all", options->all, "list every variable, bucket and collective, with exact bytes");
   command.add_flag("--json", options->json, "print the plan as JSON, for --diff and other programs");
-  command.add_option("--diff", options->compare, "two plan files: print what differs")->expected(2);
+  command.add_option("--diff", options->compare, "print what differs between two files that --json wrote")->expected(2);
   command.add_flag("--verify", options->verify, "run a few steps on real ranks and print forecast beside measurement");
-  command.add_option("--steps", options->steps, "of --verify")->capture_default_str();
+  command.add_option("--steps", options->steps, "run this many steps with --verify")->capture_default_str();
   command.callback([&command, &chosen, options] {
     options->forecast.fixed = {.zero = command.count("--zero") > 0,
                                .accumulation = command.count("--accumulation") > 0,
                                .bucket_bytes = command.count("--bucket-mib") > 0};
-    chosen = [options](Communicator& c) { run_plan(*options, c); };
+    chosen = [options](Communicator& c) { return run_plan(*options, c), 0; };
   });
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "optimizers/schedules/schedule.h"
 #include "runtime/files/atomic_file.h"
+#include "runtime/files/standard_output.h"
 #include "tools/commands/command_line.h"
 #include "tools/commands/svg_plot.h"
+#include "tools/training/output_files.h"
 
 namespace lockstep {
 namespace {
@@ -48,11 +48,12 @@ Plot schedule_plot(const Schedule& schedule, int64_t steps) {
 void run_plot_schedule(const PlotOptions& options, Communicator& communicator) {
   check(options.steps >= 0 && options.steps <= kMostSteps, ErrorCode::usage,
         [&] { return str("--steps: expected 1 to ", kMostSteps, " steps, got ", options.steps); });
+  check_outputs(communicator, {{"--output", options.output}});
   const Schedule schedule = make_schedule(options.schedule, options.learning_rate);
   const std::string svg = svg_plot(schedule_plot(schedule, options.steps > 0 ? options.steps : steps_of(schedule)));
   if (communicator.rank() != 0) return;
   if (options.output.empty()) {
-    fmt::print("{}", svg);
+    print_output(svg);
     return;
   }
   AtomicFile file(options.output);
@@ -68,13 +69,14 @@ void add_plot_command(CLI::App& app, Command& chosen) {
   plot.require_subcommand(1);
   CLI::App& command = *plot.add_subcommand("schedule", "The learning rate by step");
   command
-      .add_option("text", options->schedule, "such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)")
+      .add_option("text", options->schedule,
+                  "the schedule, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)")
       ->required();
-  command.add_option("--steps", options->steps,
-                     "of the training, which the picture ends with (default: the schedule's, or 1000)");
-  command.add_option("--learning-rate", options->learning_rate, "the optimizer's")->capture_default_str();
+  command.add_option("--steps", options->steps, "draw so many steps (default: the schedule's, or 1000)");
+  command.add_option("--learning-rate", options->learning_rate, "rate of the optimizer")->capture_default_str();
   command.add_option("--output", options->output, "write to this file (default: standard output)");
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_plot_schedule(*options, c); }; });
+  command.callback(
+      [&chosen, options] { chosen = [options](Communicator& c) { return run_plot_schedule(*options, c), 0; }; });
 }
 
 }  // namespace lockstep

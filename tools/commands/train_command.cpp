@@ -3,6 +3,7 @@
 
 #include "collectives/host/thread_ranks.h"
 #include "optimizers/optimizer.h"
+#include "runtime/files/standard_output.h"
 #include "runtime/models/model_list.h"
 #include "runtime/variables/precision.h"
 #include "tools/commands/command_line.h"
@@ -12,26 +13,34 @@ namespace lockstep {
 namespace {
 
 void print_result(const TrainResult& result, int ranks) {
-  fmt::print("test_accuracy={:.4f} images_per_second={:.0f} steps={} ranks={}\n", result.test_accuracy,
-             result.images_per_second, result.steps, ranks);
+  print_output(fmt::format("test_accuracy={:.4f} images_per_second={:.0f} steps={} ranks={}\n", result.test_accuracy,
+                           result.images_per_second, result.steps, ranks));
 }
 
-void train_on(const TrainOptions& options, Communicator& communicator) {
+// Returns the exit code.
+int train_on(const TrainOptions& options, Communicator& communicator, const StopRequest& asked) {
   communicator.set_timeout(std::chrono::milliseconds(int64_t(options.timeout_seconds * 1e3)));
-  const TrainResult result = train(options, communicator);
+  const TrainResult result = train(options, communicator, asked);
+  if (result.signal != 0) return exit_code_of_signal(result.signal);
   if (communicator.rank() == 0) print_result(result, communicator.size());
+  return 0;
 }
 
-void run_train(const TrainOptions& options, Communicator& launched) {
-  if (options.ranks == 0) return train_on(options, launched);
+int run_train(const TrainOptions& options, Communicator& launched) {
+  const StopRequest asked;
+  if (options.ranks == 0) return train_on(options, launched, asked);
   check(launched.size() == 1, ErrorCode::usage, [&] {
     return str("--ranks ", options.ranks, " starts ranks as threads, but the launcher has started ", launched.size(),
                " processes already; use one or the other");
   });
   check(options.ranks >= 1 && options.ranks <= 256, ErrorCode::usage,
         [&] { return str("--ranks: expected 1 to 256 ranks, got ", options.ranks); });
-  run_thread_ranks({.ranks = int(options.ranks), .node_of = {}},
-                   [&](Communicator& communicator) { train_on(options, communicator); });
+  int code = 0;
+  run_thread_ranks({.ranks = int(options.ranks), .node_of = {}}, [&](Communicator& communicator) {
+    const int mine = train_on(options, communicator, asked);
+    if (communicator.rank() == 0) code = mine;
+  });
+  return code;
 }
 
 void add_hyperparameter(CLI::App& command, ModelOptions& options, const std::string& flag, const std::string& name,
@@ -58,31 +67,41 @@ CLI::Option* add_transport_option(CLI::App& command, DeviceTransport& transport,
 }
 
 void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& plan) {
-  command.add_option("--model", options.name, model_choices())->capture_default_str();
-  command.add_option("--optimizer", options.optimizer, fmt::format("{}", fmt::join(optimizer_names(), " | ")))
+  command.add_option("--model", options.name, "model: " + model_choices())->capture_default_str();
+  command
+      .add_option("--optimizer", options.optimizer, fmt::format("update rule: {}", fmt::join(optimizer_names(), " | ")))
       ->capture_default_str();
-  add_hyperparameter(command, options, "--learning-rate", "learning_rate", "default: the optimizer's");
-  add_hyperparameter(command, options, "--momentum", "momentum", "of sgd");
-  add_hyperparameter(command, options, "--nesterov", "nesterov", "1: Nesterov momentum, of sgd");
-  add_hyperparameter(command, options, "--beta-1", "beta_1", "of adam and adamw");
-  add_hyperparameter(command, options, "--beta-2", "beta_2", "of adam and adamw");
-  add_hyperparameter(command, options, "--epsilon", "epsilon", "of adam and adamw");
-  add_hyperparameter(command, options, "--weight-decay", "weight_decay", "decoupled, with every optimizer");
+  add_hyperparameter(command, options, "--learning-rate", "learning_rate",
+                     "step size of the optimizer (default: its own)");
+  add_hyperparameter(command, options, "--momentum", "momentum",
+                     "keep this share of the last step in the next (sgd, rmsprop and others; docs/optimizers.md)");
+  add_hyperparameter(command, options, "--nesterov", "nesterov", "look ahead along the momentum: 1, or 0 (sgd)");
+  add_hyperparameter(command, options, "--beta-1", "beta_1",
+                     "decay of the running mean of gradients (adam and its kin)");
+  add_hyperparameter(command, options, "--beta-2", "beta_2",
+                     "decay of the running mean of their squares (adam and its kin)");
+  add_hyperparameter(command, options, "--epsilon", "epsilon",
+                     "added to the root that a step is divided by (adam and its kin)");
+  add_hyperparameter(
+      command, options, "--weight-decay", "weight_decay",
+      "take this share of each weight off in every step, times the rate: decoupled, with every optimizer");
   command
       .add_option_function<std::vector<std::string>>(
           "--optimizer-option",
           [&options](const std::vector<std::string>& texts) {
             for (const std::string& text : texts) set_hyperparameter(options, "--optimizer-option", text);
           },
-          "NAME=VALUE: any hyper-parameter of the optimizer, such as rho=0.95 (repeatable; docs/optimizers.md)")
+          "set any hyper-parameter of the optimizer: NAME=VALUE, such as rho=0.95 (repeatable; docs/optimizers.md)")
       ->allow_extra_args(false);
   command
-      .add_option("--virtual-ranks", plan.virtual_ranks,
-                  "leaves that the batch is cut into: with the same number, every number of ranks gives the same bits "
-                  "(0: as many as ranks)")
+      .add_option(
+          "--virtual-ranks", plan.virtual_ranks,
+          "cut the batch into this many leaves: with the same number, every number of ranks gives the same bits "
+          "(0: one for each rank)")
       ->capture_default_str();
   add_choice(command, "--reduce", plan.reduce, kReduceModes,
-             "tree: canonical sums, the same bits | fast: one leaf per rank | mpi: MPI_Allreduce, to compare");
+             "sum gradients by: tree, canonical sums with the same bits | fast, one leaf per rank | mpi, "
+             "MPI_Allreduce, to compare");
   command
       .add_option_function<std::string>(
           "--precision",
@@ -91,12 +110,14 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
             options.weights = precision.weights;
             plan.stochastic_rounding = precision.stochastic_rounding;
           },
-          "of matrices: f32 | bf16 or f16 with f32 masters | bf16-stochastic without (docs/precision.md)")
+          "keep matrices in: f32 | bf16, with f32 masters | bf16-stochastic, without | f16, with f32 masters "
+          "(docs/precision.md)")
       ->default_str("f32");
   add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
-             "f32 | bf16: gradients and their sums are rounded to bf16, and half the bytes travel");
-  command.add_option("--dropout", options.dropout, "rate in [0, 1)")->capture_default_str();
-  command.add_option("--freeze", options.freeze, "path of a variable that is not to be trained (repeatable)")
+             "add gradients in: f32 | bf16, they and their sums are rounded to bf16, and half the bytes travel");
+  command.add_option("--dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
+      ->capture_default_str();
+  command.add_option("--freeze", options.freeze, "do not train the variable of this path (repeatable)")
       ->allow_extra_args(false);
   command
       .add_option_function<std::vector<std::string>>(
@@ -104,18 +125,19 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           [&options](const std::vector<std::string>& texts) {
             for (const std::string& text : texts) options.groups.push_back(parse_group_rule(text));
           },
-          "PATTERN => SETTINGS for the variables whose whole path matches: \"freeze\", \"weight_decay=0, "
-          "rate_factor=0.1\" or \"sgd(learning_rate=0.1)\" (repeatable; docs/optimizers.md)")
+          "set variables apart: PATTERN => SETTINGS for those whose whole path matches: \"freeze\", "
+          "\"weight_decay=0, rate_factor=0.1\" or \"sgd(learning_rate=0.1)\" (repeatable; docs/optimizers.md)")
       ->allow_extra_args(false);
   command.add_option("--ema-momentum", options.ema_momentum,
                      "keep a running average of every trained variable, which is what evaluation and files get");
   command.add_option("--ema-overwrite-every", options.ema_overwrite_every,
-                     "steps after which variables take their averages");
-  command.add_option("--loss-scale", options.loss_scale,
-                     "factor on the loss, a power of two: halved when a gradient is not finite, doubled after a while");
+                     "let variables take their averages after every so many steps");
+  command.add_option(
+      "--loss-scale", options.loss_scale,
+      "multiply the loss by this power of two: halved when a gradient is not finite, doubled after a while");
   command.add_option("--loss-scale-growth-steps", options.loss_scale_growth_steps,
-                     "steps without such a gradient after which it doubles (default: 2000)");
-  add_mib_option(command, "--bucket-mib", plan.bucket_bytes, "gradients that are summed together, in MiB");
+                     "double the loss scale after so many steps without such a gradient (default: 2000)");
+  add_mib_option(command, "--bucket-mib", plan.bucket_bytes, "sum so many MiB of gradients together");
   add_mib_option(command, "--first-bucket-mib", plan.first_bucket_bytes,
                  "the same for the bucket that is summed first, so that it starts early (default: as the others)");
 }
@@ -124,30 +146,42 @@ void add_train_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<TrainOptions>();
   CLI::App& command = *app.add_subcommand("train", "Train a model on images, on all ranks of the launcher");
   add_plan_options(command, options->model, options->plan);
-  command.add_option("--data", options->data, "folder of the four IDX files")->capture_default_str();
-  command.add_option("--epochs", options->epochs, "passes over the training images")->capture_default_str();
-  command.add_option("--steps", options->steps, "steps, instead of epochs");
+  command
+      .add_option("--data", options->data, "folder of the four IDX files, or a folder and the beginning of their names")
+      ->capture_default_str();
+  command.add_option("--classes", options->classes, "classes of the images (0: those of the training labels)")
+      ->capture_default_str();
+  command.add_option("--epochs", options->epochs, "go through the training images so many times")
+      ->capture_default_str();
+  command.add_option("--steps", options->steps, "train for so many steps, instead of epochs");
   command.add_option("--schedule", options->schedule,
-                     "of the learning rate, such as \"cosine(steps=2345, warmup_steps=100)\" (docs/optimizers.md)");
-  command.add_option("--batch", options->batch, "global batch, over all ranks")->capture_default_str();
+                     "change the learning rate by step, such as \"cosine(steps=2345, warmup_steps=100)\" "
+                     "(docs/optimizers.md)");
+  command.add_option("--batch", options->batch, "samples of a step, all ranks together")->capture_default_str();
   command
       .add_option("--accumulation", options->plan.accumulation,
-                  "micro-batches that a rank's part of the batch is computed in, with one synchronisation")
+                  "compute a rank's part of the batch in so many micro-batches, with one synchronisation")
       ->capture_default_str();
   command.add_option("--clipnorm", options->clip.clipnorm, "scale each variable's gradient down to this norm (0: off)");
   command.add_option("--global-clipnorm", options->clip.global_clipnorm,
                      "scale all gradients down together to this norm over all variables (0: off)");
   command.add_option("--clipvalue", options->clip.clipvalue, "bring gradients into [-X, X] (0: off)");
-  command.add_option("--seed", options->seed, "of first values, shuffling and dropout")->capture_default_str();
-  command.add_option("--threads", options->threads, "per rank (0: the cores it may use)")->capture_default_str();
+  command.add_option("--seed", options->seed, "seed of first values, shuffling and dropout")->capture_default_str();
+  command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")
+      ->capture_default_str();
   command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");
-  command.add_option("--device", options->device, "cpu | cuda: one GPU a rank")->capture_default_str();
+  command.add_option("--device", options->device, "compute on: cpu | cuda, one GPU a rank")->capture_default_str();
   add_transport_option(command, options->transport,
-                       "of gradients between GPUs: auto | nccl | staged: through memory of the host, also where ranks "
-                       "share a GPU");
-  command.add_flag("--graph", options->graph, "of a GPU: record a step once and launch it as a whole");
-  command.add_option("--timeout", options->timeout_seconds, "seconds to wait for other ranks")->capture_default_str();
-  command.add_option("--progress", options->progress, "auto | terminal: one line, rewritten | plain: lines")
+                       "carry gradients between GPUs by: auto | nccl | staged, through memory of the host, also where "
+                       "ranks share a GPU");
+  command.add_flag("--graph", options->graph, "record a step on a GPU once and launch it as a whole");
+  command
+      .add_option("--timeout", options->timeout_seconds,
+                  "wait so many seconds for other ranks, from their start to their end")
+      ->capture_default_str();
+  command
+      .add_option("--progress", options->progress,
+                  "show progress: auto | terminal, one line that is rewritten | plain, lines")
       ->capture_default_str();
   const auto not_empty = [](const std::string& name) {
     return std::string(name.empty() ? "expected the name of a file, got ''; leave the option out to write none" : "");
@@ -156,7 +190,7 @@ void add_train_command(CLI::App& app, Command& chosen) {
       ->check(not_empty);
   command.add_option("--metrics", options->metrics, "write a JSON object per step to this file")->check(not_empty);
   command.add_option("--save", options->save, "write the trained weights to this safetensors file")->check(not_empty);
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { run_train(*options, c); }; });
+  command.callback([&chosen, options] { chosen = [options](Communicator& c) { return run_train(*options, c); }; });
 }
 
 }  // namespace lockstep

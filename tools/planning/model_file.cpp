@@ -23,12 +23,13 @@ constexpr void assert_parser(bool holds) {
 #include <vector>
 
 #include "kernels/device/known_name.h"
+#include "kernels/device/printable.h"
 #include "tools/planning/toml_text.h"
 
 namespace lockstep {
 namespace {
 
-constexpr int64_t kMostVariables = 1'000'000;
+constexpr int64_t kMostVariables = 200'000;
 constexpr size_t kLongestPath = 200;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostBytes = int64_t(1) << 60;  // bytes of activations of a whole step
@@ -364,7 +365,12 @@ LayoutMap read_rules_text(std::string_view text, const std::string& where) {
   return read_layouts(root.table("layout"));
 }
 
-DescribedModel read_model_file(const std::string& path) { return read_model_text(read_toml_text(path), path); }
-LayoutMap read_rules_file(const std::string& path) { return read_rules_text(read_toml_text(path), path); }
+// Places in a file are printed in plans too.
+DescribedModel read_model_file(const std::string& path) {
+  return read_model_text(read_toml_text(path), printable(path, 200));
+}
+LayoutMap read_rules_file(const std::string& path) {
+  return read_rules_text(read_toml_text(path), printable(path, 200));
+}
 
 }  // namespace lockstep

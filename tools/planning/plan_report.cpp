@@ -5,24 +5,34 @@
 
 #include <algorithm>
 
-#include "runtime/plan/plan_text.h"
+#include "runtime/plan/table_rows.h"
 
 namespace lockstep {
 namespace {
 
-// Longer lists are cut in the middle; --json has all of them.
-constexpr size_t kMostRows = 48;
+// Bytes for reading, or exactly.
+std::string bytes_text(int64_t bytes, Rows shown) { return shown == Rows::all ? str(bytes) : readable_bytes(bytes); }
 
-template <class Row>
-std::string rows(size_t count, Row&& row) {
+// Longer lists are cut in the middle; --all and --json have all of them.
+std::string joined(std::vector<TableRow> rows, Rows shown, size_t width) {
+  constexpr size_t kMostRows = 48;
+  if (shown == Rows::folded) rows = fold_rows(std::move(rows));
+  const size_t left_out = shown == Rows::folded && rows.size() > kMostRows ? rows.size() - kMostRows : 0;
   std::string text;
-  for (size_t i = 0; i < count; ++i) {
-    if (count > kMostRows && i == kMostRows / 2) {
-      text += fmt::format("  ... {} more, listed by --json\n", count - kMostRows);
-      i = count - kMostRows / 2;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (left_out > 0 && i == kMostRows / 2) {
+      text += fmt::format("  ... {} more rows, listed by --all\n", left_out);
+      i += left_out;
     }
-    text += row(i);
+    text += fmt::format("  {:{}}  {}\n", rows[i].name, width, rows[i].text);
   }
+  return text;
+}
+
+// A text whose numbers do not count.
+std::string without_digits(std::string text) {
+  std::ranges::replace_if(
+      text, [](char c) { return c >= '0' && c <= '9'; }, '0');
   return text;
 }
 
@@ -39,50 +49,59 @@ std::string head(const std::string& model, const Plan& plan) {
       s.copies == Copies::per_node ? "one copy per node" : "ranks with memory of their own");
 }
 
-std::string buckets(const Plan& plan) {
-  return fmt::format("\nbuckets, in the order they are summed\n  {:>4}  {:>12}  {:>14}  {:5}  {}\n", "", "elements",
-                     "gradient bytes", "dtype", "variables") +
-         rows(plan.buckets.size(), [&](size_t i) {
-           const PlannedBucket& b = plan.buckets[i];
-           std::string names;
-           for (size_t k = 0; k < b.variables.size(); ++k) {
-             if (k == 4 && b.variables.size() > 5) {
-               names += fmt::format(", and {} more", b.variables.size() - 4);
-               break;
-             }
-             names += (k ? ", " : "") + plan.variables[size_t(b.variables[k])].path;
-           }
-           return fmt::format("  {:>4}  {:>12}  {:>14}  {:5}  {}{}\n", i, b.elements(), b.elements() * 4,
-                              to_string(b.dtype), names, b.split_by_batch ? " (split by the batch axis)" : "");
-         });
+std::string buckets(const Plan& plan, Rows shown) {
+  std::vector<TableRow> rows;
+  for (size_t i = 0; i < plan.buckets.size(); ++i) {
+    const PlannedBucket& b = plan.buckets[i];
+    std::string names;
+    for (size_t k = 0; k < b.variables.size(); ++k) {
+      if (k == 4 && b.variables.size() > 5 && shown == Rows::folded) {
+        names += fmt::format(", and {} more", b.variables.size() - 4);
+        break;
+      }
+      names += (k ? ", " : "") + plan.variables[size_t(b.variables[k])].path;
+    }
+    if (b.split_by_batch) names += " (split by the batch axis)";
+    rows.push_back({str(i), str(b.elements(), " ", to_string(b.dtype), " ", without_digits(names)),
+                    fmt::format("{:>12}  {:>14}  {:5}  {}", b.elements(), bytes_text(b.elements() * 4, shown),
+                                to_string(b.dtype), names)});
+  }
+  return fmt::format("\nbuckets, in the order they are summed\n  {:10}  {:>12}  {:>14}  {:5}  {}\n", "", "elements",
+                     "gradient bytes", "dtype",
+                     shown == Rows::folded ? "variables of the first of them" : "variables") +
+         joined(std::move(rows), shown, 10);
 }
 
-std::string collectives(const Plan& plan, const MachineProfile& profile) {
+std::string collectives(const Plan& plan, const MachineProfile& profile, Rows shown) {
   std::string text = fmt::format("\ncollectives of one step, in order; times by profile {}\n", profile.name);
   if (plan.collectives.empty()) return text + "  none: one rank has nobody to ask\n";
-  text += fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12}  {:11}  {}\n", "kind", "dtype", "group", "bytes",
-                      "forecast us", "once per", "what");
-  return text + rows(plan.collectives.size(), [&](size_t i) {
-           const PlannedCollective& c = plan.collectives[i];
-           const auto axis = std::find_if(plan.settings.mesh.begin(), plan.settings.mesh.end(),
-                                          [&](const MeshAxis& each) { return each.name == c.group; });
-           const double seconds = collective_seconds(c.kind, c.bytes, group_shape(plan.settings, *axis), profile);
-           return fmt::format("  {:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {:11}  {}\n", to_string(c.kind),
-                              to_string(c.dtype), c.group, c.bytes, seconds * 1e6, to_string(c.phase), c.what);
-         });
+  text += fmt::format("  {:44}  {:14}  {:5}  {:8}  {:>14}  {:>12}  {}\n", "what", "kind", "dtype", "group", "bytes",
+                      "forecast us", "once per");
+  std::vector<TableRow> rows;
+  for (const PlannedCollective& c : plan.collectives) {
+    const auto axis = std::find_if(plan.settings.mesh.begin(), plan.settings.mesh.end(),
+                                   [&](const MeshAxis& each) { return each.name == c.group; });
+    const double seconds = collective_seconds(c.kind, c.bytes, group_shape(plan.settings, *axis), profile);
+    rows.push_back({c.what, str(to_string(c.kind), to_string(c.dtype), c.group, c.bytes, to_string(c.phase)),
+                    fmt::format("{:14}  {:5}  {:8}  {:>14}  {:>12.1f}  {}", to_string(c.kind), to_string(c.dtype),
+                                c.group, bytes_text(c.bytes, shown), seconds * 1e6, to_string(c.phase))});
+  }
+  return text + joined(std::move(rows), shown, 44);
 }
 
-std::string memory(const Planning& planning, const Plan& plan) {
-  std::string text =
-      fmt::format("\nmemory per rank, in bytes\n  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {}\n", "ranks",
-                  "parameters", "slots", "gradients", "scalars", "gathered", "total", "");
+std::string memory(const Planning& planning, const Plan& plan, Rows shown) {
+  std::string text = fmt::format("\nmemory per rank{}\n  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {}\n",
+                                 shown == Rows::all ? ", in bytes" : "", "ranks", "parameters", "slots", "gradients",
+                                 "scalars", "gathered", "total", "");
   for (const RankClass& c : plan.classes) {
     const PlannedMemory& m = c.memory;
+    const auto of = [&](int64_t bytes) { return bytes_text(bytes, shown); };
     const char* kind = plan.settings.copies == Copies::per_rank ? "every rank"
                        : c.node_copy                            ? "first of its node: holds the copy"
                                                                 : "others of a node";
-    text += fmt::format("  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {} ({})\n", c.ranks, m.parameters,
-                        m.slots, m.gradients, m.scalars, m.gathered, m.total(), kind, readable_bytes(m.total()));
+    text += fmt::format("  {:>9}  {:>14}  {:>14}  {:>14}  {:>9}  {:>14}  {:>14}  {} ({})\n", c.ranks, of(m.parameters),
+                        of(m.slots), of(m.gradients), of(m.scalars), of(m.gathered), of(m.total()), kind,
+                        readable_bytes(m.total()));
   }
   if (planning.leaf())
     text += fmt::format(
@@ -110,13 +129,13 @@ std::string time(const Plan& plan, const MachineProfile& profile) {
 
 }  // namespace
 
-std::string plan_report(const Planning& planning, const Plan& plan) {
+std::string plan_report(const Planning& planning, const Plan& plan, Rows shown) {
   const MachineProfile& profile = planning.profile();
-  std::string text = head(planning.name(), plan) + "\n" + plan_table(plan) + buckets(plan) +
-                     collectives(plan, profile) + memory(planning, plan) + time(plan, profile);
+  std::string text = head(planning.name(), plan) + memory(planning, plan, shown) + time(plan, profile);
   if (!plan.warnings.empty()) text += "\nwarnings\n";
   for (const std::string& warning : plan.warnings) text += "  " + warning + "\n";
-  return text;
+  text += "\n" + plan_table(plan, shown) + buckets(plan, shown) + collectives(plan, profile, shown);
+  return text + (shown == Rows::folded ? "\nalike rows are folded; --all lists every one, with exact bytes\n" : "");
 }
 
 }  // namespace lockstep

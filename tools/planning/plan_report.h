@@ -4,12 +4,13 @@
 
 #include <string>
 
+#include "runtime/plan/plan_text.h"
 #include "tools/planning/planning.h"
 
 namespace lockstep {
 
-// Reports variables, buckets, collectives, memory by class of ranks, time by the profile, and warnings of a plan that
-// `planning` made.
-std::string plan_report(const Planning& planning, const Plan& plan);
+// Reports memory by class of ranks, time by the profile and warnings of a plan that `planning` made, then variables,
+// buckets and collectives.
+std::string plan_report(const Planning& planning, const Plan& plan, Rows rows);
 
 }  // namespace lockstep

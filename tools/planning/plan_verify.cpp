@@ -9,6 +9,9 @@
 
 #include "collectives/device_mesh.h"
 #include "collectives/gradients/host_gradient_reducer.h"
+#include "collectives/handshake.h"
+#include "kernels/device/number_text.h"
+#include "runtime/files/standard_output.h"
 #include "runtime/plan/owners.h"
 #include "runtime/plan/plan_text.h"
 #include "runtime/step/memory_rehearsal.h"
@@ -81,8 +84,9 @@ class Verification {
     Stream stream = Stream::cpu();
     ranks_.all_reduce({&wrong, DType::i64, DeviceKind::cpu, Shape{}}, ReduceOp::sum, stream).wait(stream);
     if (ranks_.rank() == 0)
-      fmt::print("{}\n", wrong == 0 ? "every term that must be exact is exact on every rank"
-                                    : fmt::format("{} terms that must be exact are not, over all ranks", wrong));
+      print_output(
+          fmt::format("{}\n", wrong == 0 ? "every term that must be exact is exact on every rank"
+                                         : fmt::format("{} terms that must be exact are not, over all ranks", wrong)));
     check(wrong == 0, ErrorCode::internal,
           [&] { return str(wrong, " terms of the forecast differ from what was measured; the table shows rank 0's"); });
   }
@@ -106,8 +110,8 @@ class Verification {
   void exact(const std::string& term, int64_t forecast, int64_t measured) {
     different_ += forecast != measured;
     if (ranks_.rank() == 0)
-      fmt::print("  {:44}  {:>14}  {:>14}  {}\n", term, forecast, measured,
-                 forecast == measured ? "equal" : "DIFFERENT");
+      print_output(fmt::format("  {:44}  {:>14}  {:>14}  {}\n", term, forecast, measured,
+                               forecast == measured ? "equal" : "DIFFERENT"));
   }
 
   void run_steps();
@@ -140,7 +144,7 @@ void Verification::run_steps() {
       planning_.variables(),
       [&](Context& context, const Batch& batch) { return planning_.model()->forward(context, batch); },
       {planning_.model()->columns, parts.parts().empty() ? 0 : leaf_samples, plan_.settings.accumulation}, 1);
-  if (ranks_.rank() == 0) fmt::print("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured");
+  if (ranks_.rank() == 0) print_output(fmt::format("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured"));
   exact("bytes that stay: parameters", forecast.parameters, run.pool().live(Purpose::parameters).now);
   exact("bytes that stay: slots", forecast.slots, run.pool().live(Purpose::slots).now);
   exact("bytes that stay: gradients", forecast.gradients, run.pool().live(Purpose::gradients).now);
@@ -167,7 +171,7 @@ void Verification::check_log(std::span<const CollectiveRecord> records) {
 // Fits alpha and beta to two sizes of bucket, measured beside the plan's own sequence.
 void Verification::time_communication() {
   if (batch_.size() == 1) {
-    if (ranks_.rank() == 0) fmt::print("  one rank on the batch axis: no communication to time\n");
+    if (ranks_.rank() == 0) print_output("  one rank on the batch axis: no communication to time\n");
     return;
   }
   std::vector<PlannedBucket> buckets;
@@ -194,26 +198,31 @@ void Verification::time_communication() {
   if (ranks_.rank() != 0) return;
   const double measured = median(plan_seconds);
   if (median(large_seconds) <= median(small_seconds)) {
-    fmt::print("  no times: {} took {:.1f} us and {} took {:.1f} us, so something else uses the machine\n",
-               readable_bytes(small_bytes), median(small_seconds) * 1e6, readable_bytes(large_bytes),
-               median(large_seconds) * 1e6);
+    print_output(
+        fmt::format("  no times: {} took {:.1f} us and {} took {:.1f} us, so something else uses the machine\n",
+                    readable_bytes(small_bytes), median(small_seconds) * 1e6, readable_bytes(large_bytes),
+                    median(large_seconds) * 1e6));
     return;
   }
   // A round has an all-reduce of losses, of next to no bytes, and one bucket: three times the latency of a bucket.
   LinkCost link = fit_link(CollectiveKind::reduce_scatter, batch_.size(), small_bytes, median(small_seconds),
                            large_bytes, median(large_seconds));
   link.alpha_seconds /= 3;
-  fmt::print("  fitted to buckets of {} and {}: alpha {:.1f} us, beta {:.2f} GB/s\n", readable_bytes(small_bytes),
-             readable_bytes(large_bytes), link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte);
+  print_output(fmt::format("  fitted to buckets of {} and {}: alpha {:.1f} us, beta {:.2f} GB/s\n",
+                           readable_bytes(small_bytes), readable_bytes(large_bytes), link.alpha_seconds * 1e6,
+                           1e-9 / link.seconds_per_byte));
   const MachineProfile machine{"this machine", link, link, 0};
   const double forecast = forecast_step(plan_.settings, plan_.buckets, machine).communication_seconds;
-  fmt::print("  {:44}  {:>14.1f}  {:>14.1f}  {:+.1f} %\n", "communication of a step by itself, us", forecast * 1e6,
-             measured * 1e6, (forecast / measured - 1) * 100);
+  print_output(fmt::format("  {:44}  {:>14.1f}  {:>14.1f}  {:+.1f} %\n", "communication of a step by itself, us",
+                           forecast * 1e6, measured * 1e6, (forecast / measured - 1) * 100));
 }
 
 }  // namespace
 
 void verify_plan(const Planning& planning, Communicator& communicator, int64_t steps) {
+  check_agreement(communicator, {{"plan", str(planning.plan().hash())},
+                                 {"optimizer", planning.optimizer().description()},
+                                 {"steps and dropout", str(steps, " ", exact(planning.dropout()))}});
   Verification(planning, communicator, steps).run();
 }
 

@@ -2,10 +2,11 @@
 #include "tools/planning/planning.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
+#include "runtime/data/dataset.h"
 #include "tools/planning/model_file.h"
 
 namespace lockstep {
@@ -46,6 +47,8 @@ void check_options(const ForecastOptions& options) {
         [&] { return str("--ranks: expected 1 to ", kMostRanks, ", got ", options.ranks); });
   check(plan.ranks_per_node >= 0 && plan.ranks_per_node <= kMostRanks, ErrorCode::usage,
         [&] { return str("--ranks-per-node: expected 1 to ", kMostRanks, ", got ", plan.ranks_per_node); });
+  check(options.images.classes >= 1 && options.images.classes <= kMostClasses, ErrorCode::usage,
+        [&] { return str("--classes: expected 1 to ", kMostClasses, ", got ", options.images.classes); });
   check(options.device != "cpu" || plan.zero == 0, ErrorCode::usage, [&] {
     return str("--zero ", plan.zero,
                " with --device cpu: the CPU ranks of a node share one copy already; use --device cuda");
@@ -55,19 +58,32 @@ void check_options(const ForecastOptions& options) {
 }  // namespace
 
 int64_t parse_bytes(const std::string& option, const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  std::string unit(end, text.data() + text.size());
+  const size_t end = std::min(text.size(), text.find_first_not_of("+0123456789.eE"));
+  const double value = real_number_in(std::string_view(text).substr(0, end)).value_or(0);
+  std::string unit = text.substr(end);
   std::erase(unit, ' ');
   for (char& c : unit) c = char(std::tolower(static_cast<unsigned char>(c)));
   static constexpr std::pair<std::string_view, double> kUnits[] = {
       {"", 1},      {"b", 1},        {"kb", 1e3},     {"mb", 1e6},     {"gb", 1e9},
       {"tb", 1e12}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40}};
   const auto known = std::find_if(std::begin(kUnits), std::end(kUnits), [&](const auto& u) { return u.first == unit; });
-  check(error == std::errc() && known != std::end(kUnits) && value > 0 && value * known->second <= 0x1p50,
-        ErrorCode::usage,
+  check(known != std::end(kUnits) && value > 0 && value * known->second <= 0x1p50, ErrorCode::usage,
         [&] { return str(option, ": expected a size such as 80GiB or 512MB, up to 1 PiB, got '", text, "'"); });
   return std::max<int64_t>(1, std::llround(value * known->second));
+}
+
+void parse_image_size(const std::string& option, const std::string& text, ModelSettings& images) {
+  constexpr int64_t kMostPixels = 4096;  // of a side
+  const size_t by = text.find('x');
+  const auto side = [&](std::string_view digits) {
+    const std::optional<int64_t> size = by == text.npos ? std::nullopt : whole_number_in(digits);
+    check(size && *size >= 1 && *size <= kMostPixels, ErrorCode::usage, [&] {
+      return str(option, ": expected HEIGHTxWIDTH, each from 1 to ", kMostPixels, ", such as 28x28, got '", text, "'");
+    });
+    return *size;
+  };
+  images.height = side(std::string_view(text).substr(0, by));
+  images.width = side(std::string_view(text).substr(by == text.npos ? 0 : by + 1));
 }
 
 Planning::Planning(const ForecastOptions& options) : settings_(options.plan), options_(options) {
@@ -98,7 +114,9 @@ void Planning::read_model() {
     settings_.workload = described.workload;
     layouts = std::move(described.layouts);
   } else {
-    model_ = make_model(chosen.name, {.dropout = float(chosen.dropout)});
+    ModelSettings images = options_.images;
+    images.dropout = float(chosen.dropout);
+    model_ = make_model(chosen.name, images);
     name_ = model_->name;
     variables_ = model_->variables;
     settings_.workload = {.batch = 128, .flops_per_sample = double(model_->flops_per_sample())};

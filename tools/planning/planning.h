@@ -18,6 +18,7 @@ namespace lockstep {
 // What `plan` and `explain` are asked.
 struct ForecastOptions {
   ModelOptions model = {};        // its name may also be the path of a TOML file
+  ModelSettings images = {};      // sizes and classes of a shipped model's images
   PlanSettings plan = {};         // without a mesh: data=ranks; without a batch: the model file's, or 128
   int64_t ranks = 0;              // 0: the mesh's, or 2
   std::string rules = {};         // TOML file of layout rules
@@ -33,6 +34,9 @@ struct ForecastOptions {
 // Converts "80GiB", "512 MiB", "1e9", "64kB" to bytes: powers of 1024 with an i, of 1000 without. Error(usage).
 int64_t parse_bytes(const std::string& option, const std::string& text);
 
+// Reads "28x28": height and width of images, each from 1 to 4096. Error(usage).
+void parse_image_size(const std::string& option, const std::string& text, ModelSettings& images);
+
 // Everything a plan is made from, kept alive together.
 class Planning {
  public:
@@ -44,6 +48,8 @@ class Planning {
   const MachineProfile& profile() const { return profile_; }
   // Null for models from files, which cannot be run.
   const Model* model() const { return model_ ? &*model_ : nullptr; }
+  const ModelSettings& images() const { return options_.images; }
+  double dropout() const { return options_.model.dropout; }
   // What a part of the batch needs while it runs, as rehearsed; for a model from a file only its figures are known.
   struct Leaf {
     int64_t samples = 0;

@@ -25,16 +25,7 @@ bool is_comment(std::string_view line) {
 
 }  // namespace
 
-std::string read_toml_text(const std::string& path) {
-  const ReadableFile file = open_to_read(path, Links::follow);
-  check(file.bytes <= kLargestFile, ErrorCode::data, [&] {
-    return str("'", path, "' has ", file.bytes, " bytes; a model or rules file has at most ", kLargestFile,
-               ": is this the right file?");
-  });
-  std::string text(size_t(file.bytes), '\0');
-  text.resize(size_t(read_at(file.descriptor, path, text.data(), file.bytes, 0)));
-  return text;
-}
+std::string read_toml_text(const std::string& path) { return read_text(path, kLargestFile, "a model or rules file"); }
 
 void check_toml_text(std::string_view text, const std::string& where) {
   check(int64_t(text.size()) <= kLargestFile, ErrorCode::data, [&] {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Prints the bash completion of a lockstep program: the commands and options that its --help lists, and the values of
-# options whose help lists them all ("cpu | cuda: one GPU a rank").
+# options whose help lists them all ("compute on: cpu | cuda, one GPU a rank").
 # usage: tools/scripts/bash_completion.sh PROGRAM > lockstep
 set -eu
 program=$1
@@ -17,11 +17,12 @@ entries() {
       gsub(",", " ", names)
       if ($2 !~ /^(TEXT|INT|FLOAT)/) { print "flag", names; next }
       sub(/^  [^ ]+ [^ ]+ +(\.\.\. |x [0-9]+ )? */, "")
+      sub(/^[^|]*: /, "")
       count = split($0, alternatives, / \| /)
       values = ""
       for (i = 1; i <= count; ++i) {
-        if (count == 1 || alternatives[i] !~ /^[a-z0-9_-]+(:.*| \(.*)?$/) { values = ""; break }
-        sub(/[: ].*/, "", alternatives[i])
+        if (count == 1 || alternatives[i] !~ /^[a-z0-9_-]+(,.*| \(.*)?$/) { values = ""; break }
+        sub(/[, ].*/, "", alternatives[i])
         values = values " " alternatives[i]
       }
       print "option", names, "=" values

@@ -4,7 +4,7 @@
 set -eu
 
 packages="g++ cmake ninja-build libopenmpi-dev openmpi-bin libdnnl-dev libeigen3-dev libcli11-dev libfmt-dev
-  nlohmann-json3-dev libxxhash-dev libre2-dev libtomlplusplus-dev zlib1g-dev dataset-fashion-mnist"
+  nlohmann-json3-dev libxxhash-dev libre2-dev libtomlplusplus-dev libutf8proc-dev zlib1g-dev dataset-fashion-mnist"
 test_packages="libgtest-dev libgmock-dev clang-format patchelf pkg-config python3-venv"
 
 usage() {

@@ -2,19 +2,42 @@
 #include "tools/training/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "tools/training/clock_text.h"
 
 namespace lockstep {
 
+namespace {
+
+// The last column stays empty: a terminal may wrap when it is filled.
+size_t columns_of(std::FILE* out) {
+  winsize size{};
+  if (ioctl(fileno(out), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 79;
+  return size.ws_col - 1u;
+}
+
+}  // namespace
+
+std::string fitting_line(const std::vector<std::string>& fields, size_t width) {
+  std::string line = fields[0].substr(0, width);
+  for (size_t i = 1; i < fields.size() && line.size() + 2 + fields[i].size() <= width; ++i) line += "  " + fields[i];
+  return line;
+}
+
+bool is_terminal_for_lines(std::FILE* out) {
+  const char* terminal = std::getenv("TERM");
+  return isatty(fileno(out)) != 0 && (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
+}
+
 Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch)
     : out_(out), terminal_(terminal), steps_(steps), steps_per_epoch_(steps_per_epoch) {}
-
-std::string clock_text(double seconds) {
-  const int64_t s = int64_t(std::llround(seconds));
-  if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-  return fmt::format("{}:{:02}", s / 60, s % 60);
-}
 
 double Progress::samples_per_second() const {
   return double(samples_) / std::chrono::duration<double>(Clock::now() - start_).count();
@@ -39,15 +62,21 @@ void Progress::print(int64_t step, bool end_of_epoch, const StepReport& report) 
   const double elapsed = std::chrono::duration<double>(last_print_ - start_).count();
   const double left = elapsed / double(step + 1) * double(steps_ - step - 1);
   const int64_t epochs = (steps_ + steps_per_epoch_ - 1) / steps_per_epoch_;
-  const std::string line = fmt::format(
-      "epoch {}/{}  step {}/{}  loss {:.4f}  accuracy {:.4f}  {:.0f} images/s  {} left", step / steps_per_epoch_ + 1,
-      epochs, step + 1, steps_, (report.loss_sum - loss_before_) / double(epoch_samples_),
-      (report.sum_of_all_steps("correct") - correct_before_) / double(epoch_samples_), samples_per_second(),
-      clock_text(left));
-  if (terminal_)
-    fmt::print(out_, "\r\x1b[K{}{}", line, end_of_epoch ? "\n" : "");
-  else
-    fmt::print(out_, "{}\n", line);
+  const std::vector<std::string> fields{
+      fmt::format("epoch {}/{}", step / steps_per_epoch_ + 1, epochs),
+      fmt::format("step {}/{}", step + 1, steps_),
+      fmt::format("loss {:.4f}", (report.loss_sum - loss_before_) / double(epoch_samples_)),
+      fmt::format("accuracy {:.4f}", (report.sum_of_all_steps("correct") - correct_before_) / double(epoch_samples_)),
+      fmt::format("{:.0f} images/s", samples_per_second()),
+      fmt::format("{} left", clock_text(left))};
+  if (!terminal_) {
+    fmt::print(out_, "{}\n", fmt::join(fields, "  "));
+  } else {
+    const size_t width = columns_of(out_);
+    const std::string line = fitting_line(fields, width);
+    fmt::print(out_, "\r{:<{}}{}", line, std::max(line.size(), std::min(shown_, width)), end_of_epoch ? "\n" : "");
+    shown_ = end_of_epoch ? 0 : line.size();
+  }
   std::fflush(out_);
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shows people how a run is going: one line rewritten in place on a terminal, plain lines now and then elsewhere.
+// A line fits the terminal, however wide that is at the time, because one that wraps cannot be rewritten. There are no
+// escape codes: blanks erase what was there.
 #pragma once
 
 #include <chrono>
@@ -7,6 +9,7 @@
 #include <cstdio>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "runtime/data/step_input.h"
 
@@ -29,6 +32,7 @@ class Progress {
   std::FILE* out_;
   bool terminal_;
   int64_t steps_, steps_per_epoch_;
+  size_t shown_ = 0;  // columns of the line that is to be rewritten
   int64_t samples_ = 0;
   int64_t epoch_samples_ = 0;  // so far
   // Sum over all epochs before this one.
@@ -37,7 +41,10 @@ class Progress {
   Clock::time_point start_ = Clock::now(), last_print_ = start_;
 };
 
-// "1:02:03", "2:03", "0:03"
-std::string clock_text(double seconds);
+// As many of `fields` as fit into `width` columns, with two blanks between them; a first one that is too long is cut.
+std::string fitting_line(const std::vector<std::string>& fields, size_t width);
+
+// Whether a line can be rewritten on `out`: it is a terminal, and one that can do that.
+bool is_terminal_for_lines(std::FILE* out);
 
 }  // namespace lockstep

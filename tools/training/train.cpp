@@ -2,22 +2,27 @@
 #include "tools/training/train.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
+#include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/line_file.h"
+#include "runtime/files/standard_output.h"
 #include "runtime/state/ledger.h"
 #include "tools/training/build_identity.h"
+#include "tools/training/check_in.h"
 #include "tools/training/evaluate.h"
 #include "tools/training/image_part.h"
+#include "tools/training/output_files.h"
 #include "tools/training/progress.h"
 #include "tools/training/training_run.h"
 #include "tools/training/weights.h"
@@ -33,21 +38,33 @@ bool is_file_to_be(const std::string& path) {
   return type != std::filesystem::file_type::fifo && type != std::filesystem::file_type::character;
 }
 
+// No output may be one of the other files of the run.
+void check_files(Communicator& communicator, const TrainOptions& options, const Dataset& dataset) {
+  std::vector<NamedFile> inputs = {{"the running program", "/proc/self/exe"}};
+  for (const std::string& file : dataset.files) inputs.push_back({"--data", file});
+  check_outputs(communicator, {{"--ledger", options.ledger}, {"--metrics", options.metrics}, {"--save", options.save}},
+                inputs);
+}
+
 // The files of rank 0, opened when nothing can be refused any more.
 struct Outputs {
   std::optional<LineFile> ledger, metrics;
 
-  Outputs(const TrainOptions& options, const std::string& description) {
+  Outputs(const TrainOptions& options, const std::string& header) {
     if (!options.save.empty()) check_can_write(options.save);
     // A pipe or device can only be opened; a file is tried before another one is emptied.
     if (!options.metrics.empty() && is_file_to_be(options.metrics)) check_can_write(options.metrics);
-    if (!options.ledger.empty()) ledger.emplace(options.ledger).write_line(ledger_header(description));
-    if (!options.metrics.empty()) metrics.emplace(options.metrics);
+    // Other ranks must not lose patience before this one does.
+    const std::chrono::milliseconds patience(int64_t(std::min(10.0, options.timeout_seconds / 2) * 1e3));
+    if (!options.ledger.empty()) ledger.emplace(options.ledger, patience).write_line(header);
+    if (!options.metrics.empty()) metrics.emplace(options.metrics, patience);
   }
 
   bool want_steps() const { return ledger || metrics; }
 
-  void write(const StepReport& report, const ImageBatch& batch, const VariableStore& variables, double seconds) {
+  // `times`: of each rank, as it last told the others.
+  void write(const StepReport& report, const ImageBatch& batch, const VariableStore& variables, double seconds,
+             std::span<const RankTimes> times) {
     if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
     if (!metrics) return;
     const double samples = double(batch.global_count);
@@ -60,8 +77,16 @@ struct Outputs {
                         {"compute_ms", report.compute_seconds * 1e3},
                         {"communication_ms", report.communication_seconds * 1e3},
                         {"exposed_communication_ms", report.communication_seconds * 1e3},
-                        {"learning_rate", variables.learning_rate()}};
+                        {"learning_rate", variables.scalars().learning_rate()}};
     if (report.skipped) line["skipped"] = true;
+    if (times.size() > 1) {
+      const auto slowest = std::ranges::max_element(times, {}, &RankTimes::compute);
+      line["slowest_rank"] = slowest - times.begin();
+      line["longest_compute_ms"] = slowest->compute * 1e3;
+      line["shortest_compute_ms"] = std::ranges::min(times, {}, &RankTimes::compute).compute * 1e3;
+      line["longest_wait_ms"] = std::ranges::max(times, {}, &RankTimes::wait).wait * 1e3;
+      line["shortest_wait_ms"] = std::ranges::min(times, {}, &RankTimes::wait).wait * 1e3;
+    }
     metrics->write_line(line.dump());
   }
 };
@@ -77,7 +102,7 @@ void agree(Communicator& communicator, const TrainOptions& options, const Planne
 // Launchers give ranks a pseudo terminal whatever they print to, so `auto` trusts a terminal only without a launcher.
 bool draws_on_terminal(const std::string& progress) {
   if (progress != "auto") return progress == "terminal";
-  return read_launcher().launcher.empty() && isatty(STDOUT_FILENO) != 0;
+  return read_launcher().launcher.empty() && is_terminal_for_lines(stdout);
 }
 
 // The reports of steps, asked for at most once per step: on a GPU asking means waiting. `first` tells of skipped steps.
@@ -101,15 +126,14 @@ class Reports {
  private:
   void warn(int64_t news) const {
     if (news == 1 && report_.skipped)
-      fmt::print(stderr,
-                 "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n",
-                 number_, report_.not_finite);
+      print_remark(fmt::format(
+          "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n", number_,
+          report_.not_finite));
     else
-      fmt::print(
-          stderr,
+      print_remark(fmt::format(
           "lockstep: warning: {} steps up to step {} were skipped by all ranks; in the last of them the gradient "
           "of variable {} was not finite\n",
-          news, number_, report_.last_not_finite);
+          news, number_, report_.last_not_finite));
   }
 
   TrainStep& step_;
@@ -121,8 +145,8 @@ class Reports {
 
 void warn_unused(const TrainingRun& run, const std::vector<int32_t>& unused) {
   for (const int32_t v : unused)
-    fmt::print(stderr, "lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
-               run.plan().variables[size_t(v)].path);
+    print_remark(fmt::format("lockstep: warning: variable {} got no gradient: no op led from it to the loss\n",
+                             run.plan().variables[size_t(v)].path));
 }
 
 std::string describe(const RunDevice& device, const TrainingRun& run) {
@@ -132,15 +156,21 @@ std::string describe(const RunDevice& device, const TrainingRun& run) {
 
 }  // namespace
 
-TrainResult train(const TrainOptions& options, Communicator& communicator) {
+TrainResult train(const TrainOptions& options, Communicator& communicator, const StopRequest& asked) {
   check_train_options(options, communicator.size());
+  // In one process a launch of one GPU's graph may wait for memory or code of another one, which waits for the launch.
+  check(!options.graph || options.ranks <= 1 || options.transport == DeviceTransport::staged, ErrorCode::usage,
+        "--graph records collectives of NCCL, which GPUs of one process (--ranks) can block each other with; start a "
+        "process "
+        "for each rank with mpirun, or leave --graph out");
   const bool first = communicator.rank() == 0;
-  const Dataset dataset = load_dataset(options.data);
+  const Dataset dataset = load_dataset(options.data, options.classes);
+  check_files(communicator, options, dataset);
   const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
   PlannedRun planned = plan_run(options.model,
                                 {.height = dataset.train.height,
                                  .width = dataset.train.width,
-                                 .classes = kClasses,
+                                 .classes = dataset.classes(),
                                  .dropout = float(options.model.dropout)},
                                 options.plan, communicator.size(), ranks_per_node(communicator), device.device.kind);
   std::optional<Schedule> schedule;
@@ -151,12 +181,12 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   TrainingRun run(std::move(planned), communicator, device, uint64_t(options.seed),
                   {.clip = options.clip, .graph = options.graph}, schedule);
   std::optional<Outputs> outputs;
-  if (first) outputs.emplace(options, description);
+  if (first) outputs.emplace(options, ledger_header(description, numerics(device.device)));
   if (first)
-    fmt::print("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
-               options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
-               run.model().variables.parameter_count(), to_string(options.plan.reduce),
-               run.plan().settings.virtual_ranks, schedule ? ", schedule " + schedule->text() : "");
+    print_output(fmt::format("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
+                             options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
+                             run.model().variables.parameter_count(), to_string(options.plan.reduce),
+                             run.plan().settings.virtual_ranks, schedule ? ", schedule " + schedule->text() : ""));
 
   const int64_t per_epoch = steps_per_epoch(dataset.train.count, options.batch);
   const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;
@@ -169,23 +199,40 @@ TrainResult train(const TrainOptions& options, Communicator& communicator) {
   Reports reports(run.step(), first,
                   device.device.kind == DeviceKind::cpu || !options.ledger.empty() || !options.metrics.empty());
   Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch);
+  CheckIn check_in(communicator, run.step().last_part() - run.step().first_part());
   std::vector<BatchPart> parts;
-  for (int64_t step = 0; step < steps; ++step) {
+  int64_t step = 0;
+  while (step < steps && check_in.signal() == 0) {
     const auto start = std::chrono::steady_clock::now();
     const ImageBatch& batch = loader.next();
     parts.clear();
     for (const ImagePart& part : batch.leaves) parts.push_back(image_part(part, dataset.train));
     run.step().queue({batch.step, batch.global_count, parts});
-    if (reports.every_step()) (void)reports.get();
+    const StepReport* report = reports.every_step() ? &reports.get() : nullptr;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (outputs && outputs->want_steps()) outputs->write(reports.get(), batch, run.variables(), seconds);
+    if (outputs && outputs->want_steps())
+      outputs->write(reports.get(), batch, run.variables(), seconds, check_in.times());
     if (first && step == 0) warn_unused(run, run.step().unused_variables());
     progress.step(step, batch.global_count, [&]() -> const StepReport& { return reports.get(); });
+    if (check_in.step(seconds, report ? report->compute_seconds : 0, report ? report->communication_seconds : 0,
+                      asked.signal())) {
+      const std::string news = check_in.straggler_news();
+      if (first && !news.empty()) fmt::print(stderr, "lockstep: warning: {}\n", news);
+    }
     reports.step_is_over();
+    ++step;
   }
 
   run.step().take_averages();
-  TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = steps};
+  TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = step};
+  if (step < steps) {
+    result.signal = check_in.signal();
+    if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+    if (first)
+      fmt::print(stderr, "lockstep: stopped by {} after step {} of {}; {}\n", name_of_signal(result.signal), step,
+                 steps, options.save.empty() ? "without --save nothing is kept" : "the weights are in " + options.save);
+    return result;
+  }
   const int64_t correct =
       count_correct(communicator, run.stream(), run.pool(), run.model(), run.variables().values(), dataset.test);
   result.test_accuracy = double(correct) / double(dataset.test.count);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "collectives/communicator.h"
+#include "tools/training/stop_request.h"
 #include "tools/training/train_options.h"
 
 namespace lockstep {
@@ -11,9 +12,11 @@ struct TrainResult {
   double test_accuracy = 0;
   double images_per_second = 0;
   int64_t steps = 0;
+  int signal = 0;  // other than 0: the run was stopped by it, and not evaluated
 };
 
-// Collective. Rank 0 prints progress and writes the files.
-TrainResult train(const TrainOptions& options, Communicator& communicator);
+// Collective. Rank 0 prints progress and writes the files. When some rank is `asked` to stop, all end after the same
+// step, and rank 0 writes the weights and says so.
+TrainResult train(const TrainOptions& options, Communicator& communicator, const StopRequest& asked);
 
 }  // namespace lockstep

@@ -2,13 +2,13 @@
 #include "tools/training/train_options.h"
 
 #include <algorithm>
-#include <charconv>
 #include <limits>
 #include <utility>
 
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
 #include "kernels/device/known_name.h"
+#include "kernels/device/number_text.h"
 #include "runtime/variables/precision.h"
 
 namespace lockstep {
@@ -31,22 +31,11 @@ void check_virtual_ranks(const TrainOptions& options, int ranks) {
   });
 }
 
-// Two outputs in one file would destroy each other.
-void check_outputs(const TrainOptions& options) {
-  const std::pair<const char*, const std::string*> outputs[] = {
-      {"--ledger", &options.ledger}, {"--metrics", &options.metrics}, {"--save", &options.save}};
-  for (const auto& [option, file] : outputs)
-    for (const auto& [other, same] : outputs)
-      check(option == other || file->empty() || *file != *same, ErrorCode::usage, [&] {
-        return str(option, " and ", other, " both name '", *file, "', expected two files; choose another name");
-      });
-}
-
 }  // namespace
 
 int64_t bytes_of_mib(const char* option, double mib) {
   check(mib > 0 && mib <= 1e6, ErrorCode::usage,
-        [&] { return str(option, ": expected a size above 0 and up to 1e6, got ", mib); });
+        [&] { return str(option, ": expected a size above 0 and up to 1e6, got ", exact(mib)); });
   return std::max<int64_t>(1, int64_t(mib * 1024 * 1024));
 }
 
@@ -78,8 +67,11 @@ void check_threads(int64_t threads) { check_between("--threads", threads, 0, 102
 void check_plan_options(const ModelOptions& model, const PlanSettings& plan) {
   check_reduce_dtype(plan.reduce, plan.reduce_dtype);
   check_between("--virtual-ranks", plan.virtual_ranks, 0, 4096);
-  check(model.dropout >= 0 && model.dropout < 1, ErrorCode::usage,
-        [&] { return str("--dropout: expected a rate in [0, 1), got ", model.dropout); });
+  // A rate that f32 rounds to 1 would leave nothing.
+  check(model.dropout >= 0 && float(model.dropout) < 1, ErrorCode::usage, [&] {
+    return str("--dropout: expected a rate in [0, 1)", model.dropout < 1 ? " that stays below 1 in f32" : "", ", got ",
+               exact(model.dropout));
+  });
 }
 
 void check_train_options(const TrainOptions& options, int ranks) {
@@ -98,10 +90,9 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check_virtual_ranks(options, ranks);
   check_clip_options(options.clip);
   check(options.timeout_seconds > 0 && options.timeout_seconds <= 1e6, ErrorCode::usage,
-        [&] { return str("--timeout: expected seconds above 0 and up to 1e6, got ", options.timeout_seconds); });
+        [&] { return str("--timeout: expected seconds above 0 and up to 1e6, got ", exact(options.timeout_seconds)); });
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
         [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
-  check_outputs(options);
   const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
   check(on_gpu || !options.graph, ErrorCode::usage,
         "--graph records the work of a GPU; leave it out, or use --device cuda");
@@ -111,16 +102,14 @@ void check_train_options(const TrainOptions& options, int ranks) {
 
 void set_hyperparameter(ModelOptions& options, const std::string& option, const std::string& text) {
   const size_t sign = text.find('=');
-  const char* end = text.data() + text.size();
-  double value = 0;
   const bool named = sign != std::string::npos && sign > 0;
-  const auto [read, error] = std::from_chars(named ? text.data() + sign + 1 : end, end, value);
-  check(error == std::errc() && read == end, ErrorCode::usage,
+  const std::optional<double> value = named ? real_number_in(std::string_view(text).substr(sign + 1)) : std::nullopt;
+  check(value.has_value(), ErrorCode::usage,
         [&] { return str(option, ": expected NAME=VALUE with a number, such as beta_1=0.95, got '", text, "'"); });
   const std::string name = text.substr(0, sign);
-  const auto [given, is_new] = options.hyperparameters.emplace(name, value);
+  const auto [given, is_new] = options.hyperparameters.emplace(name, *value);
   check(is_new, ErrorCode::usage, [&] {
-    return str(option, " ", text, ": ", name, " is ", given->second,
+    return str(option, " ", text, ": ", name, " is ", exact(given->second),
                " by another option already; leave one of them out");
   });
 }
@@ -128,24 +117,20 @@ void set_hyperparameter(ModelOptions& options, const std::string& option, const 
 std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
                             const std::optional<Schedule>& schedule, const PlanSettings& settings) {
   std::string text = str("model=", options.model.name, " ", optimizer.description());
-  const auto add_number = [&](std::string_view name, double number) {
-    char value[32];
-    std::snprintf(value, sizeof value, "%.17g", number);
-    text += str(" ", name, "=", value);
-  };
-  text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", options.model.dropout,
+  text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", exact(options.model.dropout),
               run_text(settings, InRun::always));
   const Precision& precision = precision_of(options.model.weights, settings.stochastic_rounding);
   if (precision.weights != DType::f32) text += str(" precision=", precision.name);
+  if (options.classes > 0) text += str(" classes=", options.classes);
   for (const SettingText& setting : setting_texts(settings)) {
     if (std::string_view(setting.field.name) == "accumulation")  // in every ledger the frozen variables come before it
       for (const std::string& path : options.model.freeze) text += str(" freeze=", path);
     text += run_text(setting, InRun::unless_default);
   }
   if (schedule) text += str(" schedule=", schedule->text());
-  if (options.clip.clipnorm > 0) add_number("clipnorm", options.clip.clipnorm);
-  if (options.clip.global_clipnorm > 0) add_number("global_clipnorm", options.clip.global_clipnorm);
-  if (options.clip.clipvalue > 0) add_number("clipvalue", options.clip.clipvalue);
+  if (options.clip.clipnorm > 0) text += " clipnorm=" + exact(options.clip.clipnorm);
+  if (options.clip.global_clipnorm > 0) text += " global_clipnorm=" + exact(options.clip.global_clipnorm);
+  if (options.clip.clipvalue > 0) text += " clipvalue=" + exact(options.clip.clipvalue);
   return text;
 }
 

@@ -42,6 +42,7 @@ struct TrainOptions {
   ModelOptions model;
   PlanSettings plan;  // what the command line says of it; ranks are those that exist
   std::string data = kDefaultDataFolder;
+  int64_t classes = 0;  // of the images; 0: those that the labels have
   std::string device = "cpu";
   DeviceTransport transport = DeviceTransport::automatic;  // carries gradients between GPUs
   bool graph = false;                                      // GPUs: record a step, launch it as a whole

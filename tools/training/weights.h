@@ -17,6 +17,10 @@ void save_weights(const std::string& path, const Model& model, const VariableSto
 // are missing, extra or of another shape or dtype.
 void load_weights(const std::string& path, const Model& model, std::span<Tensor> values);
 
+// Throws Error(numbers) that names a variable and its first value that is not finite, if there is one: with it there
+// are no answers to count.
+void check_finite(const std::string& path, const Model& model, std::span<const Tensor> values);
+
 // Keeps the model's weights in the file's dtypes, before memory is taken for them. Error(file, data).
 void narrow_as_stored(const std::string& path, Model& model);
 

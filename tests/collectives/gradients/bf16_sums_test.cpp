@@ -10,6 +10,7 @@
 
 #include "collectives/gradients/bucket_sum.h"
 #include "collectives/gradients/host_gradient_reducer.h"
+#include "tests/support/cases.h"
 #include "tests/support/owned_buckets.h"
 #include "tests/support/ranks.h"
 #include "tests/support/rounded_sums.h"
@@ -142,7 +143,7 @@ void expect_sums(const Communicator& ranks, const GradientReducer& reducer, cons
 }
 
 TEST(GradientReducerInBf16, RoundsAlongTheTreeOfTheLeavesOnAnyRanksAndNodes) {
-  for (const int leaves : {1, 3, 8}) {
+  for (const int leaves : cases({3, 1, 8})) {
     const Row expected[] = {tree_of_step(0, leaves, size_t(kElements), DType::bf16),
                             tree_of_step(1, leaves, size_t(kElements), DType::bf16)};
     on_every_group([&](Communicator& ranks) {

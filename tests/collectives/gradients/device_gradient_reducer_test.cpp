@@ -9,6 +9,7 @@
 
 #include "collectives/gradients/finite.h"
 #include "kernels/device/graph.h"
+#include "tests/support/cases.h"
 #include "tests/support/device_ranks.h"
 #include "tests/support/owned_buckets.h"
 #include "tests/support/rounded_sums.h"
@@ -69,7 +70,7 @@ class OneRank {
 
 TEST(DeviceGradientReducer, SumsAlongTheTreeOfTheLeavesInEitherDType) {
   for (const DType dtype : {DType::f32, DType::bf16})
-    for (const int leaves : {1, 3, 8}) {
+    for (const int leaves : cases({3, 1, 8})) {
       const Row expected[] = {tree_of_step(0, leaves, size_t(kElements), dtype),
                               tree_of_step(1, leaves, size_t(kElements), dtype)};
       on_every_device_group([&](DeviceRank& on) {

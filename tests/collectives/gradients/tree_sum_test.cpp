@@ -133,6 +133,25 @@ TEST(TreeSum, MayWriteOverAnyInput) {
   }
 }
 
+// The kernel of GPUs, on the host: the same additions in one pass.
+TEST(TreeSum, HasTheSameBitsFromTheKernel) {
+  Stream stream = Stream::cpu(2);
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const int leaves : {2, 3, 8, 13, 64}) {
+      const std::vector<Row> rows = random_leaves(leaves, 1000, unsigned(leaves));
+      std::vector<LeafRange> single;
+      for (int leaf = 0; leaf < leaves; ++leaf) single.push_back({leaf, leaf + 1});
+      const TreeSum sum({0, leaves}, single, dtype);
+      Row out(1000);
+      AddAlongTree kernel{.out = {out.data(), DType::f32, DeviceKind::cpu, Shape{1000}},
+                          .tree = sum.for_kernel(),
+                          .to_bf16 = dtype == DType::bf16};
+      for (size_t leaf = 0; leaf < rows.size(); ++leaf) kernel.tree.inputs[leaf] = rows[leaf].data();
+      launch(stream, kernel);
+      EXPECT_TRUE(out == run(sum, rows)) << leaves << " leaves in " << to_string(dtype);
+    }
+}
+
 TEST(TreeSum, RefusesInputsThatDoNotMakeUpTheWhole) {
   const LeafRange gap[] = {{0, 2}, {3, 4}}, twice[] = {{0, 2}, {2, 4}, {2, 3}};
   EXPECT_THROW(TreeSum({0, 4}, gap), Error);

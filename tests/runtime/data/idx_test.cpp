@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include <array>
+#include <map>
 #include <numeric>
 
 #include "runtime/data/dataset.h"
@@ -69,10 +70,36 @@ TEST(Idx, ReadsThroughManyInputBuffers) {
                          [](char a, uint8_t b) { return uint8_t(a) == b; }));
 }
 
-TEST(Idx, RefusesAFileThatIsNotGzipped) {
-  EXPECT_THAT(refusal(idx({3}, "abc")), HasSubstr("no gzip file"));
-  EXPECT_THAT(refusal(""), HasSubstr("no gzip file"));
-  EXPECT_THAT(refusal("\x1f"), HasSubstr("no gzip file"));
+TEST(Idx, ReadsAFileThatIsNotGzipped) {
+  const TemporaryFolder folder;
+  write_file(folder / "f", idx({2, 1, 3}, "\x01\x02\x03\xfd\xfe\xff"));
+  EXPECT_THAT(read_idx(folder / "f", 3).values, ElementsAre(1, 2, 3, 253, 254, 255));
+  EXPECT_THAT(refusal(idx({4}, "abc")), HasSubstr("holds 3 values, expected 4"));
+  EXPECT_THAT(refusal(idx({2}, "abc")), HasSubstr("more values than its header says"));
+  EXPECT_THAT(refusal(idx({4'000'000'000}, "abc")), HasSubstr("announces 4000000000 values"));
+}
+
+TEST(Idx, RefusesAFileThatIsNeitherIdxNorGzip) {
+  EXPECT_THAT(refusal("text, not IDX"), HasSubstr("starts with the numbers 116 101 120 116, expected 0 0 8 1"));
+  EXPECT_THAT(refusal(""), HasSubstr("has 0 bytes, fewer than its header"));
+  EXPECT_THAT(refusal("\x1f"), HasSubstr("has 1 bytes, fewer than its header"));
+}
+
+TEST(Idx, ReadsAFileOfSeveralGzipMembers) {
+  const std::string whole = idx({6}, "abcdef");
+  const TemporaryFolder folder;
+  for (size_t cut = 0; cut <= whole.size(); ++cut) {
+    write_file(folder / "f.gz", gzip(whole.substr(0, cut)) + gzip(whole.substr(cut)));
+    EXPECT_THAT(read_idx(folder / "f.gz", 1).values, ElementsAre('a', 'b', 'c', 'd', 'e', 'f')) << cut;
+  }
+  std::string many;
+  for (const char byte : whole) many += gzip(std::string(1, byte));
+  for (int i = 0; i < 10'000; ++i) many += gzip("");  // members end at every place of the buffers, too
+  write_file(folder / "f.gz", many);
+  EXPECT_THAT(read_idx(folder / "f.gz", 1).sizes, ElementsAre(6));
+  const std::string second = gzip(whole.substr(5));
+  for (size_t bytes = 2; bytes < second.size(); ++bytes)
+    EXPECT_THAT(refusal(gzip(whole.substr(0, 5)) + second.substr(0, bytes)), HasSubstr("truncated")) << bytes;
 }
 
 TEST(Idx, RefusesEveryTruncation) {
@@ -111,7 +138,7 @@ TEST(Idx, RefusesMoreOrFewerValuesThanAnnounced) {
 TEST(Idx, RefusesWhatFollowsTheStream) {
   const std::string whole = gzip(idx({3}, "abc"));
   EXPECT_THAT(refusal(whole + "x"), HasSubstr("goes on behind the end"));
-  EXPECT_THAT(refusal(whole + whole), HasSubstr("goes on behind the end"));
+  EXPECT_THAT(refusal(whole + whole), HasSubstr("more values than its header says")) << "two members are one stream";
   EXPECT_THAT(refusal(whole + std::string(200'000, '\0')), HasSubstr("goes on behind the end"));
 }
 
@@ -189,9 +216,59 @@ TEST_F(DatasetFolder, NamesAMissingFileAndHowToGetIt) {
 }
 
 TEST_F(DatasetFolder, NamesALabelThatIsNoClass) {
-  put("train-labels-idx1-ubyte.gz", idx({2}, std::string("\x00\x0a", 2)));
+  put("t10k-labels-idx1-ubyte.gz", idx({1}, "\x0a"));
   EXPECT_THAT(load(),
-              AllOf(StartsWith("data: "), HasSubstr("train-labels-idx1-ubyte.gz': label 1 is 10, expected 0 to 9")));
+              AllOf(StartsWith("data: "), HasSubstr("t10k-labels-idx1-ubyte.gz': label 0 is 10, expected 0 to 9")));
+}
+
+TEST_F(DatasetFolder, FindsTheClassesInTheTrainingLabels) {
+  ASSERT_EQ(load(), "");
+  EXPECT_EQ(dataset_.classes(), 10);
+  EXPECT_EQ(load_dataset(folder_.path(), 12).classes(), 12);
+  EXPECT_THAT(error_of([&] { load_dataset(folder_.path(), 9); }),
+              HasSubstr("label 1 is 9, expected 0 to 8 by --classes"));
+  EXPECT_THAT(error_of([&] { load_dataset(folder_.path(), 257); }), StartsWith("usage: --classes"));
+  put("train-labels-idx1-ubyte.gz", idx({2}, "\x01\x1a"));  // as the letters of EMNIST
+  ASSERT_EQ(load(), "");
+  EXPECT_EQ(dataset_.classes(), 27);
+  put("t10k-labels-idx1-ubyte.gz", idx({1}, "\x1b"));
+  EXPECT_THAT(load(), HasSubstr("t10k-labels-idx1-ubyte.gz': label 0 is 27, expected 0 to 26"));
+}
+
+TEST_F(DatasetFolder, FindsFilesUnderOtherNames) {
+  ASSERT_EQ(load(), "");
+  const uint64_t hash = dataset_.content_hash;
+  const auto rename_all = [&](const std::map<std::string, std::string>& names) {
+    for (const auto& [before, after] : names) std::filesystem::rename(folder_ / before, folder_ / after);
+  };
+  // As the first page of MNIST had them, unpacked; as EMNIST has them.
+  rename_all({{"train-images-idx3-ubyte.gz", "train-images.idx3-ubyte"},
+              {"train-labels-idx1-ubyte.gz", "train-labels.idx1-ubyte"},
+              {"t10k-images-idx3-ubyte.gz", "emnist-letters-test-images-idx3-ubyte.gz"},
+              {"t10k-labels-idx1-ubyte.gz", "emnist-letters-test-labels-idx1-ubyte.gz"}});
+  EXPECT_THAT(load(), HasSubstr("expected the data file '" + folder_ / "t10k-images-idx3-ubyte.gz'"));
+  rename_all({{"train-images.idx3-ubyte", "EMNIST_letters_train_images_idx3_ubyte"},
+              {"train-labels.idx1-ubyte", "emnist-letters-train-labels-idx1-ubyte.gz"}});
+  ASSERT_EQ(load(), "");
+  EXPECT_EQ(dataset_.content_hash, hash);
+  EXPECT_EQ(dataset_.files.size(), 4u);
+  // A second data set in the folder: the beginning of the names chooses.
+  put("emnist-digits-train-images-idx3-ubyte.gz", idx({2, 2, 1}, "abcd"));
+  EXPECT_THAT(load(),
+              AllOf(StartsWith("data: "), HasSubstr("several data sets: emnist-digits, emnist-letters; name one"),
+                    HasSubstr("--data " + folder_ / "emnist-digits")));
+  EXPECT_EQ(load_dataset(folder_ / "emnist-letters").content_hash, hash);
+  EXPECT_THAT(error_of([&] { load_dataset(folder_ / "emnist-digits"); }),
+              HasSubstr("expected the data file '" + folder_ / "emnist-digits-train-labels-idx1-ubyte.gz'"));
+  put("emnist-letters-test-labels-idx1-ubyte", idx({1}, "\x05"));
+  EXPECT_THAT(error_of([&] { load_dataset(folder_ / "emnist-letters"); }), HasSubstr("has both '"));
+}
+
+TEST_F(DatasetFolder, TellsACircleOfLinksFromAFolderThatIsMissing) {
+  std::filesystem::create_symlink("circle", folder_ / "circle");
+  EXPECT_THAT(error_of([&] { load_dataset(folder_ / "circle"); }),
+              AllOf(StartsWith("file: cannot look at"), HasSubstr("round in a circle")));
+  EXPECT_THAT(error_of([&] { load_dataset(folder_ / "nowhere"); }), HasSubstr("found nothing there"));
 }
 
 TEST_F(DatasetFolder, RefusesImagesAndLabelsOfDifferentNumber) {
@@ -216,7 +293,8 @@ TEST(FashionMnist, IsWhatDebianPacks) {
   EXPECT_EQ(dataset.train.count, 60000);
   EXPECT_EQ(dataset.test.count, 10000);
   EXPECT_EQ(dataset.train.pixels_each(), 28 * 28);
-  std::array<int64_t, kClasses> counts{};
+  EXPECT_EQ(dataset.classes(), 10);
+  std::array<int64_t, 10> counts{};
   for (const uint8_t label : dataset.test.labels) ++counts[label];
   EXPECT_THAT(counts, testing::Each(1000));
 }

@@ -17,10 +17,10 @@ using testing::StartsWith;
 
 // Each pixel tells its sample and place, as far as a byte can.
 Images numbered_images(int64_t count, int64_t height = 3, int64_t width = 5) {
-  Images images{count, height, width, {}, {}};
+  Images images{count, height, width, {}, {}, 10};
   images.pixels.resize(size_t(count * height * width));
   std::iota(images.pixels.begin(), images.pixels.end(), uint8_t(0));
-  for (int64_t i = 0; i < count; ++i) images.labels.push_back(uint8_t(i % kClasses));
+  for (int64_t i = 0; i < count; ++i) images.labels.push_back(uint8_t(i % 10));
   return images;
 }
 
@@ -169,7 +169,7 @@ TEST(BatchLoader, RefusesToGoOnBehindItsLastStep) {
   const Images images = numbered_images(4);
   BatchLoader loader(images, {.batch = 2, .steps = 1});
   loader.next();
-  EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("at most 1 batches"));
+  EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("no batch to be asked for behind that of step 0"));
 }
 
 TEST(BatchLoader, RefusesSettingsThatCannotBeMeant) {

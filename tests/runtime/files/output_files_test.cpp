@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "runtime/files/atomic_file.h"
+#include "runtime/files/file_identity.h"
 #include "runtime/files/line_file.h"
 #include "tests/support/files.h"
 
@@ -84,11 +89,49 @@ TEST(AtomicFile, LeavesTheOldFileAloneWhenTheDiskIsFull) {
   EXPECT_THAT(folder.names(), ElementsAre("weights"));
 }
 
-TEST(AtomicFile, StepsOverWhatAKilledRunLeft) {
+TEST(AtomicFile, RemovesWhatAKilledRunLeft) {
   const TemporaryFolder folder;
   write_file(folder / str("weights.", ::getpid(), "-0.partial"), "half");
+  write_file(folder / "weights.4711-12.partial", "half");
+  // Names that only look like one of them are somebody else's.
+  const std::vector<std::string> others = {"weights.partial",         "weights.a-0.partial",    "weights.4711-.partial",
+                                           "weights.4711-0.partial.", "weights.-0.partial",     "weights.4711.partial",
+                                           "other.4711-0.partial",    "weightsx.4711-0.partial"};
+  for (const std::string& name : others) write_file(folder / name, "kept");
   save(folder / "weights", "new");
   EXPECT_EQ(read_file(folder / "weights"), "new");
+  std::vector<std::string> expected = others;
+  expected.push_back("weights");
+  EXPECT_THAT(folder.names(), testing::UnorderedElementsAreArray(expected));
+}
+
+TEST(AtomicFile, LeavesTheFileOfARunThatStillWrites) {
+  const TemporaryFolder folder;
+  AtomicFile first(folder / "weights");
+  first.write("first", 5);
+  save(folder / "weights", "second");
+  EXPECT_EQ(read_file(folder / "weights"), "second");
+  first.commit();
+  EXPECT_EQ(read_file(folder / "weights"), "first");
+  EXPECT_THAT(folder.names(), ElementsAre("weights"));
+}
+
+TEST(AtomicFile, HandsThePermissionsOfTheOldFileOn) {
+  const TemporaryFolder folder;
+  for (const mode_t mode : {0600, 0640, 0755}) {
+    write_file(folder / "weights", "old");
+    ASSERT_EQ(::chmod((folder / "weights").c_str(), mode), 0);
+    AtomicFile file(folder / "weights");
+    for (const std::string& name : folder.names()) {
+      struct stat status;
+      ASSERT_EQ(::stat((folder / name).c_str(), &status), 0);
+      EXPECT_EQ(status.st_mode & 07777, mode) << name << ": not even for a moment may others read it";
+    }
+    file.commit();
+    struct stat status;
+    ASSERT_EQ(::stat((folder / "weights").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777, mode);
+  }
 }
 
 TEST(AtomicFile, NamesAFolderThatIsMissing) {
@@ -174,11 +217,96 @@ TEST(LineFile, NamesAPathThatCannotBeOpened) {
   ASSERT_EQ(::chmod(folder.path().c_str(), 0755), 0);
 }
 
+TEST(LineFile, RefusesALinkToAFileAndFollowsOneToADevice) {
+  const TemporaryFolder folder;
+  write_file(folder / "precious", "old");
+  std::filesystem::create_symlink("precious", folder / "link");
+  EXPECT_THAT(error_of([&] { LineFile file(folder / "link"); }), HasSubstr("symbolic link"));
+  EXPECT_EQ(read_file(folder / "precious"), "old");
+  std::filesystem::create_symlink("new", folder / "dangling");
+  EXPECT_THAT(error_of([&] { LineFile file(folder / "dangling"); }), HasSubstr("symbolic link"));
+  std::filesystem::create_symlink("/dev/null", folder / "device");
+  EXPECT_EQ(error_of([&] { LineFile(folder / "device").write_line("text"); }), "");
+}
+
+TEST(LineFile, DoesNotWaitForEverForTheReaderOfAPipe) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0666), 0);
+  EXPECT_THAT(error_of([&] { LineFile file(folder / "pipe", std::chrono::milliseconds(20)); }),
+              AllOf(StartsWith("file: cannot write"), HasSubstr(folder / "pipe"), HasSubstr("nobody reads it")));
+  // One that comes late is waited for.
+  std::thread reader([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_EQ(read_file(folder / "pipe"), "first\n");
+  });
+  LineFile(folder / "pipe").write_line("first");
+  reader.join();
+}
+
+TEST(LineFile, DoesNotWaitForEverForAPipeThatIsFull) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0666), 0);
+  const FileDescriptor reader(::open((folder / "pipe").c_str(), O_RDONLY | O_NONBLOCK));
+  LineFile file(folder / "pipe", std::chrono::milliseconds(20));
+  EXPECT_THAT(error_of([&] { file.write_line(std::string(1 << 20, 'x')); }), HasSubstr("takes nothing any more"));
+}
+
+TEST(LineFile, SaysThatTheReaderOfAPipeHasGone) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0666), 0);
+  FileDescriptor reader(::open((folder / "pipe").c_str(), O_RDONLY | O_NONBLOCK));
+  LineFile file(folder / "pipe");
+  reader.close();
+  // The signal, which would end the process, is not even pending.
+  EXPECT_THAT(error_of([&] { file.write_line("text"); }), AllOf(HasSubstr(folder / "pipe"), HasSubstr("Broken pipe")));
+  sigset_t pending;
+  sigpending(&pending);
+  EXPECT_EQ(sigismember(&pending, SIGPIPE), 0);
+}
+
 TEST(LineFile, RefusesSeveralLinesInOne) {
   const TemporaryFolder folder;
   LineFile file(folder / "ledger");
   EXPECT_THAT(error_of([&] { file.write_line("a\nb"); }), StartsWith("internal: expected one line"));
   EXPECT_EQ(read_file(folder / "ledger"), "");
+}
+
+std::string separate(std::vector<NamedFile> outputs, std::vector<NamedFile> inputs = {}) {
+  return error_of([&] { check_separate(outputs, inputs); });
+}
+
+TEST(CheckSeparate, KnowsAFileByAnyOfItsNames) {
+  const TemporaryFolder folder;
+  write_file(folder / "file", "");
+  std::filesystem::create_hard_link(folder / "file", folder / "hard");
+  std::filesystem::create_symlink("file", folder / "soft");
+  std::filesystem::create_symlink(".", folder / "here");
+  std::filesystem::create_symlink("new", folder / "dangling");
+  const std::string path = folder.path();
+  for (const std::string& other : {folder / "./file", folder / "hard", folder / "soft", folder / "here/file"}) {
+    EXPECT_THAT(separate({{"--ledger", folder / "file"}, {"--save", other}}),
+                AllOf(StartsWith("usage: --ledger"), HasSubstr("and --save '" + other + "' are the same file")));
+    EXPECT_THAT(separate({{"--save", other}}, {{"--data", folder / "file"}}),
+                AllOf(StartsWith("usage: --save"), HasSubstr("--data")));
+  }
+  for (const std::string& other : {folder / "./new", folder / "here/new", folder / "dangling", path + "//new"})
+    EXPECT_THAT(separate({{"--ledger", folder / "new"}, {"--metrics", other}}), HasSubstr("the same file"));
+  EXPECT_THAT(separate({{"--ledger", folder / "file"}, {"--save", folder / "file"}}), HasSubstr("both name"));
+}
+
+TEST(CheckSeparate, LetsDifferentFilesAndSharedDevicesBe) {
+  const TemporaryFolder folder;
+  write_file(folder / "file", "");
+  write_file(folder / "data", "");
+  EXPECT_EQ(separate({{"--ledger", folder / "file"}, {"--metrics", folder / "new"}, {"--save", folder / "newer"}},
+                     {{"--data", folder / "data"}}),
+            "");
+  EXPECT_EQ(separate({{"--ledger", "/dev/null"}, {"--metrics", "/dev/null"}}), "");
+  EXPECT_EQ(separate({{"--ledger", ""}, {"--metrics", ""}}), "");
+  // What cannot be opened is reported by whoever opens it.
+  EXPECT_EQ(separate({{"--ledger", folder / "no/a"}, {"--metrics", folder / "no/b"}}), "");
+  std::filesystem::create_symlink("circle", folder / "circle");
+  EXPECT_EQ(separate({{"--ledger", folder / "circle"}, {"--metrics", folder / "new"}}), "");
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ TEST(SafetensorsHeader, RefusesFieldsThatAreWrongMissingOrTwice) {
       {good + R"(,"shape":[1])", "'shape' twice"},
       {good + R"(,"data_offsets":[0,4])", "'data_offsets' twice"},
       {good + R"(,"stride":[1])", "unknown field"},
-      {R"("dtype":"F8","shape":[4],"data_offsets":[0,4])", "dtype 'F8'; Lockstep reads"},
+      {R"("dtype":"F8","shape":[4],"data_offsets":[0,4])", "dtype 'F8'; Lockstep reads F32, BF16, F16, F64, I32, I64;"},
       {R"("dtype":"f32","shape":[1],"data_offsets":[0,4])", "dtype 'f32'"},
       {R"("dtype":4,"shape":[1],"data_offsets":[0,4])", "a number in its header"},
       {R"("dtype":"F32","shape":1,"data_offsets":[0,4])", "a number in its header"},
@@ -87,16 +87,26 @@ TEST(SafetensorsHeader, RefusesNamesSaidTwiceEvenOfEmptyTensors) {
   ASSERT_EQ(refusal(file_of("{\"a\":" + empty + ",\"b\":" + empty + "}")), "");
   EXPECT_THAT(refusal(file_of("{\"a\":" + empty + ",\"a\":" + empty + "}")), HasSubstr("two tensors named 'a'"));
   EXPECT_THAT(refusal(file_of("{\"a\":" + empty + ",\"\\u0061\":" + empty + "}")), HasSubstr("two tensors named 'a'"));
+  // With bytes, one of them overlaps the other or leaves a hole.
+  for (const char* other : {"0,4", "4,8"}) {
+    const std::string a = R"("a":{"dtype":"F32","shape":[1],"data_offsets":[)";
+    EXPECT_THAT(refusal(file_of("{" + a + "0,4]}," + a + other + "]}}", "1234")), HasSubstr("two tensors named 'a'"));
+  }
 }
 
 TEST(SafetensorsHeader, TakesOnlyTextsAsMetadata) {
   ASSERT_EQ(refusal(file_of(R"({"__metadata__":{"a":"b","c":""}})")), "");
   for (const char* value : {"1", "null", "true", "[]", "{}", "1.5", "-1"})
     EXPECT_THAT(refusal(file_of(str(R"({"__metadata__":{"a":)", value, "}}"))), StartsWith("data: ")) << value;
-  for (const char* whole : {"1", "null", "\"text\"", "[]"})
+  EXPECT_EQ(refusal(file_of(R"({"__metadata__":null})")), "") << "other writers say so that there is none";
+  for (const char* whole : {"1", "\"text\"", "[]"})
     EXPECT_THAT(refusal(file_of(str("{\"__metadata__\":", whole, "}"))), StartsWith("data: ")) << whole;
   EXPECT_THAT(refusal(file_of(R"({"__metadata__":{"a":"b","a":"b"}})")), HasSubstr("two metadata texts"));
   EXPECT_THAT(refusal(file_of(R"({"__metadata__":{},"__metadata__":{}})")), HasSubstr("__metadata__ twice"));
+}
+
+TEST(SafetensorsHeader, TakesAnyWhiteSpaceAsPadding) {
+  for (const char* padding : {"\n", " \n", "\r\n\t  "}) EXPECT_EQ(refusal(file_of(str("{}", padding))), "");
 }
 
 TEST(SafetensorsHeader, RefusesHeadersThatAreNoPlainJson) {
@@ -106,7 +116,6 @@ TEST(SafetensorsHeader, RefusesHeadersThatAreNoPlainJson) {
                                     std::string("{"),
                                     std::string("{}}"),
                                     std::string("{} x"),
-                                    std::string("{}\n"),
                                     std::string("{}\0", 3),
                                     std::string("{}\0}", 4),
                                     std::string("{}{}"),

@@ -6,6 +6,7 @@
 
 #include "collectives/gradients/tree_sum.h"
 #include "tests/runtime/ops/mesh_pass.h"
+#include "tests/support/cases.h"
 #include "tests/support/devices.h"
 
 namespace lockstep {
@@ -126,7 +127,7 @@ Values tree_sum(int ranks, const std::function<Values(int)>& values_of) {
 // The canonical tree over the ranks of the axis: the same bits on CPUs and GPUs, and however ranks lie on nodes.
 void check_bits(Communicator& ranks, Device device, DeviceTransport transport) {
   const int n = ranks.size();
-  for (const int64_t each : {int64_t(1), int64_t(77), int64_t(20'000)}) {
+  for (const int64_t each : cases<int64_t>({77, 1, 20'000})) {
     Pass pass(ranks, {{"model", n}}, device, transport);
     Context& c = pass.context();
     const int64_t size = each * n;

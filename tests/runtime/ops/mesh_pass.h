@@ -81,7 +81,7 @@ inline void on_ranks_with_gpus(const PassBody& body) {
       if (can_run(transport, ranks->size())) on_ranks(*ranks);
       continue;
     }
-    for (int ranks = 1; ranks <= 4; ++ranks)
+    for (const int ranks : cases({1, 2, 4, 3}))
       if (can_run(transport, ranks)) run_ranks(ranks, on_ranks);
   }
 }

@@ -59,7 +59,7 @@ Trained train(const TinyModel& model, const Optimizer& adam, const Distribution&
   Stream stream = Stream::cpu();
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, adam, batch, pool, 11);
-  EXPECT_EQ(store.iteration(), 0) << "creating and broadcasting state must not count as a step";
+  EXPECT_EQ(store.scalars().iteration(), 0) << "creating and broadcasting state must not count as a step";
   TrainStep step(
       batch, store, adam, [&](Context& context, const Batch& batch) { return model.forward(context, batch); }, stream,
       pool, 11);
@@ -75,16 +75,16 @@ Trained train(const TinyModel& model, const Optimizer& adam, const Distribution&
   Trained trained;
   for (int64_t s = 0; s < kSteps; ++s) {
     trained.losses.push_back(step.run({s, 8 * kSamples, leaves}).loss);
-    EXPECT_EQ(store.iteration(), s + 1) << "on " << ranks.describe(ranks.rank());
+    EXPECT_EQ(store.scalars().iteration(), s + 1) << "on " << ranks.describe(ranks.rank());
     // Every rank counts the samples it has seen; nothing but reading adds them up.
-    *data<int64_t>(store.view(plan.at("seen"))) += kSamples * int64_t(leaves.size());
+    *data<int64_t>(store.memory().view(plan.at("seen"))) += kSamples * int64_t(leaves.size());
   }
 
-  EXPECT_EQ(store.learning_rate(), adam.learning_rate());
+  EXPECT_EQ(store.scalars().learning_rate(), adam.learning_rate());
   for (const char* slot : {"first/weight/adam/momentum", "last/bias/adam/velocity"}) {
     const PlannedVariable& planned = plan.at(slot);
     EXPECT_EQ(planned.layout, plan.variables[size_t(planned.parameter)].layout);
-    EXPECT_EQ(store.view(planned).shape, planned.shape);
+    EXPECT_EQ(store.memory().view(planned).shape, planned.shape);
   }
   for (int reading = 0; reading < 2; ++reading) {
     const std::vector<AggregatedValue> read = read_aggregated(store, batch);
@@ -92,7 +92,7 @@ Trained train(const TinyModel& model, const Optimizer& adam, const Distribution&
     EXPECT_EQ(read[0].values[0], double(8 * kSamples * kSteps));
   }
   // The ranks of a node share slots and parameters; counters are replicas, and must be equal.
-  int64_t most = store.iteration(), least = store.iteration();
+  int64_t most = store.scalars().iteration(), least = store.scalars().iteration();
   ranks.all_reduce({&most, DType::i64, DeviceKind::cpu, Shape{}}, ReduceOp::max, stream).wait(stream);
   ranks.all_reduce({&least, DType::i64, DeviceKind::cpu, Shape{}}, ReduceOp::min, stream).wait(stream);
   EXPECT_EQ(most, least);
@@ -213,9 +213,9 @@ TEST(Aggregation, SumsExactlyWhatNoDoubleCanHold) {
     Pool pool({});
     VariableStore store(plan, variables, *sgd, ranks, pool, 1);
     const int64_t large = (int64_t(1) << 51) + 1;
-    *data<int64_t>(store.view(plan.at("count"))) = ranks.rank() % 2 ? -large : large;
-    data<float>(store.view(plan.at("mean")))[1] = float(ranks.rank());
-    *data<double>(store.view(plan.at("most"))) = -double(ranks.rank());
+    *data<int64_t>(store.memory().view(plan.at("count"))) = ranks.rank() % 2 ? -large : large;
+    data<float>(store.memory().view(plan.at("mean")))[1] = float(ranks.rank());
+    *data<double>(store.memory().view(plan.at("most"))) = -double(ranks.rank());
     ranks.log().keep_records(true);
     const size_t before = ranks.log().records().size();
     const auto read = read_aggregated(store, ranks);
@@ -226,7 +226,7 @@ TEST(Aggregation, SumsExactlyWhatNoDoubleCanHold) {
     EXPECT_EQ(read[0].values[0], ranks.size() % 2 ? double(large) : 0);
     EXPECT_EQ(read[1].values[1], double(ranks.size() - 1) / 2);
     EXPECT_EQ(read[2].values[0], 0);
-    EXPECT_EQ(*data<double>(store.view(plan.at("most"))), -double(ranks.rank())) << "local values stay";
+    EXPECT_EQ(*data<double>(store.memory().view(plan.at("most"))), -double(ranks.rank())) << "local values stay";
   });
 }
 

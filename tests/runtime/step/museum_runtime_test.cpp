@@ -118,9 +118,9 @@ class Engine {
     VariableStore store(plan_, variables_, *optimizer, ranks, pool, 1);
     if (scenario_.after_start && rank == 0) scenario_.after_start(store);
     ranks.barrier();
-    outcome_.counters_at_start[rank] = store.iteration();
+    outcome_.counters_at_start[rank] = store.scalars().iteration();
     outcome_.slots_at_start[rank] = section_hash(store, Section::slot);
-    store.set_iteration(scenario_.first_iteration);
+    store.scalars().set_iteration(scenario_.first_iteration);
     TrainStep step(
         ranks, store, *optimizer, [&](Context& context, const Batch& batch) { return forward(context, batch, store); },
         stream, pool, 1);
@@ -132,7 +132,7 @@ class Engine {
     } catch (const Error& error) {
       outcome_.errors[rank] = error.code();
     }
-    outcome_.counters[rank] = store.iteration();
+    outcome_.counters[rank] = store.scalars().iteration();
     outcome_.parameters[rank] = section_hash(store, Section::trainable);
     ranks.barrier();
   }
@@ -172,10 +172,10 @@ Outcome run(const Scenario& scenario) { return Engine(scenario).run(); }
 // Cases 7 and 8: a float stops counting where its steps become two.
 TEST(RuntimeMuseum, Cases7And8CountsBeyondWhatFloatsCanHold) {
   const auto through_float = [](VariableStore& store, Communicator&) {
-    store.set_iteration(int64_t(float(store.iteration())));
+    store.scalars().set_iteration(int64_t(float(store.scalars().iteration())));
   };
   const auto through_bf16 = [](VariableStore& store, Communicator&) {
-    store.set_iteration(int64_t(float(bfloat16(float(store.iteration())))));
+    store.scalars().set_iteration(int64_t(float(bfloat16(float(store.scalars().iteration())))));
   };
   for (const int64_t first : {int64_t(256), int64_t(1) << 24, int64_t(1) << 31, int64_t(1) << 53})
     EXPECT_THAT(run({.first_iteration = first}).counters, Each(first + kSteps));
@@ -196,18 +196,19 @@ TEST(RuntimeMuseum, Case32StartsWithoutRunningTheOptimizer) {
                  StepScalars decision;
                  std::vector<float> ones(size_t(s.plan().arena_elements), 1.0f);
                  const View gradient{ones.data(), DType::f32, DeviceKind::cpu, Shape{int64_t(ones.size())}};
-                 const std::vector<View> slots = {s.slot(0, 0, s.plan().arena_elements),
-                                                  s.slot(1, 0, s.plan().arena_elements)};
+                 const std::vector<View> slots = {s.memory().slot(0, 0, s.plan().arena_elements),
+                                                  s.memory().slot(1, 0, s.plan().arena_elements)};
                  Stream stream = Stream::cpu();
                  std::vector<double> constants(size_t(adam->constants_bytes() / 8 + 1));
-                 const StepState state{.iteration = s.iteration_cell(),
-                                       .learning_rate = s.learning_rate_cell(),
-                                       .scalars = s.scalar_cells(),
+                 const StepState state{.iteration = s.scalars().iteration_cell(),
+                                       .learning_rate = s.scalars().learning_rate_cell(),
+                                       .scalars = s.scalars().cells(),
                                        .decision = &decision,
                                        .constants = constants.data()};
                  adam->prepare(stream, state, {}, nullptr);
-                 adam->update(stream, state,
-                              {.param = s.parameters(0, s.plan().arena_elements), .grad = gradient, .slots = slots});
+                 adam->update(
+                     stream, state,
+                     {.param = s.memory().parameters(0, s.plan().arena_elements), .grad = gradient, .slots = slots});
                }});
   EXPECT_EQ(mutant.counters_at_start[0], 1) << "a step has been counted";
   EXPECT_NE(mutant.slots_at_start[0], real.slots_at_start[0]) << "moments have moved";
@@ -216,7 +217,7 @@ TEST(RuntimeMuseum, Case32StartsWithoutRunningTheOptimizer) {
 // Case 33: leaves of a batch are micro-batches, and none of them counts.
 TEST(RuntimeMuseum, Case33CountsStepsAndNotMicroBatches) {
   EXPECT_THAT(run({}).counters, Each(kSteps));
-  const auto per_leaf = [](VariableStore& store) { store.set_iteration(store.iteration() + 1); };
+  const auto per_leaf = [](VariableStore& store) { store.scalars().set_iteration(store.scalars().iteration() + 1); };
   EXPECT_THAT(run({.in_forward = per_leaf}).counters, Each(kSteps * (1 + kLeaves / kRanks))) << "the mutant";
 }
 
@@ -247,11 +248,11 @@ TEST(RuntimeMuseum, Case38CountsStepsAndNotRanks) {
   const auto summed = [before = std::make_shared<std::array<int64_t, kRanks>>()](VariableStore& store,
                                                                                  Communicator& ranks) {
     int64_t& last = (*before)[size_t(ranks.rank())];
-    int64_t increment = store.iteration() - last;
+    int64_t increment = store.scalars().iteration() - last;
     Stream stream = Stream::cpu();
     ranks.all_reduce({&increment, DType::i64, DeviceKind::cpu, Shape{}}, ReduceOp::sum, stream).wait(stream);
     last += increment;
-    store.set_iteration(last);
+    store.scalars().set_iteration(last);
   };
   EXPECT_THAT(run({.after_step = summed}).counters, Each(kSteps * kRanks)) << "the mutant";
 }
@@ -296,7 +297,7 @@ std::vector<Started> start(bool together) {
     Pool pool({});
     const VariableStore store(plan, variables, *optimizer, together ? ranks : *alone, pool, uint64_t(ranks.rank()));
     started[size_t(ranks.rank())] = {section_hash(store, Section::trainable), section_hash(store, Section::slot),
-                                     store.learning_rate()};
+                                     store.scalars().learning_rate()};
     ranks.barrier();
   });
   return started;

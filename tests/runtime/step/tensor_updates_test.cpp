@@ -50,7 +50,7 @@ TEST(TensorUpdates, RoundStochasticallyByTheNumbersOfTheirOwnElements) {
                   .scratch = reinterpret_cast<std::byte*>(scratch.data())});
     for (const int32_t v : both) {
       const GranuleNoise noise{&decision.rounding_key, v * 4, nullptr, nullptr};
-      const ConstView kept = store.view(plan.variables[size_t(v)]);
+      const ConstView kept = store.memory().view(plan.variables[size_t(v)]);
       int moved = 0;
       for (int64_t i = 0; i < kElements; ++i) {
         const float value = float(data<bfloat16>(kept)[i]);

@@ -233,7 +233,7 @@ TEST(Ledger, SeesAChangeOfASingleBitInEverySection) {
   VariableStore store(plan, variables, *optimizer, *serial, pool, 1);
   const std::string before = ledger_line(0, 1.0f, store, 7);
   for (const PlannedVariable& variable : plan.variables) {
-    auto* bytes = static_cast<unsigned char*>(store.view(variable).data);
+    auto* bytes = static_cast<unsigned char*>(store.memory().view(variable).data);
     bytes[variable.local_bytes() - 1] ^= 1;
     EXPECT_NE(ledger_line(0, 1.0f, store, 7), before) << variable.path;
     bytes[variable.local_bytes() - 1] ^= 1;
@@ -241,7 +241,7 @@ TEST(Ledger, SeesAChangeOfASingleBitInEverySection) {
   EXPECT_EQ(ledger_line(0, 1.0f, store, 7), before);
   EXPECT_NE(ledger_line(0, 1.0f, store, 8), before);
   // Two elements that change places must not go unseen.
-  auto* w = data<float>(store.view(plan.at("w")));
+  auto* w = data<float>(store.memory().view(plan.at("w")));
   w[3] = 5;
   const std::string third = ledger_line(0, 1.0f, store, 7);
   std::swap(w[3], w[4]);

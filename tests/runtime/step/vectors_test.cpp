@@ -63,7 +63,7 @@ Tensor loss_of(Context& context, const std::vector<TestVariable>& variables, con
 }
 
 void write(const VariableStore& store, const PlannedVariable& variable, const std::vector<float>& values) {
-  std::ranges::copy(values, data<float>(store.view(variable)));
+  std::ranges::copy(values, data<float>(store.memory().view(variable)));
 }
 
 // First values of variables, and of slots that begin as copies of them.
@@ -81,7 +81,7 @@ Values values_of(const VariableStore& store) {
   Values values;
   for (const PlannedVariable& variable : store.plan().variables) {
     if (variable.dtype != DType::f32) continue;
-    const float* first = data<float>(ConstView(store.view(variable)));
+    const float* first = data<float>(ConstView(store.memory().view(variable)));
     values[variable.path] = {first, first + variable.shape.size()};
   }
   return values;

@@ -32,22 +32,26 @@ test_gpu_ranks() {
   expect_success env LOCKSTEP_NCCL_LIBRARY=/nonexistent "$mpirun" -np 2 "${on_data[@]}" --steps 2 --device cuda
 }
 
+# Under a sanitizer two ranks stand for all numbers of them.
 test_gpu_training() {
   emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
-  local training ranks
+  local training ranks all=(1 4 3 2)
+  [ -z "${LOCKSTEP_TEST_FEW_CASES:-}" ] || all=(2)
   settings mlp 6
   make_reference 6
-  for ranks in 1 2 4; do expect_same_run "$mpirun" -np $ranks "${training[@]}" --device cuda; done
+  for ranks in "${all[@]}"; do expect_same_run "$mpirun" -np "$ranks" "${training[@]}" --device cuda; done
   expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --transport staged
   expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --graph
   expect_same_run "${training[@]}" --device cuda --ranks 3
   expect_other_run "$mpirun" -np 2 "${training[@]}" --device cuda --reduce fast
-  settings mlp 6 --reduce-dtype bf16
-  make_reference 6
-  for ranks in 1 2 3; do expect_same_run "$mpirun" -np $ranks "${training[@]}" --device cuda; done
-  expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --transport staged
-  expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --graph
-  expect_success "$mpirun" -np 2 "${training[@]}" --device cuda --reduce fast
+  if [ -z "${LOCKSTEP_TEST_FEW_CASES:-}" ]; then
+    settings mlp 6 --reduce-dtype bf16
+    make_reference 6
+    for ranks in 1 2 3; do expect_same_run "$mpirun" -np "$ranks" "${training[@]}" --device cuda; done
+    expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --transport staged
+    expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --graph
+    expect_success "$mpirun" -np 2 "${training[@]}" --device cuda --reduce fast
+  fi
   expect_success "${training[@]}" --device cuda --metrics "$work/metrics" --save "$work/weights"
   expect_training_output 6 1 "$work/metrics"
   expect_success "$lockstep" eval --data "$data" --weights "$work/weights"

@@ -6,13 +6,24 @@
 models=$here/../../../tools/models
 
 test_plan() {
-  expect_success "$lockstep" plan
+  expect_success "$lockstep" plan --all
   expect_output 1 '^adam/iteration +counter +\[\] +i64 +\[\] +8 +no +no +only_first_replica +each_rank +adam$'
-  expect_output 1 '^  reduce_scatter +f32 +data +2679040 '
+  expect_output 1 '^  gradients of bucket 0 +reduce_scatter +f32 +data +2679040 '
+  expect_success "$lockstep" plan
+  expect_output 1 '^adam/iteration +counter +\[\] +i64 +\[\] +8 B +no +no +only_first_replica +each_rank +adam$'
+  expect_output 1 '^  gradients of bucket 0 +reduce_scatter +f32 +data +2.6 MiB '
   expect_output 1 'first of its node: holds the copy'
   expect_output 1 '^  while a leaf of 64 samples runs, at the peak: activations [0-9]+ B, scratch of kernels [0-9]+ B'
   expect_success "$lockstep" plan --model "$models/gpt-like.toml" --mesh data=8,model=4 --optimizer adamw --zero 1
   expect_output 1 '^plan [0-9a-f]{16} of gpt-like: .* mesh data=8,model=4 \(32 ranks, batch over data\), ZeRO 1,'
+  # The summary comes first, and layers that are alike are one row.
+  [ "$(grep -nE '^(plan|memory per rank|time of one step|variable |buckets|collectives)' "$work/stdout" | cut -d : -f 2 | cut -d ' ' -f 1 | tr '\n' ' ')" = \
+    'plan memory time variable buckets, collectives ' ] || complain "expected the summary first"
+  expect_output 1 '^  updated parameters of bucket \{0,4\.\.92\} +all_gather +bf16 +data '
+  expect_output 1 '^decoder/\{0\.\.23\}/mlp/up/weight +parameter .* MiB +yes '
+  [ "$(wc -l <"$work/stdout")" -lt 120 ] || complain "expected a folded list, got $(wc -l <"$work/stdout") lines"
+  expect_success "$lockstep" plan --all --model "$models/gpt-like.toml" --mesh data=8,model=4
+  expect_output 24 '^decoder/[0-9]+/mlp/up/weight +parameter .* [0-9]{5,} +yes '
   # Nothing of those ranks is needed.
   expect_success "$lockstep" plan --model "$models/gpt-like.toml" --ranks 100000
   expect_output 1 'mesh data=100000,model=1 '
@@ -25,6 +36,10 @@ test_plan() {
     "$lockstep" plan --model "$models/gpt-like.toml" --ranks 100000 --memory-limit 80GiB
   expect_output 1 'data=100000,model=1: a batch of 512 has no sample for each of the 100000 ranks of the axis data'
 
+  expect_success "$lockstep" plan --all --classes 26 --image-size 12x10
+  expect_output 1 '^dense_1/weight +parameter +\[120, 512\] '
+  expect_output 1 '^logits/weight +parameter +\[512, 26\] '
+  expect_error 2 "*--image-size: expected HEIGHTxWIDTH*got '28'" "$lockstep" plan --image-size 28
   printf '[layout]\n"dense_[12]/weight" = ["-", "model"]\n' >"$work/rules.toml"
   expect_success "$lockstep" explain dense_1/weight --mesh data=2,model=4 --rules "$work/rules.toml"
   expect_output 1 "layout +\[-, model\] sharded +rule L5: the layout rule 'dense_\[12\]/weight' .*rules.toml.* matches"
@@ -57,7 +72,7 @@ test_plan_files() {
     "$lockstep" plan --diff "$work/a.json" "$work/changed.json"
   head -c 5000 "$work/a.json" >"$work/changed.json"
   expect_error 1 '*changed.json is no JSON: *' "$lockstep" plan --diff "$work/changed.json" "$work/a.json"
-  expect_error 1 "*cannot read the plan $work/nowhere*" "$lockstep" plan --diff "$work/nowhere" "$work/a.json"
+  expect_error 1 "*cannot open '$work/nowhere'*" "$lockstep" plan --diff "$work/nowhere" "$work/a.json"
 
   expect_error 2 '*--zero: expected a stage from 0 to 3, got 4' "$lockstep" plan --zero 4
   expect_error 2 '*--zero 1 with --device cpu: *use --device cuda' "$lockstep" plan --zero 1 --device cpu
@@ -101,5 +116,7 @@ test_plan_verify_mpi() {
   expect_output 0 'DIFFERENT'
   LOCKSTEP_PRETEND_NODES=2 expect_success "$mpirun" -np 3 "$lockstep" plan --verify --batch 12 --steps 1 --reduce-dtype bf16
   expect_output 0 'DIFFERENT'
+  expect_error any "*disagree about 'steps and dropout': *'2 0.3'*'2 0.3000004'*" "$mpirun" -np 1 "$lockstep" plan --verify --steps 2 --dropout 0.3 : \
+    -np 1 "$lockstep" plan --verify --steps 2 --dropout 0.3000004
   expect_error any '*whose mesh data=5 has 5 ranks, but there are 2*' "$mpirun" -np 2 "$lockstep" plan --verify --mesh data=5
 }

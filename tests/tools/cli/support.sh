@@ -5,9 +5,9 @@
 
 complain() {
   echo "FAILED: $*" | tee -a "$work/failures"  # a file, for pipes run their parts as processes
-  echo "  command: $command"
+  echo "  command: ${command:0:1000}"
   echo "  exit code $code, standard error:"
-  sed 's/^/    /' "$work/stderr"
+  head -c 4000 "$work/stderr" | sed 's/^/    /'
 }
 
 expect_nobody_left() {

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Signals that ask a run to end: from a person, a launcher, a batch system that takes the machine away.
+#pragma once
+
+#include <array>
+#include <csignal>
+#include <string>
+
+namespace lockstep {
+
+// While it lives, INT, TERM, HUP, USR1 and USR2 no longer end the process but are kept until somebody asks; one that
+// comes more than a second after the first ends the process as always. One at a time in a process, made before its
+// threads.
+class StopRequest {
+ public:
+  StopRequest();
+  StopRequest(const StopRequest&) = delete;
+  StopRequest& operator=(const StopRequest&) = delete;
+  ~StopRequest();
+  // The first signal that came; 0 for none.
+  int signal() const;
+
+ private:
+  static constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+  std::array<struct sigaction, kSignals.size()> before_;
+};
+
+std::string name_of_signal(int signal);  // "SIGTERM"
+
+// What the program returns when it has ended as `signal` asked: 0 for USR1 and USR2, by which batch systems announce
+// the end of a job's time; what a shell says of a program that was ended by it for the others.
+int exit_code_of_signal(int signal);
+
+}  // namespace lockstep
