@@ -8,7 +8,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "collectives/host/thread_ranks.h"
 #include "runtime/language/model_config.h"
+#include "runtime/language/save_trained.h"
+#include "runtime/trainer.h"
 #include "tests/runtime/language/exchange_case.h"
 
 namespace lockstep {
@@ -268,6 +271,33 @@ TEST_F(LanguageFiles, AreNotWrittenWhereTheyCouldNotBeRead) {
   EXPECT_THAT(
       [&] { save_directory(path("new"), model.settings, model.tensors(), nullptr, {.most_shard_bytes = 9999}); },
       ThrowsMessage<Error>(HasSubstr("holds a model.safetensors, which would be taken for the weights")));
+}
+
+TEST_F(LanguageFiles, HoldWhatATrainingHasMade) {
+  const TransformerSettings settings{.vocab_size = 300, .block_size = 8, .n_layer = 1, .n_head = 2, .n_embd = 8};
+  const Tokenizer tokenizer = Tokenizer::load(kFixtures + "gpt2");
+  const std::vector<int32_t> tokens{1, 2, 3, 4, 5, 6, 7, 8}, targets{2, 3, 4, 5, 6, 7, 8, 9};
+  const Batch batch({{"tokens", tokens, {8}}, {"targets", targets, {8}}});
+  const Model model = make_transformer("small", settings);
+  const auto serial = make_serial_communicator();
+  for (const char* precision : {"f32", "bf16-stochastic"}) {
+    Trainer trainer(
+        *serial, model.variables, model.forward,
+        {.optimizer = {.name = "sgd", .options = {{"learning_rate", 1}}}, .precision = precision, .threads = 1});
+    (void)trainer.run(batch);
+    save_trained(path("trained"), settings, trainer.variables(), &tokenizer);
+    save_trained(path("trained.safetensors"), settings, trainer.variables(), nullptr);
+    const LanguageModel folder = load(path("trained")), file = load(path("trained.safetensors"));
+    EXPECT_EQ(bytes_of(folder), bytes_of(file));
+    EXPECT_EQ(folder.tokenizer_hash, hash_text(tokenizer));
+    EXPECT_EQ(file.tokenizer_hash, "");
+    const Tensor& trained = trainer.variables().values().front();
+    for (int64_t i = 0; i < trained.size(); ++i) {
+      const float expected = trained.dtype() == DType::f32 ? data<float>(ConstView(trained))[i]
+                                                           : float(data<bfloat16>(ConstView(trained))[i]);
+      ASSERT_EQ(data<float>(ConstView(folder.values.front()))[i], expected) << precision << ", element " << i;
+    }
+  }
 }
 
 TEST_F(LanguageFiles, KnowTheirTokenizer) {
