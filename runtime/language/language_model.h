@@ -55,12 +55,15 @@ void save_directory(const std::string& path, const TransformerSettings& settings
 std::vector<std::string> directory_files(const std::string& path, std::span<const NamedTensor> variables,
                                          const DirectoryOptions& options = {});
 
-// What tells a safetensors file's settings, and the tokenizer of its texts: metadata to be written with the weights.
+// What tells a safetensors file's settings, and the tokenizer of its texts (empty: unknown): metadata to be written
+// with the weights.
 std::map<std::string, std::string> language_metadata(const TransformerSettings& settings,
-                                                     const std::string& tokenizer_hash);
+                                                     const std::string& tokenizer_hash,
+                                                     std::optional<int32_t> end_of_text = {});
 // Writes the weights with their settings into one file, named by the paths of the variables, whole or not at all.
 void save_model_file(const std::string& path, const TransformerSettings& settings,
-                     std::span<const NamedTensor> variables, const std::string& tokenizer_hash);
+                     std::span<const NamedTensor> variables, const std::string& tokenizer_hash,
+                     std::optional<int32_t> end_of_text = {});
 
 std::string hash_text(const Tokenizer& tokenizer);  // "00c5f2..."
 

@@ -2,6 +2,7 @@
 #include "runtime/language/model_config.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/files/json_reader.h"
 
@@ -10,6 +11,7 @@ namespace {
 
 // Limits that keep a hostile file from costing memory or time; real models are far below them.
 constexpr int64_t kMostLayers = 10'000, kMostWidth = 1 << 24, kMostPositions = 1 << 28;
+constexpr double kGreatestReal = 1e30;
 
 // Not a key of Hugging Face, whose Llama has pairs in halves only. Files that are exchanged never have it.
 constexpr const char* kPairsKey = "lockstep_rope_pairs";
@@ -29,7 +31,11 @@ class ConfigReader {
   int64_t number_or(const char* key, int64_t most, int64_t otherwise) const {
     return has(key) ? number(key, most) : otherwise;
   }
-  double real_or(const char* key, double otherwise) const { return has(key) ? reader_.real(key) : otherwise; }
+  double real_or(const char* key, double otherwise) const {
+    const double value = has(key) ? reader_.real(key) : otherwise;
+    if (std::abs(value) > kGreatestReal) reader_.wrong(str("a number up to ", kGreatestReal), at(key), key);
+    return value;
+  }
   bool flag_or(const char* key, bool otherwise) const { return has(key) ? reader_.flag(key) : otherwise; }
   // Another spelling of something that is known already.
   void expect_equal(const char* key, int64_t value, const char* other) const {

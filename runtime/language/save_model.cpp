@@ -130,16 +130,18 @@ void save_directory(const std::string& path, const TransformerSettings& given, s
 }
 
 std::map<std::string, std::string> language_metadata(const TransformerSettings& settings,
-                                                     const std::string& tokenizer_hash) {
-  std::map<std::string, std::string> metadata{{"config", model_config_json(complete(settings), std::nullopt)}};
+                                                     const std::string& tokenizer_hash,
+                                                     std::optional<int32_t> end_of_text) {
+  std::map<std::string, std::string> metadata{{"config", model_config_json(complete(settings), end_of_text)}};
   if (!tokenizer_hash.empty()) metadata["tokenizer"] = tokenizer_hash;
   return metadata;
 }
 
 void save_model_file(const std::string& path, const TransformerSettings& settings,
-                     std::span<const NamedTensor> variables, const std::string& tokenizer_hash) {
+                     std::span<const NamedTensor> variables, const std::string& tokenizer_hash,
+                     std::optional<int32_t> end_of_text) {
   check_variables(complete(settings), variables);
-  std::map<std::string, std::string> metadata = language_metadata(settings, tokenizer_hash);
+  std::map<std::string, std::string> metadata = language_metadata(settings, tokenizer_hash, end_of_text);
   metadata["format"] = "lockstep";
   write_safetensors(path, variables, metadata);
 }

@@ -39,24 +39,26 @@ bool follows_from_settings(const std::string& name) {
   return false;
 }
 
-// File names by tensor.
-std::map<std::string, std::string> read_index(const std::string& path) {
-  const std::string where = "'" + path + "'";
-  const Json json = parse_json(read_text(path, kMostIndexBytes, "an index of weights"), where);
-  const Json& listed = JsonReader(json, where).at("weight_map");
-  const JsonReader reader(listed, where + ".weight_map");
-  check(!listed.empty(), ErrorCode::data, [&] { return str(where, ".weight_map: expected tensors, got none"); });
+}  // namespace
+
+std::map<std::string, std::string> parse_weight_index(std::string_view text, const std::string& where) {
+  constexpr size_t kLongestFileName = 255;
+  const Json json = parse_json(text, where);
+  const JsonReader reader(JsonReader(json, where).at("weight_map"), where + ".weight_map");
   std::map<std::string, std::string> files;
-  for (const auto& [name, file] : listed.items()) {
-    const std::string text = reader.text(name.c_str());
-    if (text.empty() || text.find('/') != text.npos || text[0] == '.')
-      reader.wrong("the name of a file in the same folder", file, name.c_str());
-    files.emplace(name, text);
+  for (const auto& [name, value] : JsonReader(json, where).at("weight_map").items()) {
+    // Names are printed, as they are in the files of tensors.
+    const bool plain = std::ranges::none_of(name, [](char c) { return uint8_t(c) < 0x20 || c == 0x7f; });
+    check(plain && name.size() <= kMaxNameBytes, ErrorCode::data,
+          [&] { return str(reader.where(), " has the name ", shown(Json(name)), ", expected that of a tensor"); });
+    const std::string file = reader.text(name.c_str());
+    if (file.empty() || file.size() > kLongestFileName || file.find('/') != file.npos || file[0] == '.')
+      reader.wrong("the name of a file in the same folder", value, name.c_str());
+    files.emplace(name, file);
   }
+  check(!files.empty(), ErrorCode::data, [&] { return str(reader.where(), ": expected tensors, got none"); });
   return files;
 }
-
-}  // namespace
 
 std::string exchanged_name(std::string path) {
   std::ranges::replace(path, '/', '.');
@@ -79,7 +81,8 @@ WeightFiles WeightFiles::of_directory(const std::string& path) {
                                                    : "; name the folder of a model");
   });
   WeightFiles weights(index);
-  const std::map<std::string, std::string> listed = read_index(index);
+  const std::map<std::string, std::string> listed =
+      parse_weight_index(read_text(index, kMostIndexBytes, "an index of weights"), "'" + index + "'");
   std::set<std::string> shards;
   for (const auto& [name, shard] : listed) shards.insert(shard);
   for (const std::string& shard : shards) weights.files_.emplace_back(str(path, "/", shard));

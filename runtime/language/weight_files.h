@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/autograd/tensor.h"
@@ -46,6 +47,9 @@ class WeightFiles {
   std::vector<SafetensorsFile> files_;
   std::map<std::string, Place> places_;  // by the names in the files
 };
+
+// The names of the files that a model.safetensors.index.json lists, by tensor. Error(data), which begins with `where`.
+std::map<std::string, std::string> parse_weight_index(std::string_view text, const std::string& where);
 
 // What Hugging Face calls a variable.
 std::string exchanged_name(std::string path);

@@ -65,7 +65,8 @@ void run_convert(const ConvertOptions& options, Communicator& communicator) {
   if (!model.ends.empty()) directory.end_of_text = model.ends.front();
   check_outputs_of(options, tensors, tokenizer.has_value(), directory);
   if (names_file(options.to))
-    save_model_file(options.to, model.settings, tensors, tokenizer ? hash_text(*tokenizer) : model.tokenizer_hash);
+    save_model_file(options.to, model.settings, tensors, tokenizer ? hash_text(*tokenizer) : model.tokenizer_hash,
+                    tokenizer ? tokenizer->end_of_text() : directory.end_of_text);
   else
     save_directory(options.to, model.settings, tensors, tokenizer ? &*tokenizer : nullptr, directory);
   print_output(fmt::format("{}: {} model, {} parameters in {} tensors, {}\n", options.to,

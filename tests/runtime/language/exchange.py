@@ -89,14 +89,18 @@ def run(*command):
 def exchange(name, model, folder, lockstep, check, how):
     theirs, ours, file, again, expected = (folder / part for part in ("theirs", "ours", "our.safetensors", "again", "expected"))
     model.save_pretrained(theirs, **how)
-    tokenizer().save_pretrained(theirs)
+    text = tokenizer() if model.config.vocab_size == 300 else None
+    if text:
+        text.save_pretrained(theirs)
     weights = {key: value.float() for key, value in model.state_dict().items()}
     expect(theirs, expected)
     print(f"ok: {name}: theirs read here: {run(check, theirs, expected, TOLERANCE)}")
     # Through a folder and a file, each of which is read and written; the second folder has shards.
     run(lockstep, "convert", theirs, ours)
     run(lockstep, "convert", ours, file)
-    run(lockstep, "convert", file, again, "--tokenizer", theirs, "--shard-mib", "1")
+    run(lockstep, "convert", file, again, "--shard-mib", "1", *(["--tokenizer", theirs] if text else []))
+    sharded = (again / "model.safetensors.index.json").exists()
+    assert sharded == (model.config.vocab_size > 300), f"{name}: {list(again.iterdir())}"
     for written in (ours, again):
         read, report = AutoModelForCausalLM.from_pretrained(written, dtype=torch.float32, output_loading_info=True)
         assert not any(report.values()), f"{name}: {report}"
@@ -104,9 +108,10 @@ def exchange(name, model, folder, lockstep, check, how):
             assert torch.equal(value, weights[key]), f"{name}: {key} differs in {written.name}"
         expect(written, expected)
         print(f"ok: {name}: ours read there: {run(check, written, expected, TOLERANCE)}")
-    text = AutoTokenizer.from_pretrained(ours)
-    assert text.encode(TEXT) == tokenizer().encode(TEXT), f"{name}: the tokenizer differs"
-    assert text.eos_token_id == read.config.eos_token_id == read.generation_config.eos_token_id == 0
+        assert read.config.eos_token_id == read.generation_config.eos_token_id == 0, name
+    if text:
+        read = AutoTokenizer.from_pretrained(ours)
+        assert read.encode(TEXT) == text.encode(TEXT) and read.eos_token_id == 0, f"{name}: the tokenizer differs"
 
 
 def shed(folder):

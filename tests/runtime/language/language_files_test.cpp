@@ -102,7 +102,7 @@ TEST_F(LanguageFiles, ComeBackWithTheirBytes) {
     save_directory(whole, model.settings, model.tensors(), &tokenizer);
     save_directory(shards, model.settings, model.tensors(), nullptr,
                    {.most_shard_bytes = 20'000, .end_of_text = model.ends.front()});
-    save_model_file(file, model.settings, model.tensors(), "");
+    save_model_file(file, model.settings, model.tensors(), "", model.ends.front());
     EXPECT_FALSE(fs::exists(shards + "/model.safetensors"));
     EXPECT_TRUE(fs::exists(shards + "/model-00002-of-00002.safetensors") ||
                 fs::exists(shards + "/model-00003-of-00003.safetensors"));
@@ -112,6 +112,7 @@ TEST_F(LanguageFiles, ComeBackWithTheirBytes) {
       EXPECT_EQ(model_config_json(again.settings, 0), model_config_json(model.settings, 0)) << written;
     }
     EXPECT_EQ(load(shards).ends, std::vector<int32_t>{0});
+    EXPECT_EQ(load(file).ends, std::vector<int32_t>{0});
     EXPECT_EQ(load(whole).tokenizer_hash, hash_text(tokenizer));
     EXPECT_EQ(Tokenizer::load(whole).hash(), tokenizer.hash());
     // The bytes of the fixture's own file, too, where it has f32.
