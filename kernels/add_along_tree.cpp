@@ -14,18 +14,19 @@ struct AddAt {
   HOST_DEVICE static float kept(float x) { return kToBf16 ? float(bfloat16(x)) : x; }
 
   HOST_DEVICE void operator()(int64_t i) const {
-    float waiting[AdditionTree::kDepth];
-    int top = 0;
+    float left[AdditionTree::kDepth];  // sums that wait for what stands to their right
+    int waiting = 0;
+    float last = 0;
     for (int32_t s = 0; s < tree.count; ++s) {
       const int input = tree.steps[size_t(s)];
       if (input == AdditionTree::kAdd) {
-        --top;
-        waiting[top - 1] = kept(waiting[top - 1] + waiting[top]);
+        last = kept(left[--waiting] + last);
       } else {
-        waiting[top++] = kept(float(static_cast<const T*>(tree.inputs[size_t(input)])[i]));
+        if (s > 0) left[waiting++] = last;
+        last = kept(float(static_cast<const T*>(tree.inputs[size_t(input)])[i]));
       }
     }
-    out[i] = T(waiting[0]);
+    out[i] = T(last);
   }
 };
 

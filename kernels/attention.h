@@ -10,11 +10,12 @@
 #pragma once
 
 #include "kernels/device/view.h"
+#include "kernels/host_device.h"
 #include "kernels/launch.h"
 
 namespace lockstep {
 
-// Queries and keys of a block, and the largest head, which a GPU has to hold in registers.
+// Queries and keys of a block, and the largest head, whose sums a GPU has to hold in registers.
 inline constexpr int64_t kAttentionBlock = 64, kMostHeadSize = 128;
 
 struct AttentionGeometry {
@@ -23,7 +24,7 @@ struct AttentionGeometry {
   int64_t heads, kv_heads;  // heads h * heads / kv_heads + 0, 1, ... share keys and values of kv head h
   int64_t head_size;
 
-  int64_t group() const { return heads / kv_heads; }
+  HOST_DEVICE int64_t group() const { return heads / kv_heads; }
 };
 
 // The heads of queries, keys or values: columns of a matrix with a row for each position of each sample, f32.

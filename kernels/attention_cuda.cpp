@@ -30,34 +30,53 @@ __device__ void load_tile(Tile<kSize>& tile, Rows<const float> rows, int64_t cou
   __syncthreads();
 }
 
+// The row of a lane: in registers, or where these are too few, and for a second row, read whenever it is wanted.
+// Elements behind `size` are 0, and so are all of a row that does not exist.
 template <int kSize>
-__device__ void load_row(float (&row)[kSize], const float* from, bool exists, int size, float scale) {
-  for (int d = 0; d < kSize; ++d) row[d] = exists && d < size ? from[d] * scale : 0;
-}
-
+struct HeldRow {
+  float at[kSize];
+  __device__ HeldRow(const float* row, bool exists, int size, float scale) {
+    for (int d = 0; d < kSize; ++d) at[d] = exists && d < size ? row[d] * scale : 0;
+  }
+  __device__ float operator[](int d) const { return at[d]; }
+};
+struct ReadRow {
+  const float* row;
+  int size;
+  float scale;
+  __device__ ReadRow(const float* from, bool exists, int size_of, float scale_of)
+      : row(from), size(exists ? size_of : 0), scale(scale_of) {}
+  __device__ float operator[](int d) const { return d < size ? row[d] * scale : 0; }
+};
 template <int kSize>
-__device__ float dot(const float (&a)[kSize], const float (&b)[kSize]) {
+using OwnRow = std::conditional_t<(kSize <= 64), HeldRow<kSize>, ReadRow>;
+template <int kSize, class Row>
+__device__ float dot(const float (&a)[kSize], const Row& b) {
+  // Elements in registers want all of the loop unrolled; those in memory would take too many registers then.
+  [[maybe_unused]] constexpr int kUnrolled = std::is_same_v<Row, ReadRow> ? 8 : kSize;
   float sum = 0;
-#pragma unroll
-  for (int d = 0; d < kSize; ++d) sum = __builtin_fmaf(a[d], b[d], sum);
+#pragma unroll kUnrolled
+  for (int d = 0; d < kSize; ++d) sum = std::fma(a[d], b[d], sum);
   return sum;
 }
 
 template <int kSize>
 __device__ void add_scaled(float (&sum)[kSize], float factor, const float (&row)[kSize]) {
 #pragma unroll
-  for (int d = 0; d < kSize; ++d) sum[d] = __builtin_fmaf(factor, row[d], sum[d]);
+  for (int d = 0; d < kSize; ++d) sum[d] = std::fma(factor, row[d], sum[d]);
 }
 
-// The factor of dropout for one weight, drawing for four keys at a time.
+// The factor of dropout for one weight.
 struct Draws {
-  const Dropped& dropped;
+  Dropped dropped;
   uint64_t key;
-  Philox4 four = {};
-  __device__ float factor(int64_t query, int64_t position) {
+  __device__ Draws(const Dropped& of, int64_t sample, int64_t head)
+      : dropped(of), key(of.any() ? of.key_of(sample, head) : 0) {}
+  __device__ float factor(int64_t query, int64_t position) const {
     if (!dropped.any()) return 1;
-    four = philox4x32(key, uint64_t(query), uint64_t(position / 4));
-    return dropped.factor(four.v[position % 4]);
+    const Philox4 four = philox4x32(key, uint64_t(query), uint64_t(position / 4));
+    const int64_t which = position % 4;
+    return dropped.factor(which < 2 ? (which == 0 ? four.v[0] : four.v[1]) : (which == 2 ? four.v[2] : four.v[3]));
   }
 };
 
@@ -83,7 +102,7 @@ struct Place {
 };
 
 template <int kSize>
-__global__ void __launch_bounds__(kLanes) attention_kernel(Operands in, Heads<float> out, float* log_sum) {
+__global__ void __launch_bounds__(kLanes, 1) attention_kernel(Operands in, Heads<float> out, float* log_sum) {
   auto& tile = cuda::block_shared<Tile<kSize>, struct AttentionTile>();
   auto& kept = cuda::block_shared<Kept, struct AttentionKept>();
   const AttentionGeometry& g = in.geometry;
@@ -92,9 +111,9 @@ __global__ void __launch_bounds__(kLanes) attention_kernel(Operands in, Heads<fl
   const int64_t query = at.first + lane, row = at.sample * g.queries + query, kv_head = at.head / g.group();
   const int64_t position = g.keys - g.queries + query;
   const int64_t last = g.keys - g.queries + (at.first + kBlock < g.queries ? at.first + kBlock : g.queries);
-  float q[kSize], sum[kSize] = {}, peak = -INFINITY, total = 0;
-  load_row(q, in.query.at(row, at.head).data, query < g.queries, size, in.scale);
-  Draws draws{in.dropped, in.dropped.any() ? in.dropped.key_of(at.sample, at.head) : 0};
+  const OwnRow<kSize> q(in.query.at(row, at.head).data, query < g.queries, size, in.scale);
+  float sum[kSize] = {}, peak = -INFINITY, total = 0;
+  const Draws draws(in.dropped, at.sample, at.head);
   for (int64_t first = 0; first < last; first += kBlock) {
     const int count = int(g.keys - first < kBlock ? g.keys - first : kBlock);
     load_tile<kSize>(tile, in.key.at(at.sample * g.keys + first, kv_head), count, size, 1);
@@ -131,7 +150,7 @@ struct GradOperands {
 
 // The gradient of a block of queries; leaves their deltas behind.
 template <int kSize>
-__global__ void __launch_bounds__(kLanes) d_query_kernel(GradOperands k, Heads<float> d_query) {
+__global__ void __launch_bounds__(kLanes, 1) d_query_kernel(GradOperands k, Heads<float> d_query) {
   auto& tile = cuda::block_shared<Tile<kSize>, struct QueryTile>();
   auto& kept = cuda::block_shared<Kept, struct QueryKept>();
   const AttentionGeometry& g = k.in.geometry;
@@ -140,16 +159,16 @@ __global__ void __launch_bounds__(kLanes) d_query_kernel(GradOperands k, Heads<f
   const int64_t query = at.first + lane, row = at.sample * g.queries + query, kv_head = at.head / g.group();
   const int64_t number = (at.sample * g.heads + at.head) * g.queries + query;
   const bool exists = query < g.queries;
-  float q[kSize], dy[kSize], sum[kSize] = {}, delta = 0, log_sum = 0;
-  load_row(q, k.in.query.at(row, at.head).data, exists, size, k.in.scale);
-  load_row(dy, k.d_out.at(row, at.head).data, exists, size, 1);
+  const OwnRow<kSize> q(k.in.query.at(row, at.head).data, exists, size, k.in.scale);
+  const ReadRow dy(k.d_out.at(row, at.head).data, exists, size, 1);
+  float sum[kSize] = {}, delta = 0, log_sum = 0;
   if (exists) {
     const float* y = k.out.at(row, at.head).data;
-    for (int d = 0; d < size; ++d) delta = __builtin_fmaf(k.d_out.at(row, at.head).data[d], y[d], delta);
+    for (int d = 0; d < size; ++d) delta = std::fma(k.d_out.at(row, at.head).data[d], y[d], delta);
     k.delta[number] = delta;
     log_sum = k.log_sum[number];
   }
-  Draws draws{k.in.dropped, k.in.dropped.any() ? k.in.dropped.key_of(at.sample, at.head) : 0};
+  const Draws draws(k.in.dropped, at.sample, at.head);
   for (int64_t first = 0; first < at.first + kBlock && first < g.keys; first += kBlock) {
     const int count = int(g.keys - first < kBlock ? g.keys - first : kBlock);
     const Rows<const float> keys = k.in.key.at(at.sample * g.keys + first, kv_head);
@@ -168,9 +187,9 @@ __global__ void __launch_bounds__(kLanes) d_query_kernel(GradOperands k, Heads<f
     if (d < size) to[d] = sum[d] * k.in.scale;
 }
 
-// The gradients of a block of keys and values, over all queries of the group that see them.
-template <int kSize>
-__global__ void __launch_bounds__(kLanes) d_key_value_kernel(GradOperands k, Heads<float> d_key, Heads<float> d_value) {
+// The gradients of a block of values, or of keys, over all queries of the group that see them.
+template <int kSize, bool kOfKeys>
+__global__ void __launch_bounds__(kLanes, 1) d_key_or_value_kernel(GradOperands k, Heads<float> result) {
   auto& tile = cuda::block_shared<Tile<kSize>, struct KeyTile>();
   auto& kept = cuda::block_shared<Kept, struct KeyKept>();
   const AttentionGeometry& g = k.in.geometry;
@@ -178,11 +197,11 @@ __global__ void __launch_bounds__(kLanes) d_key_value_kernel(GradOperands k, Hea
   const int lane = int(threadIdx.x), size = int(g.head_size);
   const int64_t position = at.first + lane, row = at.sample * g.keys + position;
   const bool exists = position < g.keys;
-  float key[kSize], value[kSize], key_sum[kSize] = {}, value_sum[kSize] = {};
-  load_row(key, k.in.key.at(row, at.head).data, exists, size, 1);
-  load_row(value, k.in.value.at(row, at.head).data, exists, size, 1);
+  const OwnRow<kSize> key(k.in.key.at(row, at.head).data, exists, size, 1);
+  const ReadRow value(k.in.value.at(row, at.head).data, exists, size, 1);
+  float sum[kSize] = {};
   for (int64_t head = at.head * g.group(); head < (at.head + 1) * g.group(); ++head) {
-    Draws draws{k.in.dropped, k.in.dropped.any() ? k.in.dropped.key_of(at.sample, head) : 0};
+    const Draws draws(k.in.dropped, at.sample, head);
     for (int64_t first = at.first; first < g.queries; first += kBlock) {
       const int count = int(g.queries - first < kBlock ? g.queries - first : kBlock);
       const Rows<const float> queries = k.in.query.at(at.sample * g.queries + first, head);
@@ -193,20 +212,21 @@ __global__ void __launch_bounds__(kLanes) d_key_value_kernel(GradOperands k, Hea
       load_tile<kSize>(tile, k.d_out.at(at.sample * g.queries + first, head), count, size, 1);
       for (int i = 0; i < count; ++i) {
         const float weight = kept[i][lane], factor = draws.factor(first + i, position);
-        add_scaled(value_sum, weight * factor, tile[i]);
-        kept[i][lane] = weight * (dot(tile[i], value) * factor - k.delta[number + i]);
+        if constexpr (kOfKeys)
+          kept[i][lane] = weight * (dot(tile[i], value) * factor - k.delta[number + i]);
+        else
+          add_scaled(sum, weight * factor, tile[i]);
       }
-      load_tile<kSize>(tile, queries, count, size, 1);
-      for (int i = 0; i < count; ++i) add_scaled(key_sum, kept[i][lane], tile[i]);
+      if constexpr (kOfKeys) {
+        load_tile<kSize>(tile, queries, count, size, 1);
+        for (int i = 0; i < count; ++i) add_scaled(sum, kept[i][lane], tile[i]);
+      }
     }
   }
   if (!exists) return;
-  float *to_key = d_key.at(row, at.head).data, *to_value = d_value.at(row, at.head).data;
+  float* to = result.at(row, at.head).data;
   for (int d = 0; d < kSize; ++d)
-    if (d < size) {
-      to_key[d] = key_sum[d] * k.in.scale;
-      to_value[d] = value_sum[d];
-    }
+    if (d < size) to[d] = kOfKeys ? sum[d] * k.in.scale : sum[d];
 }
 
 // Calls f with the smallest size of tiles, a constant, that holds a head.
@@ -247,8 +267,9 @@ void run(Cuda, Stream& stream, const CausalAttentionGrad& k, std::byte* scratch)
   if (g.samples * g.queries == 0) return;
   with_size(g.head_size, [&](auto size) {
     cuda::start(stream, blocks_for(g, g.heads, g.queries), kLanes, d_query_kernel<size()>, in, heads(k.d_query, g));
-    cuda::start(stream, blocks_for(g, g.kv_heads, g.keys), kLanes, d_key_value_kernel<size()>, in, heads(k.d_key, g),
-                heads(k.d_value, g));
+    const unsigned blocks = blocks_for(g, g.kv_heads, g.keys);
+    cuda::start(stream, blocks, kLanes, d_key_or_value_kernel<size(), true>, in, heads(k.d_key, g));
+    cuda::start(stream, blocks, kLanes, d_key_or_value_kernel<size(), false>, in, heads(k.d_value, g));
   });
 }
 

@@ -20,6 +20,20 @@ struct ChunkRow {
   }
 };
 
+struct SumRow {
+  double* sums;
+  const double* chunks;
+  const int64_t* first_chunk;
+
+  template <class Team>
+  HOST_DEVICE void operator()(const Team& team, int64_t variable) const {
+    const double* x = chunks + first_chunk[variable];
+    const double sum =
+        team.template sum<double>(first_chunk[variable + 1] - first_chunk[variable], [=](int64_t c) { return x[c]; });
+    team.once([=, out = sums + variable] { *out = sum; });
+  }
+};
+
 }  // namespace
 
 void run(Backend, Stream& stream, const ChunkSquares& k) {
@@ -30,6 +44,16 @@ void run(Backend, Stream& stream, const ChunkSquares& k) {
   backend::rowwise(
       stream, k.sums.size(), kSquareChunk,
       ChunkRow{data<double>(k.sums), data<float>(k.values), data<int64_t>(k.begins), data<int64_t>(k.ends)});
+}
+
+void run(Backend, Stream& stream, const SumsOfChunks& k) {
+  check(k.first_chunk.size() == k.sums.size() + 1, ErrorCode::internal, [&] {
+    return str("sums of chunks: expected ", k.sums.size() + 1, " first chunks, got ", k.first_chunk.size());
+  });
+  // A whole block for each variable: a large one has thousands of chunks.
+  constexpr int64_t kWide = 1 << 20;
+  backend::rowwise(stream, k.sums.size(), kWide,
+                   SumRow{data<double>(k.sums), data<double>(k.chunks), data<int64_t>(k.first_chunk)});
 }
 
 }  // namespace lockstep

@@ -20,4 +20,13 @@ struct ChunkSquares {
 void run(Cpu, Stream&, const ChunkSquares&);
 void run(Cuda, Stream&, const ChunkSquares&);
 
+// sums[v] = sum of chunks[c] for c in [first_chunk[v], first_chunk[v + 1]), in the order of a Team.
+struct SumsOfChunks {
+  View sums;              // [variables] f64
+  ConstView chunks;       // [chunks] f64
+  ConstView first_chunk;  // [variables + 1] i64, on the device
+};
+void run(Cpu, Stream&, const SumsOfChunks&);
+void run(Cuda, Stream&, const SumsOfChunks&);
+
 }  // namespace lockstep

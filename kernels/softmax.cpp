@@ -46,19 +46,21 @@ struct CrossEntropyGradRow {
   }
 };
 
-struct CorrectAt {
+struct CorrectRow {
   float* correct;
   const float* logits;
   const int32_t* labels;
   int64_t classes;
 
-  HOST_DEVICE void operator()(int64_t row) const {
+  template <class Team>
+  HOST_DEVICE void operator()(Team team, int64_t row) const {
     const float* x = logits + row * classes;
     const int64_t label = labels[row];
     // The first of the highest scores is the answer. Every comparison fails with a NaN: then there is none.
-    bool right = true;
-    for (int64_t c = 0; c < classes; ++c) right = right && (c < label ? x[c] < x[label] : x[c] <= x[label]);
-    correct[row] = right ? 1.0f : 0.0f;
+    const float beaten =
+        team.max(classes, [=](int64_t c) { return (c < label ? x[c] < x[label] : x[c] <= x[label]) ? 0.0f : 1.0f; });
+    float* y = correct + row;
+    team.each(1, [=](int64_t) { y[0] = beaten == 0 ? 1.0f : 0.0f; });
   }
 };
 
@@ -88,8 +90,9 @@ void run(Backend, Stream& stream, const SoftmaxCrossEntropyGrad& k) {
 
 void run(Backend, Stream& stream, const CountCorrect& k) {
   check_rows(k.logits, k.labels);
-  backend::gather(stream, k.logits.shape[0],
-                  CorrectAt{data<float>(k.correct), data<float>(k.logits), data<int32_t>(k.labels), k.logits.shape[1]});
+  const int64_t rows = k.logits.shape[0], classes = k.logits.shape[1];
+  backend::rowwise(stream, rows, classes,
+                   CorrectRow{data<float>(k.correct), data<float>(k.logits), data<int32_t>(k.labels), classes});
 }
 
 }  // namespace lockstep

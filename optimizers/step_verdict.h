@@ -56,8 +56,7 @@ struct StepOutcome {
 
 // All pointers are to memory of the device.
 struct StepVerdict {
-  const double* squares;  // one per chunk, of all variables in order (kernels/chunk_squares.h); null if nobody asks
-  const int64_t* first_chunk;  // [variables + 1]; null like squares
+  const double* squares;  // [variables], sums of squares of their gradients; null if nobody asks
   int32_t variables;
   // These are summed over ranks, and used up. Ranks that have looked at sums while adding them have entered one plus
   // the first variable with a gradient that is not finite, or 0.
@@ -88,15 +87,10 @@ HOST_DEVICE inline int32_t first_seen_not_finite(const StepVerdict& v) {
 // All threads of a team call this.
 template <class Team>
 HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
-  const int64_t chunks = v.squares ? v.first_chunk[v.variables] : 0;
-  const double total = team.template sum<double>(chunks, [&](int64_t c) { return v.squares[c]; });
+  const double total =
+      team.template sum<double>(v.squares ? v.variables : 0, [&](int64_t variable) { return v.squares[variable]; });
   const int32_t seen = first_seen_not_finite(v);
   const bool finite = total - total == 0 && seen < 0;
-  const auto squares_of = [&](int64_t variable) {
-    double sum = 0;
-    for (int64_t c = v.first_chunk[variable]; c < v.first_chunk[variable + 1]; ++c) sum += v.squares[c];
-    return sum;
-  };
   double divisor_total = 0;
   if (v.divisor_sum >= 0)
     for (int32_t part = 0; part < v.cells.parts; ++part) divisor_total += v.cells.sum(part, v.divisor_sum);
@@ -107,12 +101,12 @@ HOST_DEVICE void decide(const Team& team, const StepVerdict& v) {
   float first = -float(seen);
   if (total - total != 0)  // the same for all threads
     first = team.max(v.variables, [&](int64_t variable) {
-      const double sum = squares_of(variable);
+      const double sum = v.squares[variable];
       return sum - sum == 0 ? -INFINITY : -float(variable);
     });
   if (v.clip == ClipKind::each_variable)
     team.each(v.variables, [&](int64_t variable) {
-      v.factors[variable] = clip_factor(std::sqrt(squares_of(variable)) / scale, v.limit) / float(scale);
+      v.factors[variable] = clip_factor(std::sqrt(v.squares[variable]) / scale, v.limit) / float(scale);
     });
   team.once([&] {
     StepOutcome& o = *v.outcome;

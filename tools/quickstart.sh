@@ -13,7 +13,8 @@ Installs missing Debian packages, builds preset `cpu` into build/cpu and trains 
   lockstep train --model mlp --epochs 5
 
   --text         fetch six novels, learn a tokenizer of 4096 entries, and train a GPT of 12 million parameters instead:
-                 lockstep train --config tools/configs/gpt-mini.toml; files go to build/novels
+                 lockstep train --config tools/configs/gpt-mini.toml, about half an hour on
+                 two cores; then print a sample; files go to build/novels
   --cuda         build preset `cuda` (needs nvcc) into build/cuda and train on the GPU
   --no-install   install nothing
   -- OPTIONS     passed to lockstep train, instead of the defaults where they name the same: -- --model cnn --epochs 3
@@ -52,7 +53,7 @@ names() {  # names OPTION ARGUMENT...: is the option among the arguments?
 # The program takes each option once, so a default goes in only where the user says nothing.
 if [ $text = yes ]; then
   names --config "$@" || set -- --config tools/configs/gpt-mini.toml "$@"
-  names --save "$@" || set -- --save build/novels/gpt-mini.safetensors "$@"
+  names --save "$@" || set -- --save build/novels/gpt-mini/ "$@"
 else
   names --epochs "$@" || names --steps "$@" || set -- --epochs 5 "$@"
   names --model "$@" || set -- --model mlp "$@"
@@ -76,4 +77,9 @@ fi
 echo "+ mpirun -np 2 build/$preset/lockstep train $*"
 # mpirun hides the terminal from its ranks.
 [ ! -t 1 ] || names --progress "$@" || set -- "$@" --progress terminal
-exec tools/mpirun.sh -np 2 "build/$preset/lockstep" train "$@" </dev/null
+tools/mpirun.sh -np 2 "build/$preset/lockstep" train "$@" </dev/null
+if [ $text = yes ] && [ -f build/novels/gpt-mini/config.json ]; then
+  echo "+ build/$preset/lockstep sample --weights build/novels/gpt-mini --prompt 'It is a truth' --tokens 100"
+  "build/$preset/lockstep" sample --weights build/novels/gpt-mini --prompt "It is a truth" --tokens 100 \
+    --temperature 0.8 --top-k 50
+fi

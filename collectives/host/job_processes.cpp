@@ -15,6 +15,7 @@
 #include <iterator>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <vector>
 
 #include "collectives/bootstrap.h"
@@ -27,7 +28,7 @@ using Variable = std::function<const char*(const char*)>;
 
 struct Process {
   int id = 0;
-  int parent = 0;
+  int session = 0;
   char state = '?';     // T is stopped, Z has ended
   std::string program;  // the name of its file, cut by the system
 };
@@ -41,21 +42,23 @@ std::optional<Process> find_process(int id) {
   const std::string text = contents(str("/proc/", id, "/stat"));  // "12 (name) S 11 ..."; a name may hold brackets
   const size_t open = text.find('('), close = text.rfind(") ");
   if (open == std::string::npos || close == std::string::npos || close + 4 >= text.size()) return std::nullopt;
-  Process process{.id = id, .parent = 0, .state = text[close + 2], .program = text.substr(open + 1, close - open - 1)};
-  std::from_chars(text.data() + close + 4, text.data() + text.size(), process.parent);
+  Process process{.id = id, .session = 0, .state = text[close + 2], .program = text.substr(open + 1, close - open - 1)};
+  std::istringstream numbers(text.substr(close + 4));
+  int parent = 0, group = 0;
+  numbers >> parent >> group >> process.session;
   return process;
 }
 
 bool has_ended(char state) { return state == 'Z' || state == 'X'; }
 bool is_stopped(char state) { return state == 'T' || state == 't'; }
 
-// Tells jobs apart that run on this machine at the same time: by their launcher's name for them, or by the process
-// that started their ranks.
-std::string job_of(const Variable& variable, int parent) {
+// Tells jobs apart that run on this machine at the same time: by their launcher's name for them, or by the
+// session of the system that their ranks are in.
+std::string job_of(const Variable& variable, int session) {
   if (const char* name = variable("PMIX_NAMESPACE")) return name;
   const char *job = variable("SLURM_JOB_ID"), *step = variable("SLURM_STEP_ID");
   if (job && step) return str("slurm ", job, ".", step);
-  return str("parent ", parent);
+  return str("session ", session);
 }
 
 Environment environment_of(int process) {
@@ -72,7 +75,7 @@ Environment environment_of(int process) {
 }
 
 std::string own_job() {
-  return job_of([](const char* name) { return std::getenv(name); }, getppid());
+  return job_of([](const char* name) { return std::getenv(name); }, getsid(0));
 }
 
 // The processes of each rank of this job, without this one. A wrapper and what it has started may both be there.
@@ -92,7 +95,7 @@ std::map<int, std::vector<Process>> processes_by_rank() {
       const auto value = environment.find(key);
       return value == environment.end() ? nullptr : value->second.c_str();
     };
-    if (job_of(variable, process->parent) != job) continue;
+    if (job_of(variable, process->session) != job) continue;
     try {
       const LauncherClaim claim = read_launcher(variable);
       if (!claim.launcher.empty()) found[claim.rank].push_back(*process);

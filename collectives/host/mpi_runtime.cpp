@@ -57,6 +57,7 @@ MpiRuntime::~MpiRuntime() {
   if (given_up_) return;
   // Finalizing waits for all ranks, which will not come if this one is here because it failed.
   if (std::uncaught_exceptions() > 0) abort(1);
+  job_ = nullptr;  // it lies in a window, and the watchdog may look for it until the end
   bound("the other ranks to end (MPI_Finalize)", [&] {
     for (const auto& segments : windows_) free(*segments);
     MPI_Finalize();

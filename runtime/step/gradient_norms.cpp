@@ -24,11 +24,12 @@ GradientNorms::GradientNorms(Communicator& ranks, const Plan& plan, Pool& pool, 
     first_chunk.push_back(int64_t(chunks_.size()));
   }
   first_chunk_ = upload(first_chunk, pool, stream);
+  squares_ = upload(std::vector<double>(first_chunk.size() - 1), pool, stream);
   if (pool.device().kind == DeviceKind::cpu) {
     window_ = ranks.allocate_shared(window_bytes());
     pool_.enter(Purpose::gradients, window_bytes());
   } else {
-    squares_ = upload(std::vector<double>(chunks_.size()), pool, stream);
+    chunk_squares_ = upload(std::vector<double>(chunks_.size()), pool, stream);
     begins_ = upload(begins, pool, stream);
     ends_ = upload(ends, pool, stream);
   }
@@ -43,17 +44,22 @@ int64_t GradientNorms::window_bytes() const {
   return place_.local_rank == 0 ? int64_t(chunks_.size() * sizeof(double)) : 0;
 }
 
-const double* GradientNorms::squares() const {
-  return static_cast<const double*>(window_ ? window_->segment(0) : squares_.data());
-}
-
 void GradientNorms::measure(GradientReducer& reducer, Stream& stream) {
   if (window_) return measure_on_host(reducer, stream);
   const Shape chunks{int64_t(chunks_.size())};
-  launch(stream, ChunkSquares{.sums = squares_.view(DType::f64, chunks),
+  launch(stream, ChunkSquares{.sums = chunk_squares_.view(DType::f64, chunks),
                               .values = reducer.sums({0, arena_elements_}),
                               .begins = begins_.view(DType::i64, chunks),
                               .ends = ends_.view(DType::i64, chunks)});
+  add_up_chunks(chunk_squares_.data(), stream);
+}
+
+void GradientNorms::add_up_chunks(const void* chunks, Stream& stream) {
+  const DeviceKind device = stream.device().kind;
+  const int64_t variables = squares_.bytes() / size_of(DType::f64);
+  launch(stream, SumsOfChunks{.sums = squares_.view(DType::f64, Shape{variables}),
+                              .chunks = {chunks, DType::f64, device, Shape{int64_t(chunks_.size())}},
+                              .first_chunk = first_chunk_.view(DType::i64, Shape{variables + 1})});
 }
 
 void GradientNorms::measure_on_host(GradientReducer& reducer, Stream& stream) {
@@ -74,6 +80,7 @@ void GradientNorms::measure_on_host(GradientReducer& reducer, Stream& stream) {
                                .ends = {&end, DType::i64, DeviceKind::cpu, one}});
   });
   reducer.meet();  // updates clear what other ranks have read by now
+  add_up_chunks(cells, stream);
 }
 
 }  // namespace lockstep

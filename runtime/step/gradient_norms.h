@@ -27,10 +27,8 @@ class GradientNorms {
   // Called after GradientReducer::wait(). Queued on `stream`; the CPU ranks of a node take chunks in turn and meet.
   void measure(GradientReducer& reducer, Stream& stream);
 
-  // Both are in memory of the device: the squares by chunk, of all trained variables in the order of the plan, and the
-  // first chunk of each of them, [variables + 1].
-  const double* squares() const;
-  const int64_t* first_chunk() const { return static_cast<const int64_t*>(first_chunk_.data()); }
+  // The squares of all trained variables in the order of the plan, [variables], in memory of the device.
+  const double* squares() const { return static_cast<const double*>(squares_.data()); }
 
  private:
   struct Chunk {
@@ -38,14 +36,16 @@ class GradientNorms {
     Range elements;  // range in the arena
   };
   void measure_on_host(GradientReducer& reducer, Stream& stream);
+  void add_up_chunks(const void* chunks, Stream& stream);
   int64_t window_bytes() const;
 
   const Place place_;
   Pool& pool_;
   int64_t arena_elements_;
   std::vector<Chunk> chunks_;
-  std::unique_ptr<SharedWindow> window_;          // CPU ranks only
-  Buffer squares_, begins_, ends_, first_chunk_;  // on the device; squares, begins and ends on GPUs only
+  std::unique_ptr<SharedWindow> window_;  // CPU ranks only
+  // On the device. Sums of chunks and their borders are there on GPUs only; ranks on CPUs have them in the window.
+  Buffer squares_, first_chunk_, chunk_squares_, begins_, ends_;
 };
 
 }  // namespace lockstep

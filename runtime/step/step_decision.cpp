@@ -66,7 +66,6 @@ void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
 
 StepVerdict StepDecision::verdict(int64_t global_count, const LossDivisor& divisor) const {
   StepVerdict verdict{.squares = norms_ ? norms_->squares() : nullptr,
-                      .first_chunk = norms_ ? norms_->first_chunk() : nullptr,
                       .variables = int32_t(tables_.variables().size()),
                       .cells = cells(),
                       .global_count = global_count,

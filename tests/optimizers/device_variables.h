@@ -219,10 +219,11 @@ class DecisionTables {
     chunks_ = Shape{int64_t(begins.size())};
     begins_ = memory.put(begins);
     ends_ = memory.put(ends);
-    squares_ = memory.put(std::vector<double>(begins.size()));
+    chunk_squares_ = memory.put(std::vector<double>(begins.size()));
+    squares_ = memory.put(std::vector<double>(sizes.size()));
+    first_chunk_ = memory.put(first_chunk);
     cells_ = memory.put(std::vector<double>(4));
     verdict = {.squares = squares_,
-               .first_chunk = memory.put(first_chunk),
                .variables = int32_t(sizes.size()),
                .cells = {.values = cells_, .parts = 2, .sums = 1, .ranks = 0},
                .global_count = 8,
@@ -242,13 +243,18 @@ class DecisionTables {
   void measure(const View& gradient, double loss_sum = 6) {
     memory_.set(cells_, {loss_sum, 1, 2, 2});
     const auto view = [&](void* at, DType dtype) { return View{at, dtype, DeviceKind::cuda, chunks_}; };
-    launch(memory_.stream(), ChunkSquares{.sums = view(squares_, DType::f64),
+    launch(memory_.stream(), ChunkSquares{.sums = view(chunk_squares_, DType::f64),
                                           .values = gradient,
                                           .begins = view(begins_, DType::i64),
                                           .ends = view(ends_, DType::i64)});
+    const int64_t variables = int64_t(firsts.size());
+    launch(memory_.stream(),
+           SumsOfChunks{.sums = {squares_, DType::f64, DeviceKind::cuda, Shape{variables}},
+                        .chunks = view(chunk_squares_, DType::f64),
+                        .first_chunk = {first_chunk_, DType::i64, DeviceKind::cuda, Shape{variables + 1}}});
   }
 
-  // Instead of measuring, for variables of one chunk.
+  // Instead of measuring.
   void set_squares(const std::vector<double>& by_variable) { memory_.set(squares_, by_variable); }
 
   StepVerdict verdict;
@@ -259,8 +265,8 @@ class DecisionTables {
   DeviceMemory& memory_;
   GranuleMap granules_;
   Shape chunks_;
-  int64_t *begins_ = nullptr, *ends_ = nullptr;
-  double *squares_ = nullptr, *cells_ = nullptr;
+  int64_t *begins_ = nullptr, *ends_ = nullptr, *first_chunk_ = nullptr;
+  double *chunk_squares_ = nullptr, *squares_ = nullptr, *cells_ = nullptr;
 };
 
 }  // namespace lockstep

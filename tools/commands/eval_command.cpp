@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <optional>
 #include <utility>
 
 #include "collectives/handshake.h"
 #include "kernels/numerics.h"
 #include "runtime/files/standard_output.h"
+#include "runtime/language/language_model.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/build_identity.h"
 #include "tools/training/tasks/chosen_model.h"
@@ -36,24 +39,35 @@ void bring_to(Stream& stream, Pool& pool, std::vector<Tensor>& values) {
 
 void run_eval(const EvalOptions& options, Communicator& communicator) {
   check_threads(options.threads);
+  Pool host_pool({});
+  std::error_code ignored;
+  std::optional<LanguageModel> folder;
+  if (std::filesystem::is_directory(options.weights, ignored)) folder = load_language_model(options.weights, host_pool);
   DataOptions data = options.data;
   // All that a language model is given here is to judge it by.
-  if (language_settings(options.model)) data.validation = std::exchange(data.files, {});
-  const std::unique_ptr<TrainingTask> task = make_task(communicator, options.model, data);
+  if (folder || language_settings(options.model)) data.validation = std::exchange(data.files, {});
+  if (folder && data.tokenizer.empty() && holds_tokenizer(options.weights)) data.tokenizer = options.weights;
+  const std::unique_ptr<TrainingTask> task =
+      folder ? make_language_task(communicator, folder->settings, sequence_of(folder->settings, options.model.sequence),
+                                  data)
+             : make_task(communicator, options.model, data);
   check(task->can_score(), ErrorCode::usage, "--data: expected files of tokens for a language model, got none");
-  Model model = make_chosen_model(options.model, task->images());
-  narrow_as_stored(options.weights, model);
+  Model model = folder ? folder->model : make_chosen_model(options.model, task->images());
+  if (!folder) narrow_as_stored(options.weights, model);
   const RunDevice device = choose_run_device(communicator, options.device, DeviceTransport::staged, options.threads);
   Stream stream = device.stream();
-  Pool host_pool({}), pool(stream.device());
+  Pool pool(stream.device());
   std::vector<Tensor> values;
-  for (const VariableDeclaration& variable : model.variables.declarations())
-    values.emplace_back(host_pool, variable.dtype, variable.shape, Purpose::parameters);
-  load_weights(options.weights, model, values);
+  if (folder) values = std::move(folder->values);
+  if (!folder) {
+    for (const VariableDeclaration& variable : model.variables.declarations())
+      values.emplace_back(host_pool, variable.dtype, variable.shape, Purpose::parameters);
+    load_weights(options.weights, model, values);
+  }
   check_finite(options.weights, model, values);
   // Every rank counts a part of the data: the sum means something only for one model and one data set.
   check_agreement(communicator, {{"binary", build_identity()},
-                                 {"model", model_text(options.model)},
+                                 {"model", folder ? std::string("of a folder") : model_text(options.model)},
                                  {"numerics", numerics(device.device)},
                                  {"data", fmt::format("{:016x}", task->content_hash())},
                                  {"weights", fmt::format("{:016x}", hash_weights(values))}});
@@ -81,7 +95,9 @@ void add_eval_command(CLI::App& app, Command& chosen) {
   command.add_option("--classes", options->data.classes, "classes of the images (0: those of the training labels)")
       ->capture_default_str();
   command
-      .add_option("--weights", options->weights, "take the weights from this safetensors file, written by train --save")
+      .add_option(
+          "--weights", options->weights,
+          "take the weights from this safetensors file, written by train --save, or from a folder of Hugging Face")
       ->required();
   command.add_option("--device", options->device, "compute on: cpu | cuda, one GPU a rank")->capture_default_str();
   command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")

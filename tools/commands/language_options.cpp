@@ -11,8 +11,6 @@
 namespace lockstep {
 namespace {
 
-// Scales and shifts of norms, and biases, in the files of both families.
-constexpr const char* kNoWeightDecay = ".*norm/weight|.*/ln_[12f]/.*|.*/bias => weight_decay=0";
 constexpr int64_t kLanguageBatch = 16;  // samples
 
 template <class T>
@@ -130,8 +128,6 @@ void finish_model_options(CLI::App& command, ModelOptions& options) {
   options.hyperparameters.emplace("learning_rate", settings->n_embd < 768 ? 1e-3 : 6e-4);
   options.hyperparameters.emplace("beta_2", 0.95);
   options.hyperparameters.emplace("weight_decay", 0.1);
-  if (options.groups.empty() && options.hyperparameters["weight_decay"] > 0)
-    options.groups.push_back(parse_group_rule(kNoWeightDecay));
 }
 
 int64_t batch_of(const ModelOptions& options, int64_t samples, int64_t tokens, int64_t of_images) {

@@ -215,7 +215,10 @@ void add_train_command(CLI::App& app, Command& chosen) {
       ->check(not_empty);
   command.add_option("--metrics,--train.metrics", options->metrics, "write a JSON object per step to this file")
       ->check(not_empty);
-  command.add_option("--save,--train.save", options->save, "write the trained weights to this safetensors file")
+  command
+      .add_option("--save,--train.save", options->save,
+                  "write the trained weights to this safetensors file; of a language model, with a slash at the end, "
+                  "into this folder as Hugging Face has them")
       ->check(not_empty);
   command.callback([&command, &chosen, options, batch_tokens] {
     read_config(command);

@@ -22,9 +22,9 @@
 #include "tools/training/check_in.h"
 #include "tools/training/output_files.h"
 #include "tools/training/progress.h"
+#include "tools/training/tasks/chosen_model.h"
 #include "tools/training/tasks/training_task.h"
 #include "tools/training/training_run.h"
-#include "tools/training/weights.h"
 
 namespace lockstep {
 namespace {
@@ -37,12 +37,32 @@ bool is_file_to_be(const std::string& path) {
   return type != std::filesystem::file_type::fifo && type != std::filesystem::file_type::character;
 }
 
+bool names_folder(const std::string& path) { return path.ends_with('/'); }
+
+// A folder is made where it is missing.
+std::string what_is_written(const std::string& path) {
+  if (!names_folder(path)) return path;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return path + "config.json";
+  return path.substr(0, path.find_last_not_of('/') + 1);
+}
+
 // No output may be one of the other files of the run.
 void check_files(Communicator& communicator, const TrainOptions& options, const TrainingTask& task) {
   std::vector<NamedFile> inputs = task.inputs();
   inputs.push_back({"the running program", "/proc/self/exe"});
-  check_outputs(communicator, {{"--ledger", options.ledger}, {"--metrics", options.metrics}, {"--save", options.save}},
-                inputs);
+  std::vector<NamedFile> outputs = {{"--ledger", options.ledger}, {"--metrics", options.metrics}};
+  if (names_folder(options.save)) {
+    check(language_settings(options.model).has_value(), ErrorCode::usage, [&] {
+      return str("--save '", options.save, "' names a folder, which is for language models; expected a file for model ",
+                 options.model.name);
+    });
+    for (const char* name : {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"})
+      outputs.push_back({"--save", options.save + name});
+  } else {
+    outputs.push_back({"--save", options.save});
+  }
+  check_outputs(communicator, outputs, inputs);
 }
 
 // The files of rank 0, opened when nothing can be refused any more.
@@ -50,7 +70,7 @@ struct Outputs {
   std::optional<LineFile> ledger, metrics;
 
   Outputs(const TrainOptions& options, const std::string& header) {
-    if (!options.save.empty()) check_can_write(options.save);
+    if (!options.save.empty()) check_can_write(what_is_written(options.save));
     // A pipe or device can only be opened; a file is tried before another one is emptied.
     if (!options.metrics.empty() && is_file_to_be(options.metrics)) check_can_write(options.metrics);
     // Other ranks must not lose patience before this one does.
@@ -241,7 +261,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
   TrainResult result{.text = "", .steps = step};
   if (step < steps) {
     result.signal = check_in.signal();
-    if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+    if (first && !options.save.empty()) task->save(options.save, run.model(), run.variables());
     if (first)
       fmt::print(stderr, "lockstep: stopped by {} after step {} of {}; {}\n", name_of_signal(result.signal), step,
                  steps, options.save.empty() ? "without --save nothing is kept" : "the weights are in " + options.save);
@@ -255,7 +275,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
     result.text = fmt::format("loss={:.4f} ", run.step().report().loss);
   }
   result.text += fmt::format("{}_per_second={:.0f}", words.unit, speed);
-  if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+  if (first && !options.save.empty()) task->save(options.save, run.model(), run.variables());
   return result;
 }
 

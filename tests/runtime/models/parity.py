@@ -18,6 +18,7 @@ except ImportError as error:
     sys.exit(77)
 
 TOLERANCE = 1e-5
+torch.set_num_threads(1)
 
 
 def model_of(settings):

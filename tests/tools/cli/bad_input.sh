@@ -12,7 +12,7 @@ test_usage() {
   expect_error 2 "*unknown option '--bach'; did you mean '--batch'?*" "${bad[@]}" --bach=3
   expect_error 2 "*unknown option '--wieghts'; did you mean '--weights'?*" "$lockstep" eval --wieghts file
   expect_error 2 '*--weights is required; see lockstep eval --help' "$lockstep" eval
-  expect_error 2 "*unknown model 'mpl'; did you mean 'mlp'? Known are: mlp, cnn" "${bad[@]}" --model mpl
+  expect_error 2 "*unknown model 'mpl'; did you mean 'mlp'? Known are: mlp, cnn, gpt-nano, *" "${bad[@]}" --model mpl
   expect_error 2 "*unknown optimizer 'adan'; did you mean 'adam'? Known are: sgd*" "${bad[@]}" --optimizer adan
   expect_error 2 "*no hyper-parameter 'momentum'*" "${bad[@]}" --optimizer adam --momentum 0.9
   expect_error 2 "*unknown variable 'dense_1/wieght'; did you mean 'dense_1/weight'?*" "${bad[@]}" --freeze dense_1/wieght

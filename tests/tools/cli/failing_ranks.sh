@@ -16,7 +16,7 @@ test_launch() {
   code="${codes[*]}"
   cat "$work"/stderr.[01] >"$work/stderr"
   [ "$code" = "1 1" ] || complain "expected exit codes 1 1"
-  grep -q '^lockstep: error: \[launch\] .*rank 0 of 2, but .* start ' "$work/stderr.0" || complain "expected an error"
+  grep -q '^lockstep: error: \[launch\] .*rank [01] of 2, but .* start ' "$work/stderr" || complain "expected an error"
   [ "$(grep -c 'lockstep: error:' "$work/stderr")" -eq 1 ] || complain "expected one message"
   expect_untouched_outputs
   expect_nobody_left

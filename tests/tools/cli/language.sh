@@ -77,6 +77,12 @@ test_language() {
     --model.block_size=32 --model.n_layer=2 --model.n_head=2 --model.n_embd=32 --dropout 0.1 --data "$work/train_000000.bin" \
     "$work/train_00000[1-9].bin" --optimizer adamw --learning-rate 0.01 --batch 16 --steps 20 --virtual-ranks 8
   expect_output 1 '^loss=[0-9.]+ tokens_per_second=[0-9]+ steps=20 ranks=1$'
+  # A folder of Hugging Face says what it holds; a sample comes from it.
+  expect_success "${training[@]}" --save "$work/folder/"
+  expect_success "$lockstep" eval --data "$work/val.bin" --weights "$work/folder"
+  expect_output 1 "^$(cat "$work/reference_score") tokens=[0-9]+ bytes=[0-9]+$"
+  expect_success "$lockstep" sample --weights "$work/folder" --prompt "Line 1" --tokens 5
+  expect_output 1 '^Line 1'
   expect_success "${training[@]}" --steps 2 --model.preset=llama-nano --model.n_kv_head=1 --batch 8
   expect_output 1 '^training llama-nano with adamw on 1 ranks '
   if emulated; then
@@ -106,6 +112,7 @@ test_language_refusals() {
   expect_error 2 '*500*tokens*32*' "${bad[@]}" --batch-tokens 500
   expect_error 2 '*--batch 2 is smaller than the 3 ranks*' "${bad[@]}" --batch 2 --ranks 3 --virtual-ranks 0
   expect_error 2 '*--save*--data*' "${training[@]}" --save "$work/train_000000.bin"
+  expect_error 2 "*--save '$work/folder/' names a folder, which is for language models*" "${on_data[@]}" --save "$work/folder/"
   expect_error 2 '*--model is '\''mlp'\''*--model gpt-mini*' "${bad[@]}" --model mlp
   expect_error 2 '*model gpt-nano reads tokens*' "$lockstep" train --model gpt-nano "${outputs[@]}"
   expect_error 2 '*--validation and --tokenizer are for language models*' "${on_data[@]}" --validation "$work/val.bin" "${outputs[@]}"

@@ -6,6 +6,7 @@
 #include <numbers>
 #include <optional>
 
+#include "runtime/language/save_trained.h"
 #include "runtime/text/tokenizer.h"
 #include "tools/training/tasks/chosen_model.h"
 #include "tools/training/tasks/evaluate_tokens.h"
@@ -34,11 +35,11 @@ uint64_t scan_together(Communicator& ranks, const TokenDataset& data, int64_t vo
 class LanguageTask final : public TrainingTask {
  public:
   LanguageTask(Communicator& ranks, const TransformerSettings& settings, int64_t sequence, const DataOptions& options)
-      : sequence_(sequence) {
+      : settings_(settings), sequence_(sequence) {
     if (!options.files.empty()) training_.emplace(options.files, sequence);
     if (!options.validation.empty()) validation_.emplace(options.validation, sequence);
-    std::optional<Tokenizer> tokenizer;
-    if (!options.tokenizer.empty()) tokenizer = Tokenizer::load(options.tokenizer);
+    if (!options.tokenizer.empty()) tokenizer_ = Tokenizer::load(options.tokenizer);
+    const std::optional<Tokenizer>& tokenizer = tokenizer_;
     for (const std::optional<TokenDataset>* data : {&training_, &validation_}) {
       if (!*data) continue;
       check_vocabulary(**data, settings);
@@ -81,6 +82,12 @@ class LanguageTask final : public TrainingTask {
     if (steps < 20) return "";
     return fmt::format("cosine(steps={}, warmup_steps={}, alpha=0.1)", steps, std::min<int64_t>(steps / 20, 2000));
   }
+  void save(const std::string& path, const Model& model, const VariableStore& variables) const override {
+    if (path.ends_with('/') || path.ends_with(".safetensors"))
+      save_trained(path, settings_, variables, tokenizer_ ? &*tokenizer_ : nullptr);
+    else
+      save_weights(path, model, variables);
+  }
   bool can_score() const override { return validation_.has_value(); }
   Score score(const JudgedModel& judged) const override {
     if (!validation_) return {.text = "", .counts = "", .numbers = {}};
@@ -112,7 +119,9 @@ class LanguageTask final : public TrainingTask {
     }
   }
 
+  TransformerSettings settings_;
   int64_t sequence_;
+  std::optional<Tokenizer> tokenizer_;
   std::optional<TokenDataset> training_, validation_;
   uint64_t hash_ = 0;
   int64_t scored_ = 0;  // samples of validation_

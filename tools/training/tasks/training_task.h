@@ -14,6 +14,7 @@
 #include "tools/training/progress.h"
 #include "tools/training/tasks/batch_source.h"
 #include "tools/training/train_options.h"
+#include "tools/training/weights.h"
 
 namespace lockstep {
 
@@ -45,6 +46,10 @@ class TrainingTask {
   virtual ProgressWords words() const = 0;
   // The schedule of a run of so many steps whose user says nothing; empty: the rate stays.
   virtual std::string default_schedule(int64_t /*steps*/) const { return ""; }
+  // Rank 0 writes the weights. Language models: a folder of Hugging Face where `path` ends with a slash.
+  virtual void save(const std::string& path, const Model& model, const VariableStore& variables) const {
+    save_weights(path, model, variables);
+  }
   // Whether score() has data to count on.
   virtual bool can_score() const = 0;
   // Collective; the same on every rank, whatever their number.
