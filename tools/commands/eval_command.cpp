@@ -42,7 +42,8 @@ void run_eval(const EvalOptions& options, Communicator& communicator) {
   Pool host_pool({});
   std::error_code ignored;
   std::optional<LanguageModel> folder;
-  if (std::filesystem::is_directory(options.weights, ignored)) folder = load_language_model(options.weights, host_pool);
+  if (std::filesystem::exists(options.weights + "/config.json", ignored))
+    folder = load_language_model(options.weights, host_pool);
   DataOptions data = options.data;
   // All that a language model is given here is to judge it by.
   if (folder || language_settings(options.model)) data.validation = std::exchange(data.files, {});
