@@ -69,9 +69,10 @@ if [ $text = yes ]; then
   tools/scripts/fetch_novels.sh $novels
   [ -f $novels/tokenizer/tokenizer.json ] ||
     "$lockstep" tokenize train $novels/*.txt --vocabulary 4096 --output $novels/tokenizer
-  [ -f $novels/train.bin ] && [ -f $novels/val.bin ] ||
+  if [ ! -f $novels/train.bin ] || [ ! -f $novels/val.bin ]; then
     "$lockstep" tokenize encode $novels/*.txt --tokenizer $novels/tokenizer --output $novels/train.bin \
       --validation $novels/val.bin
+  fi
 fi
 
 echo "+ mpirun -np 2 build/$preset/lockstep train $*"
