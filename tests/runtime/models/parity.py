@@ -86,7 +86,7 @@ def settings(family, **changes):
 def fixtures():
     folder = pathlib.Path(__file__).parent
     small = {"vocab_size": 19, "block_size": 12, "n_head": 2, "n_kv_head": 2, "n_embd": 8, "n_inner": 12}
-    write(folder / "gpt.safetensors", settings("gpt", **small), 2, 7, seed=1)
+    write(folder / "gpt.safetensors", settings("gpt", **small), 2, 7, seed=1, masked=True)
     write(folder / "llama.safetensors", settings("llama", **small | {"n_kv_head": 1, "tied": 0}), 2, 7, seed=2)
 
 
