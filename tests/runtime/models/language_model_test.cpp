@@ -11,6 +11,7 @@
 #include "runtime/step/memory_rehearsal.h"
 #include "runtime/trainer.h"
 #include "tests/runtime/models/parity_case.h"
+#include "tests/support/devices.h"
 #include "tests/support/ranks.h"
 
 namespace lockstep {
@@ -110,6 +111,26 @@ TEST_P(EveryFamily, TakesTheSameBitsHoweverItIsComputed) {
         EXPECT_EQ(ledger, expected) << number << " ranks, " << threads << " threads, recompute " << other.recompute;
       });
     }
+}
+
+TEST_P(EveryFamily, TakesTheSameBitsOnAGpu) {
+  LOCKSTEP_NEEDS_GPU();
+  if (!products_have_equal_bits()) GTEST_SKIP() << "products of this GPU have bits of their own";
+  TransformerSettings settings = tiny(GetParam());
+  if (GetParam() == TransformerFamily::gpt) settings.dropout = 0.2f;
+  TrainerOptions options = kOptions;
+  std::vector<std::string> expected;
+  run_ranks(1, [&](Communicator& ranks) { expected = ledger_of(ranks, settings, options, 2); });
+  options.device = "cuda";
+  for (const bool graph : {false, true}) {
+    options.graph = graph, settings.recompute = graph;
+    std::mutex mutex;
+    run_ranks(2, [&](Communicator& ranks) {
+      const std::vector<std::string> ledger = ledger_of(ranks, settings, options, 2);
+      const std::lock_guard lock(mutex);
+      EXPECT_EQ(ledger, expected) << "recorded: " << graph;
+    });
+  }
 }
 
 TEST_P(EveryFamily, ForgetsInsideOfRecomputedBlocks) {

@@ -66,10 +66,11 @@ def write(path, settings, samples, length, seed, masked=False):
             greatest = model(sequence).logits[:, -1].argmax(-1, keepdim=True)
             sequence = torch.cat([sequence, greatest], 1)
     tensors["greedy"] = sequence[0, 1:].int()
-    # The rate is large, so that what a step changes is not lost in the rounding of weights.
+    # The rate is large, so that what a step changes is not lost in the rounding of weights; so is epsilon, so that
+    # roundings of the smallest gradients are not blown up.
     decayed = [p for p in parameters.values() if p.dim() >= 2]
     others = [p for p in parameters.values() if p.dim() < 2]
-    torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0}], lr=1, eps=1e-3,
+    torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0}], lr=1, eps=0.1,
                       weight_decay=0.1).step()
     for name, parameter in parameters.items():
         tensors["stepped." + name] = parameter.detach().float().clone()
@@ -86,7 +87,7 @@ def settings(family, **changes):
 def fixtures():
     folder = pathlib.Path(__file__).parent
     small = {"vocab_size": 19, "block_size": 12, "n_head": 2, "n_kv_head": 2, "n_embd": 8, "n_inner": 12}
-    write(folder / "gpt.safetensors", settings("gpt", **small), 2, 7, seed=1)
+    write(folder / "gpt.safetensors", settings("gpt", **small), 2, 7, seed=1, masked=True)
     write(folder / "llama.safetensors", settings("llama", **small | {"n_kv_head": 1, "tied": 0}), 2, 7, seed=2)
 
 

@@ -113,7 +113,7 @@ std::map<std::string, double> ParityCase::differences() const {
   Trainer trainer(
       *serial, model_.variables, model_.forward,
       {.optimizer = {.name = "adamw",
-                     .options = {{"learning_rate", 1}, {"epsilon", 1e-3}, {"weight_decay", 0.1}, {"torch_formula", 1}}},
+                     .options = {{"learning_rate", 1}, {"epsilon", 0.1}, {"weight_decay", 0.1}, {"torch_formula", 1}}},
        .threads = 1});
   for (size_t v = 0; v < values.size(); ++v)
     file_.read(stored_name("weight", variables[v].path), View(trainer.variables().values()[v]));

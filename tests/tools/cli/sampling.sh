@@ -3,10 +3,10 @@
 # Language models of files: what they say, and from one kind of file to the other.
 # shellcheck disable=SC2154  # variables of cli_test.sh and support.sh
 
-models=$here/../../runtime/language
+language_models=$here/../../runtime/language
 
 test_sample() {
-  local sample=("$lockstep" sample --weights "$models/gpt2" --prompt "It is a truth") seed more i
+  local sample=("$lockstep" sample --weights "$language_models/gpt2" --prompt "It is a truth") seed more i
   for i in $(seq 400); do echo "Line $i of a text that repeats itself."; done >"$work/text.txt"
   expect_success "${sample[@]}" --tokens 30 --temperature 0 --threads 1
   expect_output 1 '^It is a truth'
@@ -24,30 +24,30 @@ test_sample() {
   expect_success "${sample[@]}" --tokens 100 --temperature 0.8 --top-k 50 --top-p 0.9 --seed 2 --threads 1
   expect_same "$work/stdout" "$work/seed2"
   ! cmp -s "$work/seed1" "$work/seed2" || complain "expected another text of another seed"
-  expect_success "$lockstep" sample --weights "$models/gpt2" --tokens 5
-  expect_success "$lockstep" sample --weights "$models/llama" --tokenizer "$models/gpt2" --prompt A --tokens 5
-  expect_success bash -c "printf 'It is a truth\nIt is a truth\n' | '$lockstep' sample --weights '$models/gpt2' --tokens 30 --temperature 0 --interactive"
+  expect_success "$lockstep" sample --weights "$language_models/gpt2" --tokens 5
+  expect_success "$lockstep" sample --weights "$language_models/llama" --tokenizer "$language_models/gpt2" --prompt A --tokens 5
+  expect_success bash -c "printf 'It is a truth\nIt is a truth\n' | '$lockstep' sample --weights '$language_models/gpt2' --tokens 30 --temperature 0 --interactive"
   cat "$work/greedy" "$work/greedy" | cmp -s - "$work/stdout" || complain "expected the text of each line"
-  run bash -c "printf '%0500d\nIt is a truth\n' 0 | '$lockstep' sample --weights '$models/gpt2' --tokens 30 --temperature 0 --interactive"
+  run bash -c "printf '%0500d\nIt is a truth\n' 0 | '$lockstep' sample --weights '$language_models/gpt2' --tokens 30 --temperature 0 --interactive"
   grep -q '^lockstep: the prompt has [0-9]* tokens, and the context of the model is 80' "$work/stderr" || complain "expected a remark"
   expect_same "$work/stdout" "$work/greedy"
 
   expect_error 2 '*the prompt has [0-9]* tokens, and the context of the model is 80; use a shorter prompt' \
-    "$lockstep" sample --weights "$models/gpt2" --prompt "$(printf '%0500d' 0)"
+    "$lockstep" sample --weights "$language_models/gpt2" --prompt "$(printf '%0500d' 0)"
   expect_error 2 '*--temperature: expected 0 (the most likely token) to *, got -1*' "${sample[@]}" --temperature -1
   expect_error 2 '*--top-k: expected a number of tokens, or 0 for all, got -3*' "${sample[@]}" --top-k -3
   expect_error 2 '*--top-p: expected a probability above 0 and up to 1, got 1.5*' "${sample[@]}" --top-p 1.5
   expect_error 2 '*--tokens: expected a number of at least 1, got 0*' "${sample[@]}" --tokens 0
-  expect_error 2 "*'$models/llama' comes without a tokenizer; name its folder with --tokenizer" \
-    "$lockstep" sample --weights "$models/llama"
+  expect_error 2 "*'$language_models/llama' comes without a tokenizer; name its folder with --tokenizer" \
+    "$lockstep" sample --weights "$language_models/llama"
   expect_success "$lockstep" tokenize train "$work/text.txt" --vocabulary 310 --output "$work/other"
-  expect_error 1 "*tokenizer of '$work/other' has a vocabulary of 310, and the model of '$models/gpt2' one of 300*" \
+  expect_error 1 "*tokenizer of '$work/other' has a vocabulary of 310, and the model of '$language_models/gpt2' one of 300*" \
     "${sample[@]}" --tokenizer "$work/other"
-  expect_error 1 "*'$work/nowhere*" "$lockstep" sample --weights "$work/nowhere" --tokenizer "$models/gpt2"
+  expect_error 1 "*'$work/nowhere*" "$lockstep" sample --weights "$work/nowhere" --tokenizer "$language_models/gpt2"
 }
 
 test_convert() {
-  local convert=("$lockstep" convert) from=$models/gpt2 to=$work/to file i
+  local convert=("$lockstep" convert) from=$language_models/gpt2 to=$work/to file i
   for i in $(seq 400); do echo "Line $i of a text that repeats itself."; done >"$work/text.txt"
   expect_success "${convert[@]}" "$from" "$to"
   expect_output 1 "^$to: GPT-2 model, 12672 parameters in 28 tensors, tokenizer [0-9a-f]{16}$"
