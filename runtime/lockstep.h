@@ -4,6 +4,9 @@
 
 #include "runtime/data/batch.h"
 #include "runtime/data/tokens/token_batch.h"
+#include "runtime/language/language_model.h"
+#include "runtime/language/save_trained.h"
+#include "runtime/language/text_generator.h"
 #include "runtime/layers/convolution.h"
 #include "runtime/layers/linear.h"
 #include "runtime/layers/metrics.h"

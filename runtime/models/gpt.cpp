@@ -19,9 +19,11 @@ class GptBlock {
         inner_(variables, name + "/mlp/c_fc", s.n_embd, s.n_inner, Initializer::normal(kFirstDeviation)),
         outer_(variables, name + "/mlp/c_proj", s.n_inner, s.n_embd, residual_initializer(s)) {}
 
-  Tensor operator()(Context& context, const Tensor& x, int64_t length) const {
+  // Without a cache x has samples of `length` positions.
+  Tensor operator()(Context& context, const Tensor& x, int64_t length, KeyValueCache* cache, int64_t layer) const {
+    const AttentionHeads heads{length, heads_, heads_};
     Tensor y = attention_(context, norm_1_(context, x));
-    y = causal_attention(context, y, {length, heads_, heads_}, dropout_);
+    y = cache ? cached_attention(context, y, heads, *cache, layer) : causal_attention(context, y, heads, dropout_);
     const Tensor middle = add(context, x, dropout(context, attended_(context, y), dropout_));
     y = inner_.with_gelu(context, norm_2_(context, middle));
     return add(context, middle, dropout(context, outer_(context, y), dropout_));
@@ -46,6 +48,14 @@ void add_products(std::vector<LayerProduct>& products, const std::string& name, 
   products.push_back({name + "/mlp/c_proj", rows, s.n_inner, s.n_embd, true});
 }
 
+// The rows of a matrix from `first` on, off the tape.
+Tensor rows_from(const Tensor& matrix, int64_t first) {
+  const int64_t width = matrix.shape()[1];
+  ConstView rows = slice(ConstView(matrix), first * width, matrix.size());
+  rows.shape = {matrix.shape()[0] - first, width};
+  return Tensor::borrow(rows);
+}
+
 }  // namespace
 
 Model make_gpt(std::string_view name, const TransformerSettings& s) {
@@ -62,12 +72,16 @@ Model make_gpt(std::string_view name, const TransformerSettings& s) {
   }
   const LayerNormalization norm(variables, "transformer/ln_f", s.n_embd, s.norm_epsilon);
   const Variable classifier = s.tied ? table : variables.parameter("lm_head/weight", {s.vocab_size, s.n_embd}, first);
-  const auto hidden = [=](Context& context, const Tensor& tokens) {
+  const auto hidden = [=](Context& context, const Tensor& tokens, KeyValueCache* cache) {
     const int64_t length = tokens.shape()[1];
-    Tensor x = embedding(context, tokens, context.value(table), context.value(positions));
+    const Tensor places = cache ? rows_from(context.value(positions), cache->length()) : context.value(positions);
+    Tensor x = embedding(context, tokens, context.value(table), places);
     x = dropout(context, x, s.dropout);
-    for (const GptBlock& block : blocks) {
-      const Segment segment = [&block, length](Context& c, const Tensor& t) { return block(c, t, length); };
+    for (size_t layer = 0; layer < blocks.size(); ++layer) {
+      const GptBlock& block = blocks[layer];
+      const Segment segment = [&block, length, cache, layer](Context& c, const Tensor& t) {
+        return block(c, t, length, cache, int64_t(layer));
+      };
       x = s.recompute ? recompute(context, x, segment) : segment(context, x);
     }
     return norm(context, x);

@@ -21,14 +21,21 @@ class LlamaBlock {
         up_(variables, name + "/mlp/up_proj", s.n_embd, s.n_inner, first()),
         down_(variables, name + "/mlp/down_proj", s.n_inner, s.n_embd, residual_initializer(s)) {}
 
-  Tensor operator()(Context& context, const Tensor& x, int64_t length) const {
+  // Without a cache x has samples of `length` positions.
+  Tensor operator()(Context& context, const Tensor& x, int64_t length, KeyValueCache* cache, int64_t layer) const {
     const TransformerSettings& s = settings_;
-    const RotaryGeometry turned{
-        .length = length, .head_size = s.head_size(), .theta = s.rope_theta, .pairs = s.rope_pairs};
+    const RotaryGeometry turned{.length = length,
+                                .head_size = s.head_size(),
+                                .theta = s.rope_theta,
+                                .pairs = s.rope_pairs,
+                                .first_position = cache ? cache->length() : 0};
     const Tensor normed = norm_1_(context, x);
     const Tensor query = rotary(context, query_(context, normed), turned);
     const Tensor key = rotary(context, key_(context, normed), turned);
-    const Tensor y = causal_attention(context, query, key, value_(context, normed), {length, s.n_head, s.n_kv_head});
+    const Tensor value = value_(context, normed);
+    const AttentionHeads heads{length, s.n_head, s.n_kv_head};
+    const Tensor y = cache ? cached_attention(context, query, key, value, heads, *cache, layer)
+                           : causal_attention(context, query, key, value, heads);
     const Tensor middle = add(context, x, attended_(context, y));
     const Tensor inner = norm_2_(context, middle);
     return add(context, middle, down_(context, swiglu(context, gate_(context, inner), up_(context, inner))));
@@ -72,11 +79,14 @@ Model make_llama(std::string_view name, const TransformerSettings& s) {
   }
   const RmsNormalization norm(variables, "model/norm", s.n_embd, s.norm_epsilon);
   const Variable classifier = s.tied ? table : variables.parameter("lm_head/weight", {s.vocab_size, s.n_embd}, first);
-  const auto hidden = [=](Context& context, const Tensor& tokens) {
+  const auto hidden = [=](Context& context, const Tensor& tokens, KeyValueCache* cache) {
     const int64_t length = tokens.shape()[1];
     Tensor x = embedding(context, tokens, context.value(table));
-    for (const LlamaBlock& block : blocks) {
-      const Segment segment = [&block, length](Context& c, const Tensor& t) { return block(c, t, length); };
+    for (size_t layer = 0; layer < blocks.size(); ++layer) {
+      const LlamaBlock& block = blocks[layer];
+      const Segment segment = [&block, length, cache, layer](Context& c, const Tensor& t) {
+        return block(c, t, length, cache, int64_t(layer));
+      };
       x = s.recompute ? recompute(context, x, segment) : segment(context, x);
     }
     return norm(context, x);

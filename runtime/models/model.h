@@ -14,6 +14,8 @@
 
 namespace lockstep {
 
+class KeyValueCache;
+
 // Of models of images.
 struct ModelSettings {
   int64_t height = 28, width = 28;
@@ -41,6 +43,9 @@ struct Model {
   Forward forward;
   std::vector<ColumnShape> columns;  // what forward wants of a batch
   std::vector<LayerProduct> products;
+  // Of language models: the scores of what follows tokens [1, new] i32, which go on where the cache stops, and which it
+  // keeps -> [1, vocabulary].
+  std::function<Tensor(Context&, const Tensor& tokens, KeyValueCache&)> next_logits = {};
 
   int64_t flops_per_sample() const;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/models/transformer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -24,6 +25,17 @@ void check_tokens(const Tensor& tokens, const TransformerSettings& settings) {
           return str("expected tokens i32 [samples, up to block_size ", settings.block_size, "], got ",
                      to_string(tokens.dtype()), " ", to_string(tokens.shape()),
                      "; cut the samples, or choose a longer model.block_size");
+        });
+}
+
+void check_next_tokens(const Tensor& tokens, const TransformerSettings& settings, const KeyValueCache& cache) {
+  const int64_t room = std::min(settings.block_size, cache.capacity()) - cache.length();
+  check(tokens.shape().rank() == 2 && tokens.dtype() == DType::i32 && tokens.shape()[0] == 1 && tokens.size() > 0 &&
+            tokens.size() <= room,
+        ErrorCode::usage, [&] {
+          return str("expected tokens i32 [1, 1 up to ", room, "] behind the ", cache.length(),
+                     " in the cache of a model with a block_size of ", settings.block_size, ", got ",
+                     to_string(tokens.dtype()), " ", to_string(tokens.shape()), "; clear the cache");
         });
 }
 
@@ -67,14 +79,23 @@ Model make_transformer(std::string_view name, const TransformerSettings& setting
                                                    : make_llama(name, complete_settings);
 }
 
-void predict_tokens(Model& model, const TransformerSettings& settings,
-                    std::function<Tensor(Context&, const Tensor& tokens)> hidden, Variable classifier) {
+void predict_tokens(Model& model, const TransformerSettings& settings, const HiddenStates& hidden,
+                    Variable classifier) {
   model.columns = {{"tokens", DType::i32, {settings.block_size}, settings.vocab_size},
                    {"targets", DType::i32, {settings.block_size}, settings.vocab_size}};
   model.products.push_back({"classifier", settings.block_size, settings.n_embd, settings.vocab_size, true});
   model.logits = [=](Context& context, const Tensor& tokens) {
     check_tokens(tokens, settings);
-    return matmul_transposed(context, hidden(context, tokens), context.value(classifier));
+    return matmul_transposed(context, hidden(context, tokens, nullptr), context.value(classifier));
+  };
+  model.next_logits = [=](Context& context, const Tensor& tokens, KeyValueCache& cache) {
+    check_next_tokens(tokens, settings, cache);
+    const Tensor states = hidden(context, tokens, &cache);
+    cache.advance(tokens.size());
+    ConstView last = states;
+    last = slice(last, states.size() - settings.n_embd, states.size());
+    last.shape = {1, settings.n_embd};
+    return matmul_transposed(context, Tensor::borrow(last), context.value(classifier));
   };
   model.forward = [=](Context& context, const Batch& batch) -> Results {
     const Tensor tokens = batch["tokens"], targets = batch["targets"];
@@ -83,7 +104,7 @@ void predict_tokens(Model& model, const TransformerSettings& settings,
       return str("expected a target i32 for every token ", to_string(tokens.shape()), ", got ",
                  to_string(targets.dtype()), " ", to_string(targets.shape()));
     });
-    const Tensor losses = token_loss(context, hidden(context, tokens), context.value(classifier), targets);
+    const Tensor losses = token_loss(context, hidden(context, tokens, nullptr), context.value(classifier), targets);
     return {.loss = sample_means(context, losses, batch.samples()),
             .sums = {{"tokens", count_unmasked(context, targets)}},
             .divisor = {.sum = 0, .unit = double(targets.shape()[1])}};

@@ -8,6 +8,7 @@
 
 #include "kernels/rotary.h"
 #include "runtime/models/model.h"
+#include "runtime/ops/cached_attention.h"
 
 namespace lockstep {
 
@@ -44,10 +45,11 @@ TransformerSettings complete(TransformerSettings settings);
 // Without masks it is the mean over samples, to the bit. The sum "tokens" counts unmasked tokens.
 Model make_transformer(std::string_view name, const TransformerSettings& settings);
 
-// For the files of the families. Completes a model by the way from tokens to the last hidden states, and by
-// `classifier`, a variable [vocab_size, n_embd].
-void predict_tokens(Model& model, const TransformerSettings& settings,
-                    std::function<Tensor(Context&, const Tensor& tokens)> hidden, Variable classifier);
+// For the files of the families: the way from tokens to the last hidden states; with a cache (otherwise null), those of
+// one sample that goes on where the cache stops.
+using HiddenStates = std::function<Tensor(Context&, const Tensor& tokens, KeyValueCache* cache)>;
+// Completes a model by them and by `classifier`, a variable [vocab_size, n_embd].
+void predict_tokens(Model& model, const TransformerSettings& settings, const HiddenStates& hidden, Variable classifier);
 
 // Standard deviation of first values, as in GPT-2 (Radford et al. 2019): projections that end on the residual path have
 // it divided by the root of their number, 2 n_layer.

@@ -90,6 +90,9 @@ class Tokenizer {
   uint64_t hash_ = 0;
 };
 
+// Whether `path` is a folder in which Tokenizer::load() finds the files of a tokenizer.
+bool holds_tokenizer(const std::string& path);
+
 // Gives text back as its tokens come, in whole characters: bytes that may be the start of one are held back.
 class StreamDecoder {
  public:

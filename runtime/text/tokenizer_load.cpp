@@ -67,6 +67,13 @@ Tokenizer load_folder(const std::string& folder) {
 
 }  // namespace
 
+bool holds_tokenizer(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) return false;
+  return exists(path + "/tokenizer.json") ||
+         std::ranges::any_of(kPairs, [&](const auto& pair) { return exists(str(path, "/", pair.first)); });
+}
+
 Tokenizer Tokenizer::load(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return load_folder(path);

@@ -109,6 +109,7 @@ expect_include("Eigen in a header" kernels/matmul.h "<Eigen/Core>" "Eigen lives 
 expect_include("toml++ in runtime" runtime/files/a_file.cpp "<toml++/toml.h>" "toml\\+\\+ lives only in")
 expect_include("toml++ in a header" tools/planning/model_file.h "<toml++/toml.h>" "toml\\+\\+ lives only in")
 expect_include("RE2 elsewhere in runtime" runtime/a.cpp "<re2/set.h>" "RE2 lives only in")
+expect_include("language to step" runtime/language/a.cpp "\"runtime/step/train_step.h\"" "runtime/language/ may include of runtime/ only")
 expect_include("utf8proc elsewhere in text" runtime/text/tokenizer.cpp "<utf8proc.h>" "utf8proc lives only in")
 expect_include("RE2 in a header" runtime/variables/layout_map.h "<re2/re2.h>" "RE2 lives only in")
 expect_include("vendor header in quotes" kernels/a.cpp "\"cuda_runtime.h\"" "named by their path from the root")

@@ -60,7 +60,7 @@ END
   check adamw train --optimizer adamw
   check 'bf16 bf16-stochastic' train --precision bf
   check 'cpu cuda' plan --device c
-  check 'mlp cnn' eval --model ''
+  check 'mlp cnn gpt-nano gpt-mini gpt2-124m llama-nano' eval --model ''
   check '' plan --model m
   check collectives bench co
   check '--largest-bytes' bench collectives --l

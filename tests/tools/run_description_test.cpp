@@ -82,7 +82,7 @@ TEST(RunDescription, TellsWholeNumbersApart) {
   b.options.seed = a.options.seed + 1;
   EXPECT_NE(description(a), description(b));
   b = a;
-  b.options.classes = 11;
+  b.options.data.classes = 11;
   EXPECT_NE(description(a), description(b));
 }
 

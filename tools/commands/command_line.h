@@ -24,13 +24,29 @@ void add_explain_command(CLI::App& app, Command& chosen);
 void add_plan_command(CLI::App& app, Command& chosen);
 void add_plot_command(CLI::App& app, Command& chosen);
 void add_tokenize_command(CLI::App& app, Command& chosen);
+void add_convert_command(CLI::App& app, Command& chosen);
+void add_sample_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 
+// Adds the model and the settings of language models.
+void add_model_options(CLI::App& command, ModelOptions& options);
+// Adds --config; read_config() then gives what its file says to all options that the command line does not have, by
+// their names of the form section.key. Error(file, data, usage) names file and line.
+void add_config_option(CLI::App& command);
+void read_config(CLI::App& command);
+// Once all options are known: a language model that is only described is gpt-mini otherwise, and it has an optimizer
+// of its own where the user says nothing. Error(usage) for settings that contradict each other.
+void finish_model_options(CLI::App& command, ModelOptions& options);
+// The batch in tokens, and the samples of a step by what was asked for, where 0 says nothing; `of_images` is the
+// default of other models.
+CLI::Option* add_batch_tokens_option(CLI::App& command, int64_t& tokens);
+int64_t batch_of(const ModelOptions& options, int64_t samples, int64_t tokens, int64_t of_images);
 // Adds the options of train, plan and explain that decide the plan.
 void add_plan_options(CLI::App& command, ModelOptions& model, PlanSettings& plan);
 // Adds the options of plan and explain alone, which plan for ranks that need not exist.
 struct ForecastOptions;
 void add_forecast_options(CLI::App& command, ForecastOptions& options);
+void finish_forecast_options(CLI::App& command, ForecastOptions& options);  // when all are known
 
 // Adds an option for one of a closed set of values, whose names to_string() gives. The text is read here and nowhere
 // else, so a command works with types. Parsing throws Error(usage) that lists the names.

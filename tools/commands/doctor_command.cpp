@@ -12,6 +12,7 @@
 #include "kernels/config.h"
 #include "kernels/matmul.h"
 #include "kernels/numerics.h"
+#include "runtime/data/dataset.h"
 #include "runtime/files/standard_output.h"
 #include "tools/commands/command_line.h"
 #include "tools/training/training_run.h"

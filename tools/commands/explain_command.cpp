@@ -62,7 +62,10 @@ void add_explain_command(CLI::App& app, Command& chosen) {
   command.add_option("--why-not", options->why_not, "say why it did not get this answer: sharded, sum, on-tape, ...");
   command.add_flag("--json", options->json, "print the whole plan as JSON");
   add_forecast_options(command, options->forecast);
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { return run_explain(*options, c), 0; }; });
+  command.callback([&command, &chosen, options] {
+    finish_forecast_options(command, options->forecast);
+    chosen = [options](Communicator& c) { return run_explain(*options, c), 0; };
+  });
 }
 
 }  // namespace lockstep

@@ -94,7 +94,8 @@ void add_forecast_options(CLI::App& command, ForecastOptions& options) {
   command.add_option(
       "--zero", plan.zero,
       "ZeRO stage: split over the batch axis slots (1), also gradients (2), also parameters (3), or nothing (0)");
-  command.add_option("--accumulation", plan.accumulation, "compute a step in this many micro-batches");
+  command.add_option("--accumulation,--train.accumulation", plan.accumulation,
+                     "compute a step in this many micro-batches");
   command.add_option("--classes", options.images.classes, "classes that a shipped model tells apart")
       ->capture_default_str();
   command
@@ -103,11 +104,22 @@ void add_forecast_options(CLI::App& command, ForecastOptions& options) {
           [&options](const std::string& text) { parse_image_size("--image-size", text, options.images); },
           "height and width of the images of a shipped model, such as 32x32")
       ->default_str("28x28");
-  command.add_option("--batch", plan.workload.batch, "samples of a step, all ranks together (default: the model's)");
+  CLI::Option* batch = command.add_option("--batch,--train.batch", plan.workload.batch,
+                                          "samples of a step, all ranks together (default: the model's)");
+  add_batch_tokens_option(command, options.batch_tokens)->excludes(batch);
   command.add_option(
       "--device", options.device,
       "plan for: cpu, ranks of a node share one copy | cuda, each has its own (default: cuda for model files, "
       "rules and ZeRO)");
+}
+
+void finish_forecast_options(CLI::App& command, ForecastOptions& options) {
+  read_config(command);
+  finish_model_options(command, options.model);
+  const bool language = shipped_transformer(options.model.name).has_value();
+  int64_t& batch = options.plan.workload.batch;
+  if (batch == 0 && (language || options.batch_tokens != 0))
+    batch = batch_of(options.model, 0, options.batch_tokens, 0);
 }
 
 void add_plan_command(CLI::App& app, Command& chosen) {
@@ -127,6 +139,7 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   command.add_flag("--verify", options->verify, "run a few steps on real ranks and print forecast beside measurement");
   command.add_option("--steps", options->steps, "run this many steps with --verify")->capture_default_str();
   command.callback([&command, &chosen, options] {
+    finish_forecast_options(command, options->forecast);
     options->forecast.fixed = {.zero = command.count("--zero") > 0,
                                .accumulation = command.count("--accumulation") > 0,
                                .bucket_bytes = command.count("--bucket-mib") > 0};

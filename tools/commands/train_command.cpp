@@ -3,6 +3,7 @@
 
 #include "collectives/host/thread_ranks.h"
 #include "optimizers/optimizer.h"
+#include "runtime/data/dataset.h"
 #include "runtime/files/standard_output.h"
 #include "runtime/models/model_list.h"
 #include "runtime/variables/precision.h"
@@ -13,8 +14,7 @@ namespace lockstep {
 namespace {
 
 void print_result(const TrainResult& result, int ranks) {
-  print_output(fmt::format("test_accuracy={:.4f} images_per_second={:.0f} steps={} ranks={}\n", result.test_accuracy,
-                           result.images_per_second, result.steps, ranks));
+  print_output(fmt::format("{} steps={} ranks={}\n", result.text, result.steps, ranks));
 }
 
 // Returns the exit code.
@@ -67,23 +67,26 @@ CLI::Option* add_transport_option(CLI::App& command, DeviceTransport& transport,
 }
 
 void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& plan) {
-  command.add_option("--model", options.name, "model: " + model_choices())->capture_default_str();
+  add_config_option(command);
+  add_model_options(command, options);
   command
-      .add_option("--optimizer", options.optimizer, fmt::format("update rule: {}", fmt::join(optimizer_names(), " | ")))
+      .add_option("--optimizer,--optimizer.name", options.optimizer,
+                  fmt::format("update rule: {}", fmt::join(optimizer_names(), " | ")))
       ->capture_default_str();
-  add_hyperparameter(command, options, "--learning-rate", "learning_rate",
+  add_hyperparameter(command, options, "--learning-rate,--optimizer.learning_rate", "learning_rate",
                      "step size of the optimizer (default: its own)");
-  add_hyperparameter(command, options, "--momentum", "momentum",
+  add_hyperparameter(command, options, "--momentum,--optimizer.momentum", "momentum",
                      "keep this share of the last step in the next (sgd, rmsprop and others; docs/optimizers.md)");
-  add_hyperparameter(command, options, "--nesterov", "nesterov", "look ahead along the momentum: 1, or 0 (sgd)");
-  add_hyperparameter(command, options, "--beta-1", "beta_1",
+  add_hyperparameter(command, options, "--nesterov,--optimizer.nesterov", "nesterov",
+                     "look ahead along the momentum: 1, or 0 (sgd)");
+  add_hyperparameter(command, options, "--beta-1,--optimizer.beta_1", "beta_1",
                      "decay of the running mean of gradients (adam and its kin)");
-  add_hyperparameter(command, options, "--beta-2", "beta_2",
+  add_hyperparameter(command, options, "--beta-2,--optimizer.beta_2", "beta_2",
                      "decay of the running mean of their squares (adam and its kin)");
-  add_hyperparameter(command, options, "--epsilon", "epsilon",
+  add_hyperparameter(command, options, "--epsilon,--optimizer.epsilon", "epsilon",
                      "added to the root that a step is divided by (adam and its kin)");
   add_hyperparameter(
-      command, options, "--weight-decay", "weight_decay",
+      command, options, "--weight-decay,--optimizer.weight_decay", "weight_decay",
       "take this share of each weight off in every step, times the rate: decoupled, with every optimizer");
   command
       .add_option_function<std::vector<std::string>>(
@@ -95,7 +98,7 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
       ->allow_extra_args(false);
   command
       .add_option(
-          "--virtual-ranks", plan.virtual_ranks,
+          "--virtual-ranks,--train.virtual_ranks", plan.virtual_ranks,
           "cut the batch into this many leaves: with the same number, every number of ranks gives the same bits "
           "(0: one for each rank)")
       ->capture_default_str();
@@ -104,7 +107,7 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
              "MPI_Allreduce, to compare");
   command
       .add_option_function<std::string>(
-          "--precision",
+          "--precision,--train.precision",
           [&options, &plan](const std::string& name) {
             const Precision& precision = parse_choice("--precision", name, kPrecisions);
             options.weights = precision.weights;
@@ -115,7 +118,8 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
       ->default_str("f32");
   add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
              "add gradients in: f32 | bf16, they and their sums are rounded to bf16, and half the bytes travel");
-  command.add_option("--dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
+  command
+      .add_option("--dropout,--model.dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
       ->capture_default_str();
   command.add_option("--freeze", options.freeze, "do not train the variable of this path (repeatable)")
       ->allow_extra_args(false);
@@ -144,33 +148,54 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
 
 void add_train_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<TrainOptions>();
-  CLI::App& command = *app.add_subcommand("train", "Train a model on images, on all ranks of the launcher");
+  CLI::App& command = *app.add_subcommand("train", "Train a model on images or tokens, on all ranks of the launcher");
   add_plan_options(command, options->model, options->plan);
   command
-      .add_option("--data", options->data, "folder of the four IDX files, or a folder and the beginning of their names")
+      .add_option("--data,--data.train", options->data.files,
+                  "images: folder of the four IDX files, or a folder and the beginning of their names; language "
+                  "models: files of tokens, or globs (repeatable)")
+      ->default_str(kDefaultDataFolder);
+  command.add_option("--validation,--data.validation", options->data.validation,
+                     "judge a language model by these files of tokens (repeatable)");
+  command.add_option("--tokenizer,--data.tokenizer", options->data.tokenizer,
+                     "the tokenizer that made the tokens: tells bits per byte, and sees to it that they belong to it");
+  command
+      .add_option("--eval-every,--train.eval_every", options->eval_every,
+                  "judge the model after every so many steps (0: at the end)")
       ->capture_default_str();
-  command.add_option("--classes", options->classes, "classes of the images (0: those of the training labels)")
+  command
+      .add_option("--eval-tokens,--train.eval_tokens", options->data.eval_tokens,
+                  "judge by so many tokens of the validation (0: all)")
       ->capture_default_str();
-  command.add_option("--epochs", options->epochs, "go through the training images so many times")
+  command.add_option("--classes", options->data.classes, "classes of the images (0: those of the training labels)")
       ->capture_default_str();
-  command.add_option("--steps", options->steps, "train for so many steps, instead of epochs");
-  command.add_option("--schedule", options->schedule,
+  command.add_option("--epochs,--train.epochs", options->epochs, "go through the training images so many times")
+      ->capture_default_str();
+  command.add_option("--steps,--train.steps", options->steps, "train for so many steps, instead of epochs");
+  command.add_option("--schedule,--optimizer.schedule", options->schedule,
                      "change the learning rate by step, such as \"cosine(steps=2345, warmup_steps=100)\" "
                      "(docs/optimizers.md)");
-  command.add_option("--batch", options->batch, "samples of a step, all ranks together")->capture_default_str();
+  CLI::Option* batch = command.add_option("--batch,--train.batch", options->batch,
+                                          "samples of a step, all ranks together (default: 128 images, 16 of tokens)");
+  auto batch_tokens = std::make_shared<int64_t>(0);
+  add_batch_tokens_option(command, *batch_tokens)->excludes(batch);
   command
-      .add_option("--accumulation", options->plan.accumulation,
+      .add_option("--accumulation,--train.accumulation", options->plan.accumulation,
                   "compute a rank's part of the batch in so many micro-batches, with one synchronisation")
       ->capture_default_str();
-  command.add_option("--clipnorm", options->clip.clipnorm, "scale each variable's gradient down to this norm (0: off)");
-  command.add_option("--global-clipnorm", options->clip.global_clipnorm,
+  command.add_option("--clipnorm,--optimizer.clipnorm", options->clip.clipnorm,
+                     "scale each variable's gradient down to this norm (0: off)");
+  command.add_option("--global-clipnorm,--optimizer.global_clipnorm", options->clip.global_clipnorm,
                      "scale all gradients down together to this norm over all variables (0: off)");
-  command.add_option("--clipvalue", options->clip.clipvalue, "bring gradients into [-X, X] (0: off)");
-  command.add_option("--seed", options->seed, "seed of first values, shuffling and dropout")->capture_default_str();
-  command.add_option("--threads", options->threads, "threads of each rank (0: the cores it may use)")
+  command.add_option("--clipvalue,--optimizer.clipvalue", options->clip.clipvalue,
+                     "bring gradients into [-X, X] (0: off)");
+  command.add_option("--seed,--train.seed", options->seed, "seed of first values, shuffling and dropout")
+      ->capture_default_str();
+  command.add_option("--threads,--train.threads", options->threads, "threads of each rank (0: the cores it may use)")
       ->capture_default_str();
   command.add_option("--ranks", options->ranks, "run this many ranks as threads of one process, without a launcher");
-  command.add_option("--device", options->device, "compute on: cpu | cuda, one GPU a rank")->capture_default_str();
+  command.add_option("--device,--train.device", options->device, "compute on: cpu | cuda, one GPU a rank")
+      ->capture_default_str();
   add_transport_option(command, options->transport,
                        "carry gradients between GPUs by: auto | nccl | staged, through memory of the host, also where "
                        "ranks share a GPU");
@@ -186,11 +211,22 @@ void add_train_command(CLI::App& app, Command& chosen) {
   const auto not_empty = [](const std::string& name) {
     return std::string(name.empty() ? "expected the name of a file, got ''; leave the option out to write none" : "");
   };
-  command.add_option("--ledger", options->ledger, "write a line of state hashes per step to this file")
+  command.add_option("--ledger,--train.ledger", options->ledger, "write a line of state hashes per step to this file")
       ->check(not_empty);
-  command.add_option("--metrics", options->metrics, "write a JSON object per step to this file")->check(not_empty);
-  command.add_option("--save", options->save, "write the trained weights to this safetensors file")->check(not_empty);
-  command.callback([&chosen, options] { chosen = [options](Communicator& c) { return run_train(*options, c); }; });
+  command.add_option("--metrics,--train.metrics", options->metrics, "write a JSON object per step to this file")
+      ->check(not_empty);
+  command
+      .add_option("--save,--train.save", options->save,
+                  "write the trained weights to this safetensors file; of a language model, with a slash at the end, "
+                  "into this folder as Hugging Face has them")
+      ->check(not_empty);
+  command.callback([&command, &chosen, options, batch_tokens] {
+    read_config(command);
+    finish_model_options(command, options->model);
+    const bool given = command.count("--batch") > 0;
+    if (!given) options->batch = batch_of(options->model, 0, *batch_tokens, options->batch);
+    chosen = [options](Communicator& c) { return run_train(*options, c); };
+  });
 }
 
 }  // namespace lockstep

@@ -1,19 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/planning/model_file.h"
 
-// Recursion while reading and destroying then stays shallow; nothing in these files nests deeper than 3.
-#define TOML_MAX_NESTED_VALUES 8
-// Some texts, such as "[[*a]]", break what toml++ 3.3 takes for granted: that is an exception then, in every build.
-#undef NDEBUG
-#define TOML_ASSERT(holds) lockstep::assert_parser(static_cast<bool>(holds))
-namespace lockstep {
-struct ParserAssertion {};
-constexpr void assert_parser(bool holds) {
-  if (!holds) throw ParserAssertion();
-}
-}  // namespace lockstep
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -24,6 +11,7 @@ constexpr void assert_parser(bool holds) {
 
 #include "kernels/device/known_name.h"
 #include "kernels/device/printable.h"
+#include "tools/planning/toml_file.h"
 #include "tools/planning/toml_text.h"
 
 namespace lockstep {
@@ -34,14 +22,6 @@ constexpr size_t kLongestPath = 200;  // bytes
 constexpr int64_t kMostElements = int64_t(1) << 48;
 constexpr int64_t kMostBytes = int64_t(1) << 60;  // bytes of activations of a whole step
 constexpr std::array kDTypes = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::f16};
-
-// Text of a file as a message can show it: short, and without characters that move the cursor of a terminal.
-std::string shown(std::string_view text) {
-  std::string visible(text.substr(0, 80));
-  std::replace_if(
-      visible.begin(), visible.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7f; }, '?');
-  return "'" + visible + (text.size() > 80 ? "...'" : "'");
-}
 
 std::string_view kind_of(const toml::node& node) {
   switch (node.type()) {
@@ -306,44 +286,11 @@ VariableTable read_variables(const Table& root) {
   return variables;
 }
 
-// Returns ":" and the line on which toml++ gives up: the last line of the shortest beginning on which it does. The
-// search parses often, so large texts are left out.
-std::string line_of_assertion(std::string_view text) {
-  if (text.size() > 256 << 10) return "";
-  std::vector<size_t> ends = {text.size()};
-  for (size_t at = text.size(); (at = text.substr(0, at).rfind('\n')) != text.npos;) ends.push_back(at);
-  std::ranges::reverse(ends);
-  const auto gives_up = [&](size_t end) {
-    try {
-      static_cast<void>(toml::parse(text.substr(0, end)));
-    } catch (const toml::parse_error&) {
-      return false;
-    } catch (const ParserAssertion&) {
-      return true;
-    }
-    return false;
-  };
-  return str(":", std::ranges::partition_point(ends, std::not_fn(gives_up)) - ends.begin() + 1);
-}
-
-toml::table parse(std::string_view text, const std::string& where) {
-  check_toml_text(text, where);
-  try {
-    return toml::parse(text);
-  } catch (const toml::parse_error& error) {
-    const toml::source_position& at = error.source().begin;
-    const std::string problem = shown(error.description());
-    fail(ErrorCode::data, str(where, ":", at.line, ": no TOML from column ", at.column, " on: ", problem));
-  } catch (const ParserAssertion&) {
-    fail(ErrorCode::data, str(where, line_of_assertion(text), ": no TOML: check headers like [[variable]]"));
-  }
-}
-
 }  // namespace
 
 DescribedModel read_model_text(std::string_view text, const std::string& where) {
   static constexpr std::string_view known[] = {"name", "workload", "variable", "layout"};
-  const toml::table parsed = parse(text, where);
+  const toml::table parsed = parse_toml(text, where);
   const Table root(parsed, "", where);
   root.allow_only(known);
   DescribedModel model;
@@ -358,7 +305,7 @@ DescribedModel read_model_text(std::string_view text, const std::string& where) 
 
 LayoutMap read_rules_text(std::string_view text, const std::string& where) {
   static constexpr std::string_view known[] = {"layout"};
-  const toml::table parsed = parse(text, where);
+  const toml::table parsed = parse_toml(text, where);
   const Table root(parsed, "", where);
   root.allow_only(known);
   root.at("layout", "a table [layout] with rules such as \".*/weight\" = [\"-\", \"model\"]");

@@ -134,7 +134,7 @@ std::string plan_report(const Planning& planning, const Plan& plan, Rows shown) 
   std::string text = head(planning.name(), plan) + memory(planning, plan, shown) + time(plan, profile);
   if (!plan.warnings.empty()) text += "\nwarnings\n";
   for (const std::string& warning : plan.warnings) text += "  " + warning + "\n";
-  text += "\n" + plan_table(plan, shown) + buckets(plan, shown) + collectives(plan, profile, shown);
+  text += str("\n", plan_table(plan, shown), buckets(plan, shown), collectives(plan, profile, shown));
   return text + (shown == Rows::folded ? "\nalike rows are folded; --all lists every one, with exact bytes\n" : "");
 }
 

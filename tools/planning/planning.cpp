@@ -8,6 +8,7 @@
 #include "kernels/device/number_text.h"
 #include "runtime/data/dataset.h"
 #include "tools/planning/model_file.h"
+#include "tools/training/tasks/chosen_model.h"
 
 namespace lockstep {
 namespace {
@@ -114,9 +115,7 @@ void Planning::read_model() {
     settings_.workload = described.workload;
     layouts = std::move(described.layouts);
   } else {
-    ModelSettings images = options_.images;
-    images.dropout = float(chosen.dropout);
-    model_ = make_model(chosen.name, images);
+    model_ = make_chosen_model(chosen, options_.images);
     name_ = model_->name;
     variables_ = model_->variables;
     settings_.workload = {.batch = 128, .flops_per_sample = double(model_->flops_per_sample())};

@@ -20,6 +20,7 @@ struct ForecastOptions {
   ModelOptions model = {};        // its name may also be the path of a TOML file
   ModelSettings images = {};      // sizes and classes of a shipped model's images
   PlanSettings plan = {};         // without a mesh: data=ranks; without a batch: the model file's, or 128
+  int64_t batch_tokens = 0;       // of a language model, in place of the plan's batch; 0: not given
   int64_t ranks = 0;              // 0: the mesh's, or 2
   std::string rules = {};         // TOML file of layout rules
   std::string device = {};        // cpu: one copy per node; cuda: one per rank; empty: depends on what is planned

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "tools/training/clock_text.h"
 
@@ -36,25 +37,33 @@ bool is_terminal_for_lines(std::FILE* out) {
   return isatty(fileno(out)) != 0 && (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
 }
 
-Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch)
-    : out_(out), terminal_(terminal), steps_(steps), steps_per_epoch_(steps_per_epoch) {}
+Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch, ProgressWords words)
+    : out_(out), terminal_(terminal), steps_(steps), steps_per_epoch_(steps_per_epoch), words_(std::move(words)) {}
 
-double Progress::samples_per_second() const {
-  return double(samples_) / std::chrono::duration<double>(Clock::now() - start_).count();
+double Progress::units_per_second() const {
+  return double(samples_ * words_.units_per_sample) / std::chrono::duration<double>(Clock::now() - start_).count();
 }
+
+void Progress::pause() {
+  paused_ = Clock::now();
+  if (out_ && shown_ > 0) fmt::print(out_, "\n");
+  shown_ = 0;
+}
+
+void Progress::go_on() { start_ += Clock::now() - paused_; }
 
 void Progress::step(int64_t step, int64_t samples, const std::function<const StepReport&()>& report) {
   samples_ += samples;
-  epoch_samples_ += samples;
+  shown_samples_ += samples;
   const bool end_of_epoch = (step + 1) % steps_per_epoch_ == 0 || step + 1 == steps_;
   const double since_print = std::chrono::duration<double>(Clock::now() - last_print_).count();
   if (!end_of_epoch && (!out_ || since_print < (terminal_ ? 0.2 : 10.0))) return;
   const StepReport& now = report();
   if (out_) print(step, end_of_epoch, now);
-  if (!end_of_epoch) return;
+  if (!end_of_epoch && !words_.recent_loss) return;
   loss_before_ = now.loss_sum;
-  correct_before_ = now.sum_of_all_steps("correct");
-  epoch_samples_ = 0;
+  if (!words_.share_sum.empty()) share_before_ = now.sum_of_all_steps(words_.share_sum);
+  shown_samples_ = 0;
 }
 
 void Progress::print(int64_t step, bool end_of_epoch, const StepReport& report) {
@@ -62,13 +71,15 @@ void Progress::print(int64_t step, bool end_of_epoch, const StepReport& report) 
   const double elapsed = std::chrono::duration<double>(last_print_ - start_).count();
   const double left = elapsed / double(step + 1) * double(steps_ - step - 1);
   const int64_t epochs = (steps_ + steps_per_epoch_ - 1) / steps_per_epoch_;
-  const std::vector<std::string> fields{
-      fmt::format("epoch {}/{}", step / steps_per_epoch_ + 1, epochs),
-      fmt::format("step {}/{}", step + 1, steps_),
-      fmt::format("loss {:.4f}", (report.loss_sum - loss_before_) / double(epoch_samples_)),
-      fmt::format("accuracy {:.4f}", (report.sum_of_all_steps("correct") - correct_before_) / double(epoch_samples_)),
-      fmt::format("{:.0f} images/s", samples_per_second()),
-      fmt::format("{} left", clock_text(left))};
+  const double samples = double(shown_samples_);
+  std::vector<std::string> fields{fmt::format("epoch {}/{}", step / steps_per_epoch_ + 1, epochs),
+                                  fmt::format("step {}/{}", step + 1, steps_),
+                                  fmt::format("loss {:.4f}", (report.loss_sum - loss_before_) / samples)};
+  if (!words_.share_sum.empty())
+    fields.push_back(fmt::format("{} {:.4f}", words_.share_name,
+                                 (report.sum_of_all_steps(words_.share_sum) - share_before_) / samples));
+  fields.push_back(fmt::format("{:.0f} {}/s", units_per_second(), words_.unit));
+  fields.push_back(fmt::format("{} left", clock_text(left)));
   if (!terminal_) {
     fmt::print(out_, "{}\n", fmt::join(fields, "  "));
   } else {

@@ -15,15 +15,29 @@
 
 namespace lockstep {
 
+// What a run counts by, and what it shows besides the loss.
+struct ProgressWords {
+  std::string unit = "images";
+  int64_t units_per_sample = 1;
+  // A named sum of the model's as a share of samples; empty: none.
+  std::string share_name = "accuracy", share_sum = "correct";
+  // The loss is the mean since the last line, otherwise since the beginning of the epoch: some epochs are long.
+  bool recent_loss = false;
+};
+
 class Progress {
  public:
   // Silent if out == nullptr (ranks other than 0).
-  Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch);
+  Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch, ProgressWords words = {});
 
   // Adds a step of `samples` samples. Asks for its report, which covers all before it, only where a line is due: on a
   // GPU asking means waiting.
   void step(int64_t step, int64_t samples, const std::function<const StepReport&()>& report);
-  double samples_per_second() const;
+  double units_per_second() const;
+
+  // What happens between the two is not training: its time does not count. Lines of its own may be printed meanwhile.
+  void pause();
+  void go_on();
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -32,13 +46,14 @@ class Progress {
   std::FILE* out_;
   bool terminal_;
   int64_t steps_, steps_per_epoch_;
+  ProgressWords words_;
   size_t shown_ = 0;  // columns of the line that is to be rewritten
   int64_t samples_ = 0;
-  int64_t epoch_samples_ = 0;  // so far
-  // Sum over all epochs before this one.
+  int64_t shown_samples_ = 0;  // those that the next line is about
+  // Sums over all samples before these.
   double loss_before_ = 0;
-  double correct_before_ = 0;
-  Clock::time_point start_ = Clock::now(), last_print_ = start_;
+  double share_before_ = 0;
+  Clock::time_point start_ = Clock::now(), last_print_ = start_, paused_ = start_;
 };
 
 // As many of `fields` as fit into `width` columns, with two blanks between them; a first one that is too long is cut.

@@ -20,12 +20,11 @@
 #include "runtime/state/ledger.h"
 #include "tools/training/build_identity.h"
 #include "tools/training/check_in.h"
-#include "tools/training/evaluate.h"
-#include "tools/training/image_part.h"
 #include "tools/training/output_files.h"
 #include "tools/training/progress.h"
+#include "tools/training/tasks/chosen_model.h"
+#include "tools/training/tasks/training_task.h"
 #include "tools/training/training_run.h"
-#include "tools/training/weights.h"
 
 namespace lockstep {
 namespace {
@@ -38,12 +37,32 @@ bool is_file_to_be(const std::string& path) {
   return type != std::filesystem::file_type::fifo && type != std::filesystem::file_type::character;
 }
 
+bool names_folder(const std::string& path) { return path.ends_with('/'); }
+
+// A folder is made where it is missing.
+std::string what_is_written(const std::string& path) {
+  if (!names_folder(path)) return path;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return path + "config.json";
+  return path.substr(0, path.find_last_not_of('/') + 1);
+}
+
 // No output may be one of the other files of the run.
-void check_files(Communicator& communicator, const TrainOptions& options, const Dataset& dataset) {
-  std::vector<NamedFile> inputs = {{"the running program", "/proc/self/exe"}};
-  for (const std::string& file : dataset.files) inputs.push_back({"--data", file});
-  check_outputs(communicator, {{"--ledger", options.ledger}, {"--metrics", options.metrics}, {"--save", options.save}},
-                inputs);
+void check_files(Communicator& communicator, const TrainOptions& options, const TrainingTask& task) {
+  std::vector<NamedFile> inputs = task.inputs();
+  inputs.push_back({"the running program", "/proc/self/exe"});
+  std::vector<NamedFile> outputs = {{"--ledger", options.ledger}, {"--metrics", options.metrics}};
+  if (names_folder(options.save)) {
+    check(language_settings(options.model).has_value(), ErrorCode::usage, [&] {
+      return str("--save '", options.save, "' names a folder, which is for language models; expected a file for model ",
+                 options.model.name);
+    });
+    for (const char* name : {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"})
+      outputs.push_back({"--save", options.save + name});
+  } else {
+    outputs.push_back({"--save", options.save});
+  }
+  check_outputs(communicator, outputs, inputs);
 }
 
 // The files of rank 0, opened when nothing can be refused any more.
@@ -51,7 +70,7 @@ struct Outputs {
   std::optional<LineFile> ledger, metrics;
 
   Outputs(const TrainOptions& options, const std::string& header) {
-    if (!options.save.empty()) check_can_write(options.save);
+    if (!options.save.empty()) check_can_write(what_is_written(options.save));
     // A pipe or device can only be opened; a file is tried before another one is emptied.
     if (!options.metrics.empty() && is_file_to_be(options.metrics)) check_can_write(options.metrics);
     // Other ranks must not lose patience before this one does.
@@ -63,21 +82,23 @@ struct Outputs {
   bool want_steps() const { return ledger || metrics; }
 
   // `times`: of each rank, as it last told the others.
-  void write(const StepReport& report, const ImageBatch& batch, const VariableStore& variables, double seconds,
-             std::span<const RankTimes> times) {
+  void write(const StepReport& report, const StepBatch& batch, const ProgressWords& words,
+             const VariableStore& variables, double seconds, std::span<const RankTimes> times) {
     if (ledger) ledger->write_line(ledger_line(batch.step, report.loss, variables, batch.data_hash));
     if (!metrics) return;
     const double samples = double(batch.global_count);
     nlohmann::json line{{"step", batch.step},
                         {"epoch", batch.epoch},
                         {"loss", report.loss},
-                        {"accuracy", report.sum("correct") / samples},
                         {"samples_per_second", samples / seconds},
                         {"step_ms", seconds * 1e3},
                         {"compute_ms", report.compute_seconds * 1e3},
                         {"communication_ms", report.communication_seconds * 1e3},
                         {"exposed_communication_ms", report.communication_seconds * 1e3},
                         {"learning_rate", variables.scalars().learning_rate()}};
+    if (!words.share_sum.empty()) line[words.share_name] = report.sum(words.share_sum) / samples;
+    if (words.units_per_sample != 1)
+      line[words.unit + "_per_second"] = samples * double(words.units_per_sample) / seconds;
     if (report.skipped) line["skipped"] = true;
     if (times.size() > 1) {
       const auto slowest = std::ranges::max_element(times, {}, &RankTimes::compute);
@@ -89,13 +110,21 @@ struct Outputs {
     }
     metrics->write_line(line.dump());
   }
+
+  // `step`: after so many steps; none at the end.
+  void write_score(const Score& score, std::optional<int64_t> step) {
+    if (!metrics) return;
+    nlohmann::json line = score.numbers;
+    if (step) line["step"] = *step;
+    metrics->write_line(line.dump());
+  }
 };
 
 void agree(Communicator& communicator, const TrainOptions& options, const PlannedRun& planned,
-           const std::string& description, const Dataset& dataset) {
+           const std::string& description, const TrainingTask& task) {
   check_agreement(communicator, {{"binary", build_identity()},
                                  {"options", str(description, " epochs=", options.epochs, " steps=", options.steps)},
-                                 {"data", hex(dataset.content_hash)},
+                                 {"data", hex(task.content_hash())},
                                  {"plan", hex(planned.plan.hash())}});
 }
 
@@ -164,19 +193,19 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
         "process "
         "for each rank with mpirun, or leave --graph out");
   const bool first = communicator.rank() == 0;
-  const Dataset dataset = load_dataset(options.data, options.classes);
-  check_files(communicator, options, dataset);
+  const std::unique_ptr<TrainingTask> task = make_task(communicator, options.model, options.data);
+  check_files(communicator, options, *task);
   const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
-  PlannedRun planned = plan_run(options.model,
-                                {.height = dataset.train.height,
-                                 .width = dataset.train.width,
-                                 .classes = dataset.classes(),
-                                 .dropout = float(options.model.dropout)},
-                                options.plan, communicator.size(), ranks_per_node(communicator), device.device.kind);
+  PlannedRun planned = plan_run(options.model, task->images(), options.plan, communicator.size(),
+                                ranks_per_node(communicator), device.device.kind);
+  const int64_t per_epoch = steps_per_epoch(task->samples(), options.batch);
+  const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;
   std::optional<Schedule> schedule;
-  if (options.schedule) schedule = make_schedule(*options.schedule, planned.optimizer.learning_rate());
+  if (const std::string text = options.schedule.value_or(task->default_schedule(steps));
+      options.schedule || !text.empty())
+    schedule = make_schedule(text, planned.optimizer.learning_rate());
   const std::string description = run_description(options, planned.optimizer, schedule, planned.plan.settings);
-  agree(communicator, options, planned, description, dataset);
+  agree(communicator, options, planned, description, *task);
 
   TrainingRun run(std::move(planned), communicator, device, uint64_t(options.seed),
                   {.clip = options.clip, .graph = options.graph}, schedule);
@@ -188,30 +217,27 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
                              run.model().variables.parameter_count(), to_string(options.plan.reduce),
                              run.plan().settings.virtual_ranks, schedule ? ", schedule " + schedule->text() : ""));
 
-  const int64_t per_epoch = steps_per_epoch(dataset.train.count, options.batch);
-  const int64_t steps = options.steps > 0 ? options.steps : options.epochs * per_epoch;
-  BatchLoader loader(dataset.train, {.batch = options.batch,
-                                     .steps = steps,
-                                     .seed = uint64_t(options.seed),
-                                     .virtual_ranks = run.leaves(),
-                                     .first_part = run.step().first_part(),
-                                     .end_part = run.step().last_part()});
+  const std::unique_ptr<BatchSource> batches = task->batches({.batch = options.batch,
+                                                              .steps = steps,
+                                                              .seed = uint64_t(options.seed),
+                                                              .virtual_ranks = run.leaves(),
+                                                              .first_part = run.step().first_part(),
+                                                              .end_part = run.step().last_part()});
+  const JudgedModel judged{communicator, run.stream(), run.pool(), run.model(), run.variables().values()};
+  const ProgressWords words = task->words();
   Reports reports(run.step(), first,
                   device.device.kind == DeviceKind::cpu || !options.ledger.empty() || !options.metrics.empty());
-  Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch);
+  Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch, words);
   CheckIn check_in(communicator, run.step().last_part() - run.step().first_part());
-  std::vector<BatchPart> parts;
   int64_t step = 0;
   while (step < steps && check_in.signal() == 0) {
     const auto start = std::chrono::steady_clock::now();
-    const ImageBatch& batch = loader.next();
-    parts.clear();
-    for (const ImagePart& part : batch.leaves) parts.push_back(image_part(part, dataset.train));
-    run.step().queue({batch.step, batch.global_count, parts});
+    const StepBatch batch = batches->next();
+    run.step().queue({batch.step, batch.global_count, batch.parts});
     const StepReport* report = reports.every_step() ? &reports.get() : nullptr;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (outputs && outputs->want_steps())
-      outputs->write(reports.get(), batch, run.variables(), seconds, check_in.times());
+      outputs->write(reports.get(), batch, words, run.variables(), seconds, check_in.times());
     if (first && step == 0) warn_unused(run, run.step().unused_variables());
     progress.step(step, batch.global_count, [&]() -> const StepReport& { return reports.get(); });
     if (check_in.step(seconds, report ? report->compute_seconds : 0, report ? report->communication_seconds : 0,
@@ -221,24 +247,35 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
     }
     reports.step_is_over();
     ++step;
+    if (options.eval_every > 0 && step % options.eval_every == 0 && step < steps && task->can_score()) {
+      progress.pause();
+      const Score score = task->score(judged);
+      if (first) print_output(fmt::format("step {}/{}  {}\n", step, steps, score.text));
+      if (outputs) outputs->write_score(score, step);
+      progress.go_on();
+    }
   }
 
+  const double speed = progress.units_per_second();
   run.step().take_averages();
-  TrainResult result{.test_accuracy = 0, .images_per_second = progress.samples_per_second(), .steps = step};
+  TrainResult result{.text = "", .steps = step};
   if (step < steps) {
     result.signal = check_in.signal();
-    if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+    if (first && !options.save.empty()) task->save(options.save, run.model(), run.variables());
     if (first)
       fmt::print(stderr, "lockstep: stopped by {} after step {} of {}; {}\n", name_of_signal(result.signal), step,
                  steps, options.save.empty() ? "without --save nothing is kept" : "the weights are in " + options.save);
     return result;
   }
-  const int64_t correct =
-      count_correct(communicator, run.stream(), run.pool(), run.model(), run.variables().values(), dataset.test);
-  result.test_accuracy = double(correct) / double(dataset.test.count);
-  if (outputs && outputs->metrics)
-    outputs->metrics->write_line(nlohmann::json{{"test_accuracy", result.test_accuracy}}.dump());
-  if (first && !options.save.empty()) save_weights(options.save, run.model(), run.variables());
+  if (task->can_score()) {
+    const Score score = task->score(judged);
+    if (outputs) outputs->write_score(score, std::nullopt);
+    result.text = score.text + " ";
+  } else {
+    result.text = fmt::format("loss={:.4f} ", run.step().report().loss);
+  }
+  result.text += fmt::format("{}_per_second={:.0f}", words.unit, speed);
+  if (first && !options.save.empty()) task->save(options.save, run.model(), run.variables());
   return result;
 }
 

@@ -2,6 +2,8 @@
 // One rank's part of `lockstep train`.
 #pragma once
 
+#include <string>
+
 #include "collectives/communicator.h"
 #include "tools/training/stop_request.h"
 #include "tools/training/train_options.h"
@@ -9,8 +11,7 @@
 namespace lockstep {
 
 struct TrainResult {
-  double test_accuracy = 0;
-  double images_per_second = 0;
+  std::string text;  // one line of results: "test_accuracy=0.8844 images_per_second=..."
   int64_t steps = 0;
   int signal = 0;  // other than 0: the run was stopped by it, and not evaluated
 };

@@ -10,6 +10,7 @@
 #include "kernels/device/known_name.h"
 #include "kernels/device/number_text.h"
 #include "runtime/variables/precision.h"
+#include "tools/training/tasks/chosen_model.h"
 
 namespace lockstep {
 namespace {
@@ -76,9 +77,15 @@ void check_plan_options(const ModelOptions& model, const PlanSettings& plan) {
 
 void check_train_options(const TrainOptions& options, int ranks) {
   check_plan_options(options.model, options.plan);
+  check(!language_settings(options.model) || !options.data.files.empty(), ErrorCode::usage, [&] {
+    return str("--data: model ", options.model.name,
+               " reads tokens, expected files of them, such as --data 'train*.bin', got none; lockstep tokenize encode "
+               "writes them");
+  });
   // The steps of all epochs can be counted: no data set has more than 2^32 samples.
   check_between("--epochs", options.epochs, 1, 1'000'000'000);
   check_between("--steps", options.steps, 0, 1'000'000'000'000);
+  check_between("--eval-every", options.eval_every, 0, 1'000'000'000'000);
   check_between("--batch", options.batch, 1, 1'000'000'000);
   check_between("--accumulation", options.plan.accumulation, 1, 1'000'000);
   check_between("--seed", options.seed, 0, std::numeric_limits<int64_t>::max());
@@ -116,12 +123,12 @@ void set_hyperparameter(ModelOptions& options, const std::string& option, const 
 
 std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
                             const std::optional<Schedule>& schedule, const PlanSettings& settings) {
-  std::string text = str("model=", options.model.name, " ", optimizer.description());
+  std::string text = str("model=", model_text(options.model), " ", optimizer.description());
   text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", exact(options.model.dropout),
               run_text(settings, InRun::always));
   const Precision& precision = precision_of(options.model.weights, settings.stochastic_rounding);
   if (precision.weights != DType::f32) text += str(" precision=", precision.name);
-  if (options.classes > 0) text += str(" classes=", options.classes);
+  if (options.data.classes > 0) text += str(" classes=", options.data.classes);
   for (const SettingText& setting : setting_texts(settings)) {
     if (std::string_view(setting.field.name) == "accumulation")  // in every ledger the frozen variables come before it
       for (const std::string& path : options.model.freeze) text += str(" freeze=", path);

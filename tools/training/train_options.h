@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,7 +13,7 @@
 #include "collectives/device/device_communicator.h"
 #include "optimizers/optimizer_set.h"
 #include "optimizers/schedules/schedule.h"
-#include "runtime/data/dataset.h"
+#include "runtime/models/transformer.h"
 #include "runtime/plan/plan_settings.h"
 #include "runtime/run_device.h"
 #include "runtime/step/clip.h"
@@ -22,9 +23,14 @@
 
 namespace lockstep {
 
+// What the user wants otherwise than a shipped language model has it.
+using TransformerChange = std::function<void(TransformerSettings&)>;
+
 // The model, the dtype of its weights, and what updates them: shared by train, plan and explain.
 struct ModelOptions {
   std::string name = "mlp";
+  std::vector<TransformerChange> changes = {};  // of a language model
+  int64_t sequence = 0;                         // tokens of its samples; 0: as many as it can take
   double dropout = 0;
   DType weights = DType::f32;  // dtype of matrices
   std::string optimizer = "adam";
@@ -38,17 +44,26 @@ struct ModelOptions {
   std::optional<int64_t> loss_scale_growth_steps = std::nullopt;
 };
 
+struct DataOptions {
+  // Of a model of images: one folder, or none for the default. Of a language model: files of tokens, or globs.
+  std::vector<std::string> files = {};
+  int64_t classes = 0;                       // of the images; 0: those that the labels have
+  std::vector<std::string> validation = {};  // files of tokens
+  std::string tokenizer = {};                // that made them: tells the bytes that they stand for
+  int64_t eval_tokens = 0;                   // of validation that count; 0: all
+};
+
 struct TrainOptions {
   ModelOptions model;
   PlanSettings plan;  // what the command line says of it; ranks are those that exist
-  std::string data = kDefaultDataFolder;
-  int64_t classes = 0;  // of the images; 0: those that the labels have
+  DataOptions data;
   std::string device = "cpu";
   DeviceTransport transport = DeviceTransport::automatic;  // carries gradients between GPUs
   bool graph = false;                                      // GPUs: record a step, launch it as a whole
   int64_t epochs = 5;
-  int64_t steps = 0;  // above 0: replaces epochs
-  int64_t batch = 128;
+  int64_t steps = 0;       // above 0: replaces epochs
+  int64_t batch = 128;     // samples
+  int64_t eval_every = 0;  // steps; 0: the model is judged at the end alone
   int64_t seed = 1;
   int64_t threads = 0;  // 0: the cores this rank may use
   int64_t ranks = 0;    // above 0: as many ranks as threads of this process

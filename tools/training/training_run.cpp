@@ -3,11 +3,13 @@
 
 #include <utility>
 
+#include "tools/training/tasks/chosen_model.h"
+
 namespace lockstep {
 
 PlannedRun plan_run(const ModelOptions& options, const ModelSettings& settings, PlanSettings asked, int64_t ranks,
                     int64_t ranks_per_node, DeviceKind device) {
-  Model model = make_model(options.name, settings);
+  Model model = make_chosen_model(options, settings);
   OptimizerSet optimizer = choose_optimizers(options, model.variables);
   asked.mesh = {{"data", int(ranks)}};
   asked.copies = device == DeviceKind::cpu ? Copies::per_node : Copies::per_rank;

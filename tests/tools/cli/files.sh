@@ -64,9 +64,13 @@ test_plan_readers() {
   expect_error 1 "*'$work/plan_pipe' is no regular file*" "$lockstep" eval --data "$data" --weights "$work/plan_pipe"
   truncate -s 300M "$work/big.json"
   expect_error 1 "*'$work/big.json' has 314572800 bytes; a plan has at most*" "$lockstep" plan --diff "$work/a.json" "$work/big.json"
-  # Memory that is too small is found before reading begins.
+  # Memory that is too small is found before reading begins. Sanitizers reserve more than any limit.
+  [ -z "${LOCKSTEP_TEST_FEW_CASES:-}" ] || return 0
   printf 'name = "m"\n[[variable]]\npath = "{i}"\nshape = [4]\ndtype = "f32"\nrole = "parameter"\nrepeat = 20000\n' >"$work/many.toml"
   "$lockstep" plan --model "$work/many.toml" --optimizer sgd --json >"$work/many.json"
+  # A build for GPUs maps the library of products.
+  local kibibytes=600000
+  ! ldd "$lockstep" | grep -q libcublasLt || kibibytes=1200000
   expect_error 1 '*\[device\] out of memory of the host*' \
-    sh -c "ulimit -v 600000; exec \"\$@\"" - env OMP_NUM_THREADS=1 "$lockstep" plan --diff "$work/many.json" "$work/many.json"
+    sh -c "ulimit -v $kibibytes; exec \"\$@\"" - env OMP_NUM_THREADS=1 "$lockstep" plan --diff "$work/many.json" "$work/many.json"
 }

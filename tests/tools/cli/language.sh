@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Language models from text to their loss: the same bits on any ranks, and what is refused before the first step.
+# shellcheck disable=SC2154  # variables of cli_test.sh and support.sh
+
+# A tokenizer, tokens and the file of a run: sets `config` and `training`.
+make_language() {
+  local i text=$work/text.txt
+  for i in $(seq 500); do echo "Line $i of the text says that $((i * i % 97)) is a number, and $((i * 7 % 31)) another one."; done >"$text"
+  expect_success "$lockstep" tokenize train "$text" --vocabulary 300 --output "$work/tokenizer"
+  expect_success "$lockstep" tokenize encode "$text" --tokenizer "$work/tokenizer" --output "$work/train.bin" \
+    --validation "$work/val.bin" --shard-tokens 5000
+  config=$work/run.toml
+  cat >"$config" <<END
+[model]
+preset = "gpt-nano"
+vocab_size = 300
+block_size = 32
+n_layer = 2
+n_head = 2
+n_embd = 32
+dropout = 0.1
+[data]
+train = ["$work/train_0*.bin"]
+validation = ["$work/val.bin"]
+tokenizer = "$work/tokenizer"
+[optimizer]
+learning_rate = 0.01
+[train]
+batch_tokens = 512
+steps = 20
+virtual_ranks = 8
+END
+  training=("$lockstep" train --config "$config")
+}
+
+expect_score() {  # expect_score: the line of results, whose scores are left in $work/score
+  expect_output 1 "^validation_loss=[0-9.]+ perplexity=[0-9.]+ bits_per_byte=[0-9.]+ tokens_per_second=[0-9]+ steps=20 ranks=$1$"
+  grep -o '^validation_loss=[^ ]* perplexity=[^ ]* bits_per_byte=[^ ]*' "$work/stdout" >"$work/score"
+}
+
+expect_same_scores() { expect_same "$work/reference_score" "$work/score"; }
+
+test_language() {
+  local config training ranks loss
+  make_language
+  make_reference 20
+  expect_score 1
+  cp "$work/score" "$work/reference_score"
+  # It learns: a guess among 300 tokens has a loss of 5.7.
+  loss=$(grep -o '^validation_loss=[0-9]' "$work/stdout")
+  [ "${loss#*=}" -le 4 ] || complain "expected a loss below 5, got: $loss"
+  for ranks in 2 3; do
+    expect_same_run "${training[@]}" --threads 1 --ranks $ranks
+    expect_score $ranks
+    expect_same_scores
+  done
+  expect_same_run "${training[@]}" --threads 2 --model.recompute=true
+  expect_other_run "${training[@]}" --threads 1 --seed 2
+  expect_other_run "${training[@]}" --threads 1 --model.dropout=0
+
+  # Validation on the way, and metrics.
+  expect_same_run "${training[@]}" --ranks 2 --eval-every 8 --metrics "$work/metrics"
+  expect_output 1 '^step 8/20  validation_loss=[0-9.]+ perplexity=[0-9.]+ bits_per_byte=[0-9.]+$'
+  expect_output 1 '^step 16/20  validation_loss='
+  expect_output 1 '^epoch 2/2  step 20/20  loss [0-9.]+  [0-9]+ tokens/s  0:00 left$'
+  [ "$(grep -c '"tokens_per_second":' "$work/metrics")" -eq 20 ] || complain "expected tokens per second of 20 steps"
+  [ "$(grep -Ec '^{"bits_per_byte":[0-9.]+,"perplexity":[0-9.]+(,"step":[0-9]+)?,"validation_loss":[0-9.]+}$' "$work/metrics")" -eq 3 ] ||
+    complain "expected three validations in the metrics"
+
+  for ranks in 1 3; do
+    expect_success "$lockstep" eval --config "$config" --data "$work/val.bin" --weights "$work/weights" --threads $ranks
+    expect_output 1 "^$(cat "$work/reference_score") tokens=[0-9]+ bytes=[0-9]+$"
+  done
+  # The same run by options alone; what is typed goes before the file.
+  expect_same_run "$lockstep" train --model gpt-nano --model.vocab_size=300 \
+    --model.block_size=32 --model.n_layer=2 --model.n_head=2 --model.n_embd=32 --dropout 0.1 --data "$work/train_000000.bin" \
+    "$work/train_00000[1-9].bin" --optimizer adamw --learning-rate 0.01 --batch 16 --steps 20 --virtual-ranks 8
+  expect_output 1 '^loss=[0-9.]+ tokens_per_second=[0-9]+ steps=20 ranks=1$'
+  # A folder of Hugging Face says what it holds; a sample comes from it.
+  expect_success "${training[@]}" --save "$work/folder/"
+  expect_success "$lockstep" eval --data "$work/val.bin" --weights "$work/folder"
+  expect_output 1 "^$(cat "$work/reference_score") tokens=[0-9]+ bytes=[0-9]+$"
+  expect_success "$lockstep" sample --weights "$work/folder" --prompt "Line 1" --tokens 5
+  expect_output 1 '^Line 1'
+  expect_success "${training[@]}" --steps 2 --model.preset=llama-nano --model.n_kv_head=1 --batch 8
+  expect_output 1 '^training llama-nano with adamw on 1 ranks '
+  if emulated; then
+    training+=(--steps 4)
+    make_reference 4
+    expect_same_run "${training[@]}" --device cuda
+  fi
+}
+
+test_language_refusals() {
+  local config training bad
+  make_language
+  bad=("${training[@]}" "${outputs[@]}")
+  expect_error 2 "*was encoded with a vocabulary of 300, but the model has model.vocab_size 299; use --model.vocab_size=300*" \
+    "${bad[@]}" --model.vocab_size=299
+  printf '\x2b\x01%.0s' {1..200} >"$work/raw.bin"  # 299
+  printf '\x2c\x01' >>"$work/raw.bin"
+  expect_error 1 "*'$work/raw.bin'*200*300*" "${bad[@]}" --data "$work/raw.bin"
+  head -c 3000 "$work/train_000000.bin" >"$work/cut.bin"
+  expect_error 1 "*'$work/cut.bin' has 3000 bytes, expected *" "${bad[@]}" --data "$work/cut.bin"
+  expect_error 1 "*expected files that match '$work/none\*', found none*" "${bad[@]}" --data "$work/none*"
+  expect_error 1 "*'$work/nowhere'*" "${bad[@]}" --tokenizer "$work/nowhere"
+  expect_error 2 '*model.n_embd 33 is not divisible by model.n_head 2*use n_embd 34*' "${bad[@]}" --model.n_embd=33
+  expect_error 2 "*unknown option '--model.n_layr'; did you mean '--model.n_layer'?*" "${bad[@]}" --model.n_layr=3
+  expect_error 2 '*--sequence: expected 1 to 32 tokens*got 33*' "${bad[@]}" --sequence 33
+  expect_error 2 '*--batch-tokens*' "${bad[@]}" --batch 16 --batch-tokens 512
+  expect_error 2 '*500*tokens*32*' "${bad[@]}" --batch-tokens 500
+  expect_error 2 '*--batch 2 is smaller than the 3 ranks*' "${bad[@]}" --batch 2 --ranks 3 --virtual-ranks 0
+  expect_error 2 '*--save*--data*' "${training[@]}" --save "$work/train_000000.bin"
+  expect_error 2 "*--save '$work/folder/' names a folder, which is for language models*" "${on_data[@]}" --save "$work/folder/"
+  expect_error 2 '*--model is '\''mlp'\''*--model gpt-mini*' "${bad[@]}" --model mlp
+  expect_error 2 '*model gpt-nano reads tokens*' "$lockstep" train --model gpt-nano "${outputs[@]}"
+  expect_error 2 '*--validation and --tokenizer are for language models*' "${on_data[@]}" --validation "$work/val.bin" "${outputs[@]}"
+
+  local file=$work/bad.toml
+  refuse() {  # refuse CODE PATTERN LINE...
+    printf '%s\n' "${@:3}" >"$file"
+    expect_error "$1" "$2" "$lockstep" train --config "$file" --data "$work/train_0*.bin" "${outputs[@]}"
+  }
+  refuse 2 "*unknown key ($file:2) 'model.n_layr'; did you mean 'model.n_layer'?*" '[model]' 'n_layr = 3'
+  refuse 2 "*$file:2: model.n_layer: *expected a whole number*" '[model]' 'n_layer = "many"'
+  refuse 1 "*$file:1: 'n_layer' stands outside of a section*" 'n_layer = 3'
+  refuse 1 "*$file:2: no TOML*" '[model]' 'n_layer ='
+  refuse 2 '*train.batch*say the same in two ways*' '[train]' 'batch = 16' 'batch_tokens = 512'
+  expect_error 1 "*'$work/none.toml'*" "$lockstep" train --config "$work/none.toml" "${outputs[@]}"
+}
+
+# The forecasts of the same file, and of both families.
+test_language_plan() {
+  local config training
+  make_language
+  expect_success "$lockstep" plan --config "$config" --ranks 2
+  expect_success "$lockstep" plan --config "$config" --verify --ranks 3 --steps 2
+  expect_output 0 'DIFFERENT'
+  expect_success "$lockstep" plan --config "$config" --verify --ranks 2 --steps 2 --model.preset llama-nano --model.n_kv_head 1 \
+    --model.tied=false --model.recompute=true --accumulation 2
+  expect_output 0 'DIFFERENT'
+  expect_output 1 '^every term that must be exact is exact on every rank$'
+}
+
+test_language_mpi() {
+  local config training ranks
+  make_language
+  make_reference 20
+  expect_score 1
+  cp "$work/score" "$work/reference_score"
+  for ranks in 2 3; do
+    expect_same_run "$mpirun" -np $ranks "${training[@]}" --threads 1
+    expect_score $ranks
+    expect_same_scores
+    expect_success "$mpirun" -np $ranks "$lockstep" eval --config "$config" --data "$work/val.bin" --weights "$work/weights"
+    expect_output 1 "^$(cat "$work/reference_score") tokens=[0-9]+ bytes=[0-9]+$"
+  done
+  expect_error any "*'$work/none'*" "$mpirun" -np 2 "${training[@]}" "${outputs[@]}" --data "$work/none"
+}
