@@ -121,8 +121,9 @@ struct Outputs {
 };
 
 void agree(Communicator& communicator, const TrainOptions& options, const PlannedRun& planned,
-           const std::string& description, const TrainingTask& task) {
+           const std::string& description, const TrainingTask& task, Device device) {
   check_agreement(communicator, {{"binary", build_identity()},
+                                 {"numerics", numerics(device)},
                                  {"options", str(description, " epochs=", options.epochs, " steps=", options.steps)},
                                  {"data", hex(task.content_hash())},
                                  {"plan", hex(planned.plan.hash())}});
@@ -205,7 +206,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
       options.schedule || !text.empty())
     schedule = make_schedule(text, planned.optimizer.learning_rate());
   const std::string description = run_description(options, planned.optimizer, schedule, planned.plan.settings);
-  agree(communicator, options, planned, description, *task);
+  agree(communicator, options, planned, description, *task, device.device);
 
   TrainingRun run(std::move(planned), communicator, device, uint64_t(options.seed),
                   {.clip = options.clip, .graph = options.graph}, schedule);
