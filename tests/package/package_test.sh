@@ -56,7 +56,7 @@ END
     [ "$found" = "$expected" ] || fail "completion of 'lockstep $*' is '$found', expected '$expected'"
   }
   check train tr
-  check '--optimizer --optimizer-option' train --opt
+  check '--optimizer-option' train --optimizer-
   check adamw train --optimizer adamw
   check 'bf16 bf16-stochastic' train --precision bf
   check 'cpu cuda' plan --device c
