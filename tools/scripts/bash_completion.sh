@@ -7,8 +7,9 @@ set -eu
 program=$1
 
 # Reads a help text and prints "command NAME", "flag NAME...", or "option NAME... = VALUE..." for one that takes a value.
+# The text of an option with long names is on the line below them.
 entries() {
-  awk '
+  awk '/^          / { sub(/^ +/, ""); line = line " " $0; next } { print line; line = $0 } END { print line }' | awk '
     /^(Subcommands|SUBCOMMANDS):/ { below = 1 }
     below && /^  [a-z]/ { print "command", $1 }
     below || !/^  -/ { next }
