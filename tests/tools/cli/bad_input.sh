@@ -160,7 +160,7 @@ test_weights() {
   expect_success "${on_data[@]}" --save "$work/weights"
   local eval=("$lockstep" eval --data "$data" --weights)
   expect_error 1 "*cannot open '$work/nowhere': No such file*" "${eval[@]}" "$work/nowhere"
-  expect_error 1 "*'$out/config.json'*" "${eval[@]}" "$out"
+  expect_error 1 "*'$out'*" "${eval[@]}" "$out"
   local bytes
   for bytes in 0 7 100 10000; do
     head -c $bytes "$work/weights" >"$work/bad"
