@@ -13,7 +13,7 @@ Installs missing Debian packages, builds preset `cpu` into build/cpu and trains 
   lockstep train --model mlp --epochs 5
 
   --text         fetch six novels, learn a tokenizer of 4096 entries, and train a GPT of 12 million parameters instead:
-                 lockstep train --config tools/configs/gpt-mini.toml, about half an hour on
+                 lockstep train --config tools/configs/gpt-mini.toml; this takes long on
                  two cores; then print a sample; files go to build/novels
   --cuda         build preset `cuda` (needs nvcc) into build/cuda and train on the GPU
   --no-install   install nothing
