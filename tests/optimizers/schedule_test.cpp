@@ -302,7 +302,8 @@ TEST(Schedule, UnknownNamesAreErrorsThatNameTheNearestKnownOne) {
 }
 
 TEST(Schedule, ValuesOutOfRangeAreErrorsThatNameParameterRangeAndValue) {
-  EXPECT_THAT(usage_error("cosine(steps=0)"), HasSubstr("cosine: expected steps to be a whole number from 1 to 2^53 - 1, got 0"));
+  EXPECT_THAT(usage_error("cosine(steps=0)"),
+              HasSubstr("cosine: expected steps to be a whole number from 1 to 2^53 - 1, got 0"));
   EXPECT_THAT(usage_error("cosine(steps=-5)"), HasSubstr("got -5"));
   EXPECT_THAT(usage_error("cosine(steps=2.5)"), HasSubstr("whole number from 1 to 2^53 - 1, got 2.5"));
   EXPECT_THAT(usage_error("cosine(steps=nan)"), HasSubstr("got nan"));
