@@ -5,18 +5,10 @@
 #include <cmath>
 
 #include "runtime/language/text_generator.h"
+#include "tests/runtime/models/greatest_difference.h"
 
 namespace lockstep {
 namespace {
-
-double greatest_difference(const std::vector<float>& ours, const std::vector<float>& expected) {
-  double difference = 0, greatest = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    difference = std::max(difference, std::abs(double(ours.at(i)) - double(expected[i])));
-    greatest = std::max(greatest, std::abs(double(expected[i])));
-  }
-  return ours.size() == expected.size() && greatest > 0 ? difference / greatest : INFINITY;
-}
 
 Tensor tokens_of(const int32_t* tokens, int64_t samples, int64_t length) {
   return Tensor::borrow(ConstView{tokens, DType::i32, DeviceKind::cpu, Shape{samples, length}});

@@ -6,6 +6,7 @@
 
 #include "collectives/host/thread_ranks.h"
 #include "runtime/trainer.h"
+#include "tests/runtime/models/greatest_difference.h"
 
 namespace lockstep {
 namespace {
@@ -14,15 +15,6 @@ namespace {
 std::string stored_name(const std::string& kind, std::string path) {
   std::ranges::replace(path, '/', '.');
   return kind + "." + path;
-}
-
-double greatest_difference(const std::vector<float>& ours, const std::vector<float>& expected) {
-  double difference = 0, greatest = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    difference = std::max(difference, std::abs(double(ours.at(i)) - double(expected[i])));
-    greatest = std::max(greatest, std::abs(double(expected[i])));
-  }
-  return ours.size() == expected.size() && greatest > 0 ? difference / greatest : INFINITY;
 }
 
 std::vector<float> values_of(const ConstView& view) { return {data<float>(view), data<float>(view) + view.size()}; }
