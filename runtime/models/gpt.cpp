@@ -77,14 +77,7 @@ Model make_gpt(std::string_view name, const TransformerSettings& s) {
     const Tensor places = cache ? rows_from(context.value(positions), cache->length()) : context.value(positions);
     Tensor x = embedding(context, tokens, context.value(table), places);
     x = dropout(context, x, s.dropout);
-    for (size_t layer = 0; layer < blocks.size(); ++layer) {
-      const GptBlock& block = blocks[layer];
-      const Segment segment = [&block, length, cache, layer](Context& c, const Tensor& t) {
-        return block(c, t, length, cache, int64_t(layer));
-      };
-      x = s.recompute ? recompute(context, x, segment) : segment(context, x);
-    }
-    return norm(context, x);
+    return norm(context, through_blocks(context, x, blocks, s, length, cache));
   };
   predict_tokens(model, s, hidden, classifier);
   return model;

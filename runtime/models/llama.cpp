@@ -82,14 +82,7 @@ Model make_llama(std::string_view name, const TransformerSettings& s) {
   const auto hidden = [=](Context& context, const Tensor& tokens, KeyValueCache* cache) {
     const int64_t length = tokens.shape()[1];
     Tensor x = embedding(context, tokens, context.value(table));
-    for (size_t layer = 0; layer < blocks.size(); ++layer) {
-      const LlamaBlock& block = blocks[layer];
-      const Segment segment = [&block, length, cache, layer](Context& c, const Tensor& t) {
-        return block(c, t, length, cache, int64_t(layer));
-      };
-      x = s.recompute ? recompute(context, x, segment) : segment(context, x);
-    }
-    return norm(context, x);
+    return norm(context, through_blocks(context, x, blocks, s, length, cache));
   };
   predict_tokens(model, s, hidden, classifier);
   return model;

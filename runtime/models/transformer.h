@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "kernels/rotary.h"
 #include "runtime/models/model.h"
 #include "runtime/ops/cached_attention.h"
+#include "runtime/ops/language.h"
 
 namespace lockstep {
 
@@ -55,5 +57,20 @@ void predict_tokens(Model& model, const TransformerSettings& settings, const Hid
 // it divided by the root of their number, 2 n_layer.
 inline constexpr double kFirstDeviation = 0.02;
 Initializer residual_initializer(const TransformerSettings& settings);
+
+// x after all blocks, each of which is computed again for its gradient where the settings want it. `blocks` outlive the
+// tape.
+template <class Block>
+Tensor through_blocks(Context& context, Tensor x, const std::vector<Block>& blocks, const TransformerSettings& settings,
+                      int64_t length, KeyValueCache* cache) {
+  for (size_t layer = 0; layer < blocks.size(); ++layer) {
+    const Block& block = blocks[layer];
+    const Segment segment = [&block, length, cache, layer](Context& c, const Tensor& t) {
+      return block(c, t, length, cache, int64_t(layer));
+    };
+    x = settings.recompute ? recompute(context, x, segment) : segment(context, x);
+  }
+  return x;
+}
 
 }  // namespace lockstep
