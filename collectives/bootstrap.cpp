@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <sstream>
 #include <thread>
 
 #include "collectives/host/job_processes.h"
@@ -48,9 +49,9 @@ void check_claims(const std::string& launcher, const std::vector<RankClaim>& cla
                  claim.size > 0 ? str(" of ", claim.size) : std::string(), ", but MPI says rank ", rank, " of ", size,
                  size > 1 ? "; something between launcher and program changes the launcher's environment variables: "
                             "start the program with mpirun itself"
-                          : "; either these variables were left over from another job (unset them), or the launcher "
-                            "and the MPI library do not belong together: start with the mpirun of the MPI that "
-                            "Lockstep was built with, or with 'srun --mpi=pmix' (or pmi2) if that MPI supports it");
+                          : str("; either these variables were left over from another job (unset them), or this "
+                                "launcher does not serve the MPI library that Lockstep was built with: ",
+                                launch_advice(mpi_name())));
     });
   }
 }
@@ -80,6 +81,27 @@ LauncherClaim read_launcher(const Variable& variable) {
 
 LauncherClaim read_launcher() {
   return read_launcher([](const char* name) { return std::getenv(name); });
+}
+
+std::string mpi_name(std::string_view library_version) {
+  // "Open MPI v4.1.4, package: ...", "MPICH Version:      4.0.2\nMPICH Release date: ..."
+  std::istringstream words{std::string(library_version.substr(0, library_version.find_first_of(",\n")))};
+  std::string name;
+  for (std::string word; words >> word;)
+    if (word != "Version:" && word != "Version" && word != ":") name += str(name.empty() ? "" : " ", word);
+  return name;
+}
+
+std::string mpi_name() { return mpi_name(mpi_library_version()); }
+
+std::string launch_advice(std::string_view mpi_name) {
+  const auto with = [&](std::string_view how) { return str("start the ranks of ", mpi_name, " with its own ", how); };
+  if (mpi_name.starts_with("Open MPI"))
+    return with("mpirun, or with 'srun --mpi=pmix' where 'srun --mpi=list' names pmix");
+  if (mpi_name.starts_with("MPICH")) return with("mpiexec, or with 'srun --mpi=pmi2'");
+  if (mpi_name.starts_with("Intel"))
+    return with("mpirun, or with 'srun --mpi=pmi2' and I_MPI_PMI_LIBRARY naming Slurm's libpmi2.so");
+  return with("mpirun");
 }
 
 std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const ErrorReport& report) {
