@@ -49,6 +49,7 @@ trap 'rm -rf "$work"' EXIT
 . "$root/tests/tools/cli/support.sh"
 make_data "$work/data"
 training=(train --data "$work/data" --model mlp --steps "$steps" --batch 64 --virtual-ranks 8 --dropout 0.2 --threads 1)
+threads=()  # the option by which ranks are threads
 failures=0 runs=0 refusals=0
 
 say() { printf '%-44s %s\n' "$1" "$2"; }
@@ -64,7 +65,7 @@ same() {  # same LABEL COMMAND...: the command has the ledger of the others
   begin=$(date +%s%N)
   rm -f "$work/ledger"
   runs=$((runs + 1))
-  timeout -k 5 120 "$@" "${training[@]}" --ledger "$work/ledger" >"$work/said" 2>&1 </dev/null || { wrong "$label" "exit code $?"; return; }
+  timeout -k 5 120 "$@" "${training[@]}" "${threads[@]}" --ledger "$work/ledger" >"$work/said" 2>&1 </dev/null || { wrong "$label" "exit code $?"; return; }
   [ -n "$kept" ] || kept=$work/reference
   [ -f "$kept" ] || cp "$work/ledger" "$kept"
   if cmp -s "$kept" "$work/ledger"; then
@@ -124,7 +125,11 @@ with_srun() {  # with_srun PLUGIN PROGRAM LABEL
 
 for program in "$@"; do
   mpi=$("$program" doctor | sed -n 's/^mpi  *//p')
-  for ranks in $numbers; do same "threads: --ranks $ranks" "$program" --ranks "$ranks"; done
+  for ranks in $numbers; do
+    threads=(--ranks "$ranks")
+    same "threads: --ranks $ranks" "$program"
+  done
+  threads=()
   case "$mpi" in
     "Open MPI"*)
       if find_mpirun "${mpi#Open MPI v}"; then
