@@ -384,7 +384,7 @@ TEST(Matmul, NamesABiasAndAGeluThatDoNotFit) {
   expect({.out = out, .a = none, .b = nothing, .bias = Array({4})}, "inner dimension of at least 1");
 }
 
-TEST(Matmul, NamesItsLibrary) { EXPECT_THAT(matmul_library(), HasSubstr(config::onednn ? "oneDNN 2" : "Eigen 3")); }
+TEST(Matmul, NamesItsLibrary) { EXPECT_THAT(matmul_library(), HasSubstr(config::onednn ? "oneDNN " : "Eigen ")); }
 
 }  // namespace
 }  // namespace lockstep
