@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "collectives/host/job_processes.h"
+#include "collectives/host/last_words.h"
 #include "collectives/host/mpi_ranks.h"
 #include "collectives/host/thread_ranks.h"
 #include "kernels/device/number_text.h"
@@ -19,6 +20,7 @@ namespace {
 
 using Variable = std::function<const char*(const char*)>;
 
+const char* const kSrun = "srun";
 const char* const kTorchrun = "torchrun";
 
 int number(const char* name, const char* text) {
@@ -61,6 +63,16 @@ int pretended_nodes() {
   return text ? std::max(1, number("LOCKSTEP_PRETEND_NODES", text)) : 1;
 }
 
+// Reports a failure on the way to the first communicator. Ranks fail alike there, and cannot ask each other who speaks.
+void report_once(const ErrorReport& report, const std::exception& error) {
+  const Spokesman spokesman;
+  if (spokesman.may_speak()) report(error);
+  // The right to speak goes with its owner, so whoever fails a moment later is to find it taken; and the launcher ends
+  // the speaker when another rank is gone.
+  constexpr std::chrono::milliseconds kMoment{500};
+  std::this_thread::sleep_for(kMoment);
+}
+
 }  // namespace
 
 LauncherClaim read_launcher(const Variable& variable) {
@@ -69,7 +81,7 @@ LauncherClaim read_launcher(const Variable& variable) {
   if (claims(variable, "PMI_RANK", "PMI_SIZE", "a PMI launcher", claim)) return claim;
   // A batch script sees SLURM_NTASKS too, but is a single process; only a step is started as tasks.
   const bool in_step = variable("SLURM_STEP_ID") != nullptr && variable("SLURM_STEP_NUM_TASKS") != nullptr;
-  if (in_step && claims(variable, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun", claim)) return claim;
+  if (in_step && claims(variable, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", kSrun, claim)) return claim;
   if (claims(variable, "PMIX_RANK", nullptr, "a PMIx launcher", claim)) return claim;
   if (claims(variable, "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MVAPICH's mpirun", claim)) return claim;
   if (claims(variable, "FLUX_TASK_RANK", "FLUX_JOB_SIZE", "flux", claim)) return claim;
@@ -104,6 +116,29 @@ std::string launch_advice(std::string_view mpi_name) {
   return with("mpirun");
 }
 
+namespace {
+
+// "srun started this process as rank 1 of 2".
+std::string text_of(const LauncherClaim& claim) {
+  return str(claim.launcher, " started this process as rank ", claim.rank,
+             claim.size > 0 ? str(" of ", claim.size) : std::string());
+}
+
+// Some MPI libraries end the process where they find no launcher of theirs, with a page of words about how they were
+// built. Slurm without a plugin for MPI is the usual case.
+std::unique_ptr<LastWords> words_for_end_in_mpi(const LauncherClaim& claim, const ErrorReport& report) {
+  if (claim.launcher != kSrun) return nullptr;
+  return std::make_unique<LastWords>([&] {
+    report_once(report,
+                Error(ErrorCode::launch,
+                      str(text_of(claim), " without telling MPI about the others, and the MPI library has ended ",
+                          "it: ", launch_advice(mpi_name())),
+                      std::source_location::current()));
+  });
+}
+
+}  // namespace
+
 std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const ErrorReport& report) {
   const LauncherClaim claim = read_launcher();
   if (claim.launcher.empty() || (claim.size == 1 && claim.rank == 0)) return make_serial_communicator();
@@ -112,6 +147,7 @@ std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const E
                " runs of one rank each: Lockstep's ranks come from MPI; start them with 'mpirun -np ", claim.size,
                "', or unset RANK and WORLD_SIZE to run alone");
   });
+  const auto last_words = words_for_end_in_mpi(claim, report);
   std::unique_ptr<Communicator> ranks =
       connect_mpi({.claim = {claim.rank, claim.size},
                    .check_claims = [launcher = claim.launcher](const std::vector<RankClaim>& claims,
@@ -121,8 +157,7 @@ std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const E
                    .report = report});
   check(ranks != nullptr, ErrorCode::launch, [&] {
     return str(
-        claim.launcher, " started this process as rank ", claim.rank,
-        claim.size > 0 ? str(" of ", claim.size) : std::string(),
+        text_of(claim),
         ", but Lockstep was built without MPI; install MPI (Debian: libopenmpi-dev) and build again, or start one "
         "process with --ranks N");
   });
@@ -133,20 +168,6 @@ int exit_code(const std::exception& error) {
   const auto* ours = dynamic_cast<const Error*>(&error);
   return ours && ours->code() == ErrorCode::usage ? 2 : 1;
 }
-
-namespace {
-
-// Reports a failure on the way to the first communicator. Ranks fail alike there, and cannot ask each other who speaks.
-void report_once(const ErrorReport& report, const std::exception& error) {
-  const Spokesman spokesman;
-  if (spokesman.may_speak()) report(error);
-  // The right to speak goes with its owner, so whoever fails a moment later is to find it taken; and the launcher ends
-  // the speaker when another rank is gone.
-  constexpr std::chrono::milliseconds kMoment{500};
-  std::this_thread::sleep_for(kMoment);
-}
-
-}  // namespace
 
 int run_connected(const std::function<int(Communicator&)>& body, const ErrorReport& report,
                   std::chrono::milliseconds timeout) {
