@@ -419,7 +419,7 @@ TEST(Matmul, EveryThreadThatMultipliesWithOneDnnHasAStackForSignals) {
   sigaction(SIGUSR1, &before, nullptr);
 }
 
-TEST(Matmul, NamesItsLibrary) { EXPECT_THAT(matmul_library(), HasSubstr(config::onednn ? "oneDNN 2" : "Eigen 3")); }
+TEST(Matmul, NamesItsLibrary) { EXPECT_THAT(matmul_library(), HasSubstr(config::onednn ? "oneDNN " : "Eigen ")); }
 
 }  // namespace
 }  // namespace lockstep

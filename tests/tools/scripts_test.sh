@@ -3,6 +3,7 @@
 # The scripts for machines with GPUs and without network: scripts_test.sh GROUP, GROUP being
 #   usage     options that cannot be meant
 #   reports   the reports of gpu_check.sh: valid whatever a log holds, and on a machine without GPU
+#   mpirun    what tools/mpirun.sh tells the mpirun of Open MPI 5
 #   novels    text to train on comes out of a Debian package (exit code 77: it cannot be fetched here)
 #   bundle    a bundle is filled, keeps its limit, and its Open MPI works from anywhere (exit code 77: cannot be filled here)
 set -u
@@ -80,6 +81,21 @@ reports() {
   expect "it is said what was looked for" grep -q "nvidia-smi is neither in PATH" <<<"$(json "$work/without/report.json" steps 0 detail)"
   expect "the report is finished" [ "$(json "$work/without/report.json" finished)" = ON ]
   expect "it is no rehearsal" [ "$(json "$work/without/report.json" rehearsal_on_an_emulated_device)" = OFF ]
+}
+
+mpirun() {
+  mkdir "$work/bin"
+  printf '#!/bin/sh\necho "policy=$PRTE_MCA_rmaps_default_mapping_policy ranks=$*"\n' >"$work/bin/mpirun"
+  chmod +x "$work/bin/mpirun"
+  local here=(env -u SLURM_JOB_ID -u PBS_JOBID -u LSB_JOBID -u JOB_ID PATH="$work/bin:$PATH" taskset -c "$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')"
+    "$root/tools/mpirun.sh")
+  expect_code 0 '^policy= ranks=-np 1 program' "${here[@]}" -np 1 program
+  expect_code 0 '^policy=:oversubscribe ranks=' "${here[@]}" -np 2 program
+  expect_code 0 '^policy=:oversubscribe ranks=' "${here[@]}" -np 1 program : -n 1 program
+  expect_code 0 '^policy=:oversubscribe ranks=' "${here[@]}" --map-by ppr:1:node program
+  expect_code 0 '^policy=:oversubscribe ranks=' env SLURM_JOB_ID=1 PATH="$work/bin:$PATH" "$root/tools/mpirun.sh" -np 1 program
+  expect_code 0 '^policy=:oversubscribe ranks=' "${here[@]}" -H here -np 1 program
+  expect_code 0 '^policy=slot ranks=' env PRTE_MCA_rmaps_default_mapping_policy=slot "${here[@]}" -np 2 program
 }
 
 novels() {

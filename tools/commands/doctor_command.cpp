@@ -65,7 +65,7 @@ std::vector<Finding> examine(const Communicator& communicator, int threads) {
       {"compiler", fmt::format("{}, {}, -march={}", config::compiler, config::build_type, config::architecture)},
       {"matrix products", std::string(matmul_library())},
       {"numerics", numerics({})},
-      {"mpi", config::mpi ? "built in" : "not in this build: ranks are threads of one process (train --ranks N)"},
+      {"mpi", config::mpi ? mpi_name() : "not in this build: ranks are threads of one process (train --ranks N)"},
       {"nccl", config::nccl ? describe_nccl() : "not in this build"},
       {"cuda", config::cuda ? "kernels built in" : "not in this build"},
       {"gpus", cuda.count() > 0 ? cuda.detail : fmt::format("none: {}", cuda.detail)},
