@@ -164,9 +164,16 @@ std::unique_ptr<DeviceCommunicator> make_device_communicator(Communicator& ranks
   const bool alone = ranks.size() == 1 && transport == DeviceTransport::automatic;
   if (transport == DeviceTransport::staged || alone) return make_staged_communicator(ranks, device);
   NcclOfAll nccl = load_nccl_on_all(ranks);
-  if (nccl.problem.empty()) return make_nccl_communicator(ranks, device, std::move(nccl.library));
-  check(transport == DeviceTransport::automatic, ErrorCode::device, nccl.problem);
-  return make_staged_communicator(ranks, device);
+  if (!nccl.problem.empty()) {
+    check(transport == DeviceTransport::automatic, ErrorCode::device, nccl.problem);
+    return make_staged_communicator(ranks, device);
+  }
+  NcclAttempt attempt = connect_by_nccl(ranks, device, std::move(nccl.library));
+  if (attempt.communicator) return std::move(attempt.communicator);
+  check(transport == DeviceTransport::automatic, ErrorCode::collective, attempt.problem);
+  auto staged = make_staged_communicator(ranks, device);
+  staged->set_remark(str("gradients go through memory of the host, as with --transport staged: ", attempt.problem));
+  return staged;
 }
 
 std::string describe_nccl() {

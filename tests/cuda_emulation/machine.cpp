@@ -255,13 +255,14 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (const cudaError_t error = Machine::get().broken(current_device()); error != cudaSuccess) return note(error);
   if (current_device() >= Machine::get().devices()) return note(cudaErrorNoDevice);
-  if (thread_is_capturing()) return note(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   *memory = Machine::get().allocate(current_device(), bytes);
   return *memory || bytes == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   const Memory* found = Machine::get().find(memory);
   if (found == nullptr) return note(cudaErrorInvalidValue);
   Machine::get().wait_for(found->device);  // as on a real one
@@ -269,6 +270,7 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   *memory = Machine::get().allocate_pinned(bytes);
   return *memory ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
@@ -277,6 +279,7 @@ cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) { return cudaMa
 
 cudaError_t cudaFreeHost(void* memory) {
   if (memory == nullptr) return cudaSuccess;
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   const Memory* found = Machine::get().find(memory);
   if (found == nullptr) return note(cudaErrorInvalidValue);
   Machine::get().wait_for(found->device);  // the one that was current when it was allocated
@@ -293,7 +296,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  if (thread_is_capturing()) return note(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   ++counters().synchronizations;
   Machine::get().wait_for(current_device());
   return note(Machine::get().broken(current_device()));
@@ -342,6 +345,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorStreamCaptureInvalidated";
     case cudaErrorStreamCaptureUnjoined:
       return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation:
+      return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorCapturedEvent:
+      return "cudaErrorCapturedEvent";
     default:
       return "cudaErrorUnknown";
   }
@@ -365,6 +372,10 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "unspecified launch failure";
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
     default:
       return "unknown error";
   }

@@ -143,13 +143,27 @@ TEST_F(DeviceFaults, ALibraryThatIsNotNcclIsRefused) {
   EXPECT_THAT(describe_nccl(), HasSubstr("libm.so.6 has no function ncclGetVersion"));
 }
 
-TEST_F(DeviceFaults, ARankThatFailsToConnectEndsTheOthers) {
+// The others wait for it in NCCL meanwhile.
+TEST_F(DeviceFaults, ARankThatNcclCannotConnectIsToldByAll) {
   const Variable fault("LOCKSTEP_EMULATED_NCCL_FAULT", "init_error:1");
-  const auto errors = errors_by_nccl(3, kLate, nothing);
-  EXPECT_THAT(errors[1], AllOf(StartsWith("collective: rank 1 "), HasSubstr("NCCL cannot connect the ranks: "),
-                               HasSubstr("system error: emulated failure"), HasSubstr("NCCL_DEBUG=INFO")));
-  EXPECT_THAT(errors[0], HasSubstr("rank 1 failed and ended the run"));
-  EXPECT_THAT(errors[2], HasSubstr("rank 1 failed and ended the run"));
+  EXPECT_THAT(errors_by_nccl(3, kLate, nothing),
+              Each(AllOf(StartsWith("collective: rank 1 "), HasSubstr("NCCL cannot connect the ranks: "),
+                         HasSubstr("system error: emulated failure"), HasSubstr("NCCL_DEBUG=INFO"))));
+}
+
+TEST_F(DeviceFaults, RanksThatNcclCannotConnectGoThroughTheHost) {
+  for (const auto& [fault, reason] :
+       {std::pair{"init_error:1", "rank 1 ("}, std::pair{"init_hang:0", "waited 1 s for NCCL to connect the ranks"}}) {
+    const Variable variable("LOCKSTEP_EMULATED_NCCL_FAULT", fault);
+    const auto stage = [&](DeviceRank& on) {
+      EXPECT_EQ(on.comm.transport(), "staged");
+      EXPECT_THAT(on.comm.remark(), AllOf(StartsWith("gradients go through memory of the host"), HasSubstr(reason)));
+      reduce(on, 100);
+    };
+    EXPECT_THAT(
+        errors_of_ranks(3, kSoon, [&](Communicator& ranks) { with_device(ranks, DeviceTransport::automatic, stage); }),
+        Each(""));
+  }
 }
 
 TEST_F(DeviceFaults, ConnectingHasADeadline) {

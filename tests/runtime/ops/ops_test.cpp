@@ -157,8 +157,8 @@ TEST_P(EveryOp, HasTheGradientsOfCentralDifferencesOnAGpu) {
 
 // Products of a library add in an order of its own, and everything that is made of them differs with them.
 bool has_products(const OpCase& op) {
-  static const std::set<std::string> products{"matmul", "matmul_transposed", "linear",
-                                              "linear_gelu", "conv2d", "token_loss"};
+  static const std::set<std::string> products{"matmul", "matmul_transposed", "linear", "linear_gelu",
+                                              "conv2d", "token_loss"};
   return products.contains(op.op);
 }
 

@@ -128,18 +128,21 @@ BenchmarkRow DeviceBench::copy_row(const std::string& name, const DeviceCall& ca
           .roof = roof_bytes / times.seconds(roof) * 1e-9,
           .share_of_roof = times.ratio(roof, 2) * double(bytes) / roof_bytes,
           .bytes = bytes,
-          .note = timing_note(times, 2, str(about, "roof: ", roof == 0 ? "our" : "the driver's", " copy of ",
-                                            size_name(elements), " f32"))};
+          .note = timing_note(
+              times, 2,
+              str(about, "roof: ", roof == 0 ? "our" : "the driver's", " copy of ", size_name(elements), " f32"))};
 }
 
 std::vector<BenchmarkRow> DeviceBench::memory() {
   const std::array names = {"memory/copy", "memory/driver_copy", "memory/add_in_place", "timing/shortest_kernel"};
   if (std::ranges::none_of(names, [this](const char* name) { return wants(name); })) return {};
   const int64_t n = options_.elements, bytes = 2 * n * size_of(DType::f32);
-  const std::array<DeviceCall, 4> calls = {
-      copy_call(n), driver_copy_call(n),
-      DeviceCall{[this, n] { launch(stream_, AddInPlace{slice(view_of(to_), 0, n), 1e-6f}); }},
-      DeviceCall{[this] { launch(stream_, AddInPlace{slice(view_of(to_), 0, 1), 1e-6f}); }}};
+  const std::array<DeviceCall, 4> calls = {copy_call(n), driver_copy_call(n), DeviceCall{[this, n] {
+                                             launch(stream_, AddInPlace{slice(view_of(to_), 0, n), 1e-6f});
+                                           }},
+                                           DeviceCall{[this] {
+                                             launch(stream_, AddInPlace{slice(view_of(to_), 0, 1), 1e-6f});
+                                           }}};
   const InterleavedTimes times = timer_.time(calls);
   std::vector<BenchmarkRow> rows;
   for (size_t i = 0; i < 3; ++i) {
