@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "collectives/device/device_transports.h"
+#include "kernels/device/gpu_report.h"
 
 namespace lockstep {
 
@@ -102,6 +103,10 @@ void check_nobody_shares(const std::vector<Seat>& seats) {
     const Seat& seat = seats[size_t(rank)];
     const auto [owner, is_free] = owners.try_emplace({seat.machine, seat.bus_id}, rank);
     if (is_free) continue;
+    if (GpuReport::is_gpu_instance(seat.name))
+      fail(ErrorCode::launch, str("ranks ", owner->second, " and ", rank, " have parts of one GPU (MIG), and NCCL ",
+                                  "connects no parts of one GPU; start one rank per GPU, switch MIG off, or let ranks ",
+                                  "exchange gradients by --transport staged", table(seats)));
     const auto on_machine = std::ranges::count(seats, seat.machine, &Seat::machine);
     fail(ErrorCode::launch,
          str("ranks ", owner->second, " and ", rank, " would share one GPU: ", seat.host, " has ", on_machine,

@@ -97,6 +97,9 @@ std::vector<int> visible_devices() {
 
 int Machine::devices() { return int(visible_devices().size()); }
 
+// LOCKSTEP_EMULATED_MIG: the devices are parts of one GPU.
+static bool are_instances() { return std::getenv("LOCKSTEP_EMULATED_MIG") != nullptr; }
+
 Machine& Machine::get() {
   static auto* machine = new Machine;  // outlives what is freed at the end of the program
   return *machine;
@@ -203,7 +206,8 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
   *properties = {};
-  std::snprintf(properties->name, sizeof properties->name, "Emulated GPU (CPU)");
+  std::snprintf(properties->name, sizeof properties->name, "Emulated GPU (CPU)%s",
+                are_instances() ? " MIG 1g.10gb" : "");
   properties->totalGlobalMem = Machine::get().bytes_per_device();
   properties->sharedMemPerBlock = 48 * 1024;
   properties->warpSize = 32;
@@ -221,9 +225,30 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
   if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
-  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", visible_devices()[size_t(device)] + 1);
+  const int number = are_instances() ? 0 : visible_devices()[size_t(device)];
+  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", number + 1);
   return cudaSuccess;
 }
+
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
+  const int devices = Machine::get().devices();
+  if (device < 0 || device >= devices || peer < 0 || peer >= devices) return note(cudaErrorInvalidDevice);
+  const int in_group = int(from_environment("LOCKSTEP_EMULATED_LINKED", devices));
+  *can = device != peer && device / in_group == peer / in_group;
+  return cudaSuccess;
+}
+
+// A profiler would hear of it; tests read it in the file LOCKSTEP_EMULATED_PROFILER.
+static cudaError_t tell_profiler(const char* what) {
+  const char* file = std::getenv("LOCKSTEP_EMULATED_PROFILER");
+  if (FILE* log = file ? std::fopen(file, "a") : nullptr) {
+    std::fprintf(log, "%s\n", what);
+    std::fclose(log);
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaProfilerStart() { return tell_profiler("start"); }
+cudaError_t cudaProfilerStop() { return tell_profiler("stop"); }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   cudaDeviceProp properties;

@@ -104,6 +104,17 @@ TEST_F(DeviceFaults, RanksThatWouldShareAGpuSeeWhoSitsWhere) {
               Each(""));
 }
 
+TEST_F(DeviceFaults, RanksWithPartsOfOneGpuHearThatNcclDoesNotConnectThem) {
+  const Variable parts("LOCKSTEP_EMULATED_MIG", "1");
+  EXPECT_THAT(
+      errors_of_ranks(2, kLate, [&](Communicator& ranks) { with_device(ranks, DeviceTransport::automatic, nothing); }),
+      Each(AllOf(StartsWith("launch: ranks 0 and 1 have parts of one GPU (MIG)"),
+                 HasSubstr("switch MIG off, or let ranks exchange gradients by --transport staged"))));
+  EXPECT_THAT(
+      errors_of_ranks(2, kLate, [&](Communicator& ranks) { with_device(ranks, DeviceTransport::staged, nothing); }),
+      Each(""));
+}
+
 TEST_F(DeviceFaults, TwoRanksOnOneGpuAreRefusedByNcclToo) {
   const auto on_the_first = [](Communicator& ranks) {
     make_device_communicator(ranks, {DeviceKind::cuda, 0}, DeviceTransport::nccl);
