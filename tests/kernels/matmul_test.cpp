@@ -341,7 +341,7 @@ TEST(Matmul, AddsABiasActivatesAndTakesBf16OnAGpu) {
 // The library tells nobody which epilogues it has no algorithm for: each of its ways to say so leads to kernels of
 // ours.
 TEST(Matmul, FinishesProductsItselfWhereTheLibraryOfAGpuCannot) {
-  if (!gpu_is_emulated()) GTEST_SKIP() << "only the stand-in for cuBLASLt refuses on demand";
+  if (!gpu_is_emulated()) GTEST_SKIP() << "needs the stand-in for cuBLASLt, which refuses on demand";
   for (const char* refusal : {"unsupported", "none_found", "bad_state"}) {
     setenv("LOCKSTEP_EMULATED_EPILOGUES", refusal, 1);
     Stream cpu = Stream::cpu(), stream = Stream::cuda(0);
