@@ -116,5 +116,14 @@ TEST(Dropout, DiffersBySampleStepOpAndSeed) {
   EXPECT_EQ(mask, dropout_mask({40}, 101));
 }
 
+TEST(Dropout, RepeatsNoStretchOfAWideRow) {
+  constexpr int64_t kWidth = 128;
+  const std::vector<float> mask = dropout_mask({40}, (1 << 16) + kWidth);
+  const auto stretch = [&](int64_t begin) {
+    return std::vector<float>(mask.begin() + begin, mask.begin() + begin + kWidth);
+  };
+  for (int64_t begin = kWidth; begin <= 1 << 16; begin *= 2) EXPECT_NE(stretch(begin), stretch(0)) << begin;
+}
+
 }  // namespace
 }  // namespace lockstep

@@ -87,6 +87,12 @@ TEST(StateFile, RefusesTheStateOfAnotherRun) {
   EXPECT_THAT(complaint({.average = MovingAverage{}}), HasSubstr("first/weight/adam/average is missing"));
 
   const std::string bytes = read_file(file);
+  // As many bytes, of another dtype.
+  std::string integers = bytes;
+  integers.replace(integers.find("\"F32\"", integers.find("\"first/weight\":")), 5, "\"I32\"");
+  write_file(file, integers);
+  EXPECT_THAT(complaint({}),
+              AllOf(StartsWith("data: "), HasSubstr("first/weight is i32 [12, 16], expected f32 [12, 16]")));
   write_file(file, std::string_view(bytes).substr(0, bytes.size() - 8));
   EXPECT_THAT(complaint({}), StartsWith("data: "));
   std::filesystem::remove(file);

@@ -86,6 +86,20 @@ INSTANTIATE_TEST_SUITE_P(Rules, TokenizerOfRule, ::testing::ValuesIn(kPieceRules
   return name;
 });
 
+// A cache of words must not take a word for one that ends with zeros, nor for none.
+TEST(Tokenizer, EncodesZerosThatTextHas) {
+  const Tokenizer tokenizer = trained_on("aa aa", 258);
+  using namespace std::string_view_literals;
+  const std::string_view text = "\0 a a\0 a\0\0 \0\0\0 \0 a aa\0"sv;
+  Encoder encoder(tokenizer, 1);
+  for (int round = 0; round < 2; ++round) {
+    Tokens tokens;
+    encoder.encode({&text, 1}, SpecialTokens::as_text, std::nullopt, tokens);
+    EXPECT_EQ(tokenizer.decode(tokens), text) << round;
+    EXPECT_EQ(tokens, tokenizer.encode(text)) << round;
+  }
+}
+
 // All pairs at each step, as the definition says.
 Tokens merged_by_definition(Tokens tokens, const std::vector<Merge>& merges) {
   for (;;) {
