@@ -253,6 +253,18 @@ TEST(Ledger, SeesAChangeOfASingleBitInEverySection) {
   EXPECT_NE(ledger_line(0, 1.0f, store, 7), fourth);
 }
 
+TEST(Ledger, HasAHeaderOfTheWholeConfiguration) {
+  const std::string config = "model=mlp optimizer=adam learning_rate=0.001 batch=128 seed=1 dropout=0.1 clipnorm=0.5";
+  const std::string header = ledger_header(config, "Eigen-3.4.0");
+  EXPECT_EQ(ledger_header(config, "Eigen-3.4.0"), header);
+  for (size_t at = 0; at < config.size(); ++at) {
+    std::string other = config;
+    other[at] ^= 1;
+    EXPECT_NE(ledger_header(other, "Eigen-3.4.0"), header) << at;
+  }
+  EXPECT_NE(ledger_header(config, "Eigen-3.4.1"), header);
+}
+
 TEST(VariableStore, GivesVariablesOfOneShapeOtherFirstValues) {
   VariableTable variables;
   for (const char* path : {"a", "b"}) variables.parameter(path, {40}, Initializer::glorot_uniform(4, 4));
