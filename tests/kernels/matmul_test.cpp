@@ -40,9 +40,11 @@ std::vector<Library> libraries() {
 struct Case {
   int64_t m, n, k;
 };
-// Odd sizes, single rows and columns, shapes of the models (whole batches and leaves), several blocks along each side.
+// Odd sizes, single rows and columns, squares (a product and its transposes have equal sizes), shapes of the models
+// (whole batches and leaves), several blocks along each side.
 const std::vector<Case> kCases = cases<Case>({{1, 1, 1},
                                               {3, 5, 7},
+                                              {24, 24, 24},
                                               {17, 33, 9},
                                               {1, 100, 50},
                                               {100, 1, 50},

@@ -114,6 +114,30 @@ TEST_P(EveryFamily, TakesTheSameBitsHoweverItIsComputed) {
     }
 }
 
+TEST_P(EveryFamily, FollowsTheSameLossInSeveralMicroBatches) {
+  const TransformerSettings settings = tiny(GetParam());
+  const Model model = make_transformer("tiny", settings);
+  const Text text(12, 11, settings.vocab_size, true);
+  const auto serial = make_serial_communicator();
+  const auto losses = [&](int64_t accumulation) {
+    Trainer trainer(*serial, model.variables, model.forward,
+                    {.optimizer = {.name = "sgd", .options = {{"learning_rate", 0.5}}},
+                     .plan = {.virtual_ranks = 2, .accumulation = accumulation},
+                     .threads = 1});
+    std::vector<float> all;
+    for (int step = 0; step < 6; ++step) {
+      const double before = trainer.evaluate(text.batch()).loss;
+      all.push_back(trainer.run(text.batch()).loss);
+      EXPECT_NEAR(all.back(), before, 1e-4) << "the mean over what is not masked";
+    }
+    return all;
+  };
+  const std::vector<float> whole = losses(1), cut = losses(3);
+  EXPECT_NEAR(whole[0], std::log(29.0), 0.1);
+  EXPECT_LT(whole[5], whole[0] - 0.02f);
+  for (size_t step = 0; step < 6; ++step) EXPECT_NEAR(cut[step], whole[step], 2e-4f) << step;
+}
+
 // The bits of the CPU where products have them, and otherwise those of one rank with a GPU.
 TEST_P(EveryFamily, TakesTheSameBitsOnAGpu) {
   LOCKSTEP_NEEDS_GPU();
