@@ -167,6 +167,16 @@ void add_train_command(CLI::App& app, Command& chosen) {
       .add_option("--eval-tokens,--train.eval_tokens", options->data.eval_tokens,
                   "judge by so many tokens of the validation (0: all)")
       ->capture_default_str();
+  command
+      .add_option("--sample-every,--train.sample_every", options->sample.every,
+                  "let a language model write a text after every so many steps, for people to look at (0: never)")
+      ->capture_default_str();
+  command.add_option("--sample-prompt,--train.sample_prompt", options->sample.prompt,
+                     "let it go on with this text (default: begin one)");
+  command
+      .add_option("--sample-tokens,--train.sample_tokens", options->sample.tokens,
+                  "let it write up to so many tokens each time")
+      ->capture_default_str();
   command.add_option("--classes", options->data.classes, "classes of the images (0: those of the training labels)")
       ->capture_default_str();
   command.add_option("--epochs,--train.epochs", options->epochs, "go through the training images so many times")

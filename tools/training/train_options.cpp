@@ -86,6 +86,10 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check_between("--epochs", options.epochs, 1, 1'000'000'000);
   check_between("--steps", options.steps, 0, 1'000'000'000'000);
   check_between("--eval-every", options.eval_every, 0, 1'000'000'000'000);
+  check_between("--sample-every", options.sample.every, 0, 1'000'000'000'000);
+  check_between("--sample-tokens", options.sample.tokens, 1, 1'000'000);
+  check(options.sample.every > 0 || options.sample.prompt.empty(), ErrorCode::usage,
+        "--sample-prompt says how texts begin that are written during training; give --sample-every STEPS too");
   check_between("--batch", options.batch, 1, 1'000'000'000);
   check_between("--accumulation", options.plan.accumulation, 1, 1'000'000);
   check_between("--seed", options.seed, 0, std::numeric_limits<int64_t>::max());
