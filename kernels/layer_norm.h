@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer normalisation over the last dimension (Ba, Kiros & Hinton 2016), with gradients.
+// Layer normalisation over the last dimension (Ba, Kiros & Hinton 2016), with gradients. Rows and their gradients are
+// f32 or bf16; statistics, gain, shift and their gradients are f32.
 #pragma once
 
 #include "kernels/device/view.h"

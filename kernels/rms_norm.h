@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Root-mean-square normalisation over the last dimension (Zhang & Sennrich 2019), with gradients.
+// Root-mean-square normalisation over the last dimension (Zhang & Sennrich 2019), with gradients. Rows and their
+// gradients are f32 or bf16; statistics, gain and its gradient are f32.
 #pragma once
 
 #include "kernels/device/view.h"

@@ -69,8 +69,9 @@ class Tape {
   // Forgets the pass, but keeps the memory of its records.
   void clear();
 
-  // Puts a variable on the tape. Its gradient goes to `destination` (f32, whatever the variable is), or is added to
-  // what is already there, and is announced under `variable`. `name`, for messages, must stay until clear().
+  // Puts a variable on the tape. Its gradient goes to `destination` (f32 whatever the variable is, or the variable's
+  // own dtype), or is added to what is already there, and is announced under `variable`. `name`, for messages, must
+  // stay until clear().
   enum class Destination : uint8_t { fresh, adds_up };
   void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?",
              Destination kind = Destination::fresh);

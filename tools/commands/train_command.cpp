@@ -116,8 +116,10 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           "keep matrices in: f32 | bf16, with f32 masters | bf16-stochastic, without | f16, with f32 masters "
           "(docs/precision.md)")
       ->default_str("f32");
-  add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
+  add_choice(command, "--reduce-dtype", plan.reduce_dtype, kStorageDTypes,
              "add gradients in: f32 | bf16, they and their sums are rounded to bf16, and half the bytes travel");
+  add_choice(command, "--activations,--train.activations", plan.activations, kStorageDTypes,
+             "keep activations of a language model, and their gradients, in: f32 | bf16 (docs/precision.md)");
   command
       .add_option("--dropout,--model.dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
       ->capture_default_str();
