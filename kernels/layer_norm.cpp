@@ -59,7 +59,7 @@ struct GradInputRow {
       return r * (float(dy[c]) * g[c] - mean_g - (float(x[c]) - m) * r * mean_gx);
     };
     if (accumulate)
-      team.each(columns, [=](int64_t c) { dx[c] = T(float(dx[c]) + gradient(c)); });
+      team.each(columns, [=](int64_t c) { dx[c] = T(float(dx[c]) + float(T(gradient(c)))); });
     else
       team.each(columns, [=](int64_t c) { dx[c] = T(gradient(c)); });
   }

@@ -19,7 +19,7 @@ void run(Cpu, Stream&, const LayerNorm&);
 void run(Cuda, Stream&, const LayerNorm&);
 
 // d_in = rstd * (g - mean(g) - x_hat * mean(g * x_hat)) with g = d_out * gain, means over the columns of a row; with
-// `accumulate` it is added.
+// `accumulate` it is rounded to the dtype of d_in and added.
 struct LayerNormGradInput {
   View d_in;
   ConstView d_out, in, gain, mean, rstd;

@@ -50,7 +50,7 @@ struct GradInputRow {
         team.sum(columns, [=](int64_t c) { return float(dy[c]) * g[c] * (float(x[c]) * r); }) / float(columns);
     const auto gradient = [=](int64_t c) { return r * (float(dy[c]) * g[c] - float(x[c]) * r * mean); };
     if (accumulate)
-      team.each(columns, [=](int64_t c) { dx[c] = T(float(dx[c]) + gradient(c)); });
+      team.each(columns, [=](int64_t c) { dx[c] = T(float(dx[c]) + float(T(gradient(c)))); });
     else
       team.each(columns, [=](int64_t c) { dx[c] = T(gradient(c)); });
   }

@@ -19,7 +19,7 @@ void run(Cpu, Stream&, const RmsNorm&);
 void run(Cuda, Stream&, const RmsNorm&);
 
 // d_in = rstd * (g - x_hat * mean(g * x_hat)) with g = d_out * gain and x_hat = in * rstd, means over the columns of a
-// row; with `accumulate` it is added.
+// row; with `accumulate` it is rounded to the dtype of d_in and added.
 struct RmsNormGradInput {
   View d_in;
   ConstView d_out, in, gain, rstd;

@@ -39,7 +39,8 @@ class Gradients {
   // The destination of input i's gradient, to be overwritten.
   View in(int i);
   // The same for an op that can add in place, which saves scratch and a pass: where earlier contributions are in memory
-  // that is this gradient's alone, the op adds its own to them (`holds`); elsewhere it overwrites.
+  // that is this gradient's alone, the op adds its own to them (`holds`); elsewhere it overwrites. What it adds is
+  // rounded to the gradient's dtype before, as it would be in scratch: bits do not depend on who else holds the memory.
   struct Accumulator {
     View view;
     bool holds;

@@ -58,6 +58,7 @@ test_language() {
   expect_same_run "${training[@]}" --threads 2 --model.recompute=true
   expect_other_run "${training[@]}" --threads 1 --seed 2
   expect_other_run "${training[@]}" --threads 1 --model.dropout=0
+  expect_other_run "${training[@]}" --threads 1 --activations bf16
 
   # Validation on the way, and metrics.
   expect_same_run "${training[@]}" --ranks 2 --eval-every 8 --metrics "$work/metrics"
@@ -135,6 +136,9 @@ test_language_refusals() {
 
   expect_error 2 '*the prompt has * tokens, and the context of the model is 32; use a shorter prompt*' \
     "${bad[@]}" --sample-every 5 --sample-prompt "$(printf '%0500d' 0)"
+  expect_error 2 '*--activations: expected f32 or bf16*got '\''f64'\''*' "${bad[@]}" --activations f64
+  expect_error 2 '*--activations bf16 with --precision f16*use --precision bf16*' "${bad[@]}" --activations bf16 --precision f16
+  expect_error 2 '*--activations bf16: the ops of model cnn keep activations in f32*' "${on_data[@]}" --model cnn --activations bf16 "${outputs[@]}"
   expect_error 2 '*--sample-prompt*give --sample-every STEPS too*' "${bad[@]}" --sample-prompt A
   expect_error 2 '*--sample-tokens: expected a whole number from 1 to *, got 0*' "${bad[@]}" --sample-every 5 --sample-tokens 0
   expect_error 2 '*--sample-every is for language models*' "${on_data[@]}" --sample-every 5 "${outputs[@]}"
@@ -163,6 +167,8 @@ test_language_plan() {
   expect_output 0 'DIFFERENT'
   expect_success "$lockstep" plan --config "$config" --verify --ranks 2 --steps 2 --model.preset llama-nano --model.n_kv_head 1 \
     --model.tied=false --model.recompute=true --accumulation 2
+  expect_output 0 'DIFFERENT'
+  expect_success "$lockstep" plan --config "$config" --verify --ranks 2 --steps 2 --activations bf16
   expect_output 0 'DIFFERENT'
   expect_output 1 '^every term that must be exact is exact on every rank$'
 }

@@ -75,7 +75,7 @@ struct Roles {
   std::string op;
   std::vector<size_t> activations;
   std::vector<size_t> weights = {};  // which the op rounds to bf16, so that rounding them first changes nothing
-  double roundings = 1;              // on the way to the result, each to half of a last place
+  double roundings = 1;              // on the way to the result, each by 2^-8 of the number
 };
 OpCase in_bf16(OpCase op, const Roles& roles) {
   op.note += op.note.empty() ? "bf16" : " in bf16";
@@ -83,7 +83,7 @@ OpCase in_bf16(OpCase op, const Roles& roles) {
   for (const size_t i : roles.activations)
     if (i < op.inputs.size()) op.inputs[i].dtype = op.inputs[i].gradient = DType::bf16;
   for (const size_t i : roles.weights) op.inputs[i].dtype = DType::bf16;
-  op.tolerance += roles.roundings * 0x1.02p-9;
+  op.tolerance += roles.roundings * 0x1.02p-8;
   op.activations = DType::bf16;
   return op;
 }
