@@ -7,6 +7,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "kernels/device/check.h"
 #include "kernels/device/number_text.h"
 #include "kernels/device/printable.h"
 #include "runtime/text/tokenizer_files.h"
