@@ -68,6 +68,14 @@ __device__ void add_scaled(float (&sum)[kSize], float factor, const float (&row)
   for (int d = 0; d < kSize; ++d) sum[d] = std::fma(factor, row[d], sum[d]);
 }
 
+// to[d] = finish(sum[d]) for the elements that there are. Only an unrolled loop keeps the sums in registers.
+template <int kSize, class T, class Finish>
+__device__ void store(T* to, int size, const float (&sum)[kSize], const Finish& finish) {
+#pragma unroll
+  for (int d = 0; d < kSize; ++d)
+    if (d < size) to[d] = T(finish(sum[d]));
+}
+
 // The factor of dropout for one weight.
 struct Draws {
   Dropped dropped;
@@ -140,8 +148,7 @@ __global__ void __launch_bounds__(kLanes, 1) attention_kernel(Operands<T> in, He
   }
   if (query >= g.queries) return;
   T* to = out.at(row, at.head).data;
-  for (int d = 0; d < kSize; ++d)
-    if (d < size) to[d] = T(sum[d] / total);
+  store(to, size, sum, [total](float x) { return x / total; });
   log_sum[(at.sample * g.heads + at.head) * g.queries + query] = peak + log_f32(total);
 }
 
@@ -188,8 +195,7 @@ __global__ void __launch_bounds__(kLanes, 1) d_query_kernel(GradOperands<T> k, H
   }
   if (!exists) return;
   T* to = d_query.at(row, at.head).data;
-  for (int d = 0; d < kSize; ++d)
-    if (d < size) to[d] = T(sum[d] * k.in.scale);
+  store(to, size, sum, [scale = k.in.scale](float x) { return x * scale; });
 }
 
 // The gradients of a block of values, or of keys, over all queries of the group that see them.
@@ -230,8 +236,7 @@ __global__ void __launch_bounds__(kLanes, 1) d_key_or_value_kernel(GradOperands<
   }
   if (!exists) return;
   T* to = result.at(row, at.head).data;
-  for (int d = 0; d < kSize; ++d)
-    if (d < size) to[d] = T(kOfKeys ? sum[d] * k.in.scale : sum[d]);
+  store(to, size, sum, [scale = k.in.scale](float x) { return kOfKeys ? x * scale : x; });
 }
 
 // Calls f with the smallest size of tiles, a constant, that holds a head.
