@@ -232,7 +232,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
   const std::unique_ptr<BatchSource> batches = task->batches({.batch = options.batch,
                                                               .steps = steps,
                                                               .seed = uint64_t(options.seed),
-                                                              .virtual_ranks = run.leaves(),
+                                                              .virtual_ranks = run.parts(),
                                                               .first_part = run.step().first_part(),
                                                               .end_part = run.step().last_part()});
   const JudgedModel judged{communicator, run.stream(), run.pool(), run.model(), run.variables().values()};
