@@ -180,7 +180,7 @@ struct SettingsReader {
     value = int(settings.number(field.name, field.least, most));
   }
   void read(const SettingField& field, ReduceMode& mode) const { mode = settings.name(field.name, kReduceModes); }
-  void read(const SettingField& field, DType& dtype) const { dtype = settings.name(field.name, kReduceDTypes); }
+  void read(const SettingField& field, DType& dtype) const { dtype = settings.name(field.name, kStorageDTypes); }
   void read(const SettingField& field, Copies& copies) const { copies = settings.name(field.name, kCopies); }
 };
 

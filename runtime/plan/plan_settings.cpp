@@ -91,6 +91,8 @@ PlanSettings complete(PlanSettings settings, const Distribution& distribution) {
   check_virtual_ranks(settings);
   check_workload(settings.workload);
   check_reduce_dtype(settings.reduce, settings.reduce_dtype);
+  check(is_activation(settings.activations), ErrorCode::usage,
+        [&] { return str("activations: expected f32 or bf16, got ", to_string(settings.activations)); });
   check(settings.zero == 0 || settings.copies == Copies::per_rank, ErrorCode::plan, [&] {
     return str("ZeRO stage ", settings.zero,
                " splits what every rank would hold, but the ranks of a node share one copy already; plan for ranks "

@@ -117,6 +117,7 @@ void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key
     Context context(stream_, pool_, &tape_);
     context.set_values(variables_.values());
     if (options_.groups) context.set_groups(*options_.groups);
+    context.set_activations(variables_.plan().settings.activations);
     context.random() = {.key = dropout_key, .sample_ids = micro[m].batch.sample_ids()};
     const bool last = m + 1 == micro.size();
     // Every sample weighs one over the global batch, so that the sum over parts is the gradient of the mean loss,

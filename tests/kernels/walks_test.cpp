@@ -77,17 +77,18 @@ TEST(Elementwise, RefusesViewsOfDifferentSizes) {
   EXPECT_THROW(launch(stream, AddInto{view(a, {4}), view(b, {5})}), Error);
 }
 
+// What becomes of ones.
 std::vector<float> dropout_mask(std::vector<int64_t> samples, int64_t columns, int64_t step = 3, uint32_t op = 0,
                                 float rate = 0.3f, uint64_t seed = 11) {
-  std::vector<float> mask(samples.size() * size_t(columns));
+  std::vector<float> ones(samples.size() * size_t(columns), 1.0f), mask(ones.size());
   Stream stream = Stream::cpu();
   const auto key = int64_t(dropout_key(seed, step));
-  launch(stream,
-         DropoutMask{.mask = view(mask, {int64_t(samples.size()), columns}),
-                     .sample_ids = {samples.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(samples.size())}},
-                     .key = {&key, DType::i64, DeviceKind::cpu, Shape{}},
-                     .op = op,
-                     .rate = rate});
+  launch(stream, Dropout{.out = view(mask, {int64_t(samples.size()), columns}),
+                         .in = view(ones, {int64_t(samples.size()), columns}),
+                         .sample_ids = {samples.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(samples.size())}},
+                         .key = {&key, DType::i64, DeviceKind::cpu, Shape{}},
+                         .op = op,
+                         .rate = rate});
   return mask;
 }
 

@@ -115,8 +115,10 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           "keep matrices in: f32 | bf16, with f32 masters | bf16-stochastic, without | f16, with f32 masters "
           "(docs/precision.md)")
       ->default_str("f32");
-  add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
+  add_choice(command, "--reduce-dtype", plan.reduce_dtype, kStorageDTypes,
              "add gradients in: f32 | bf16, they and their sums are rounded to bf16, and half the bytes travel");
+  add_choice(command, "--activations,--train.activations", plan.activations, kStorageDTypes,
+             "keep activations of a language model, and their gradients, in: f32 | bf16 (docs/precision.md)");
   command
       .add_option("--dropout,--model.dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
       ->capture_default_str();
@@ -165,6 +167,16 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command
       .add_option("--eval-tokens,--train.eval_tokens", options->data.eval_tokens,
                   "judge by so many tokens of the validation (0: all)")
+      ->capture_default_str();
+  command
+      .add_option("--sample-every,--train.sample_every", options->sample.every,
+                  "let a language model write a text after every so many steps, for people to look at (0: never)")
+      ->capture_default_str();
+  command.add_option("--sample-prompt,--train.sample_prompt", options->sample.prompt,
+                     "let it go on with this text (default: begin one)");
+  command
+      .add_option("--sample-tokens,--train.sample_tokens", options->sample.tokens,
+                  "let it write up to so many tokens each time")
       ->capture_default_str();
   command.add_option("--classes", options->data.classes, "classes of the images (0: those of the training labels)")
       ->capture_default_str();

@@ -143,7 +143,9 @@ void Verification::run_steps() {
   const TransientMemory transient = rehearse_part(
       planning_.variables(),
       [&](Context& context, const Batch& batch) { return planning_.model()->forward(context, batch); },
-      {planning_.model()->columns, parts.parts().empty() ? 0 : part_samples, plan_.settings.accumulation}, 1);
+      {planning_.model()->columns, parts.parts().empty() ? 0 : part_samples, plan_.settings.accumulation,
+       plan_.settings.activations},
+      1);
   if (ranks_.rank() == 0) print_output(fmt::format("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured"));
   exact("bytes that stay: parameters", forecast.parameters, run.pool().live(Purpose::parameters).now);
   exact("bytes that stay: slots", forecast.slots, run.pool().live(Purpose::slots).now);

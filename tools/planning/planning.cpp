@@ -133,7 +133,7 @@ void Planning::rehearse_activations() {
   part_ = {samples,
            rehearse_part(
                variables_, [&](Context& context, const Batch& batch) { return model_->forward(context, batch); },
-               {model_->columns, samples, micro_batches}, 1)};
+               {model_->columns, samples, micro_batches, settings_.activations}, 1)};
   const int64_t at_once = (samples + micro_batches - 1) / micro_batches;
   settings_.workload.activation_bytes_per_sample = (part_->memory.activations + at_once - 1) / at_once;
 }

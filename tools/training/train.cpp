@@ -12,6 +12,7 @@
 
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
+#include "kernels/device/printable.h"
 #include "kernels/device/profiling.h"
 #include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
@@ -31,6 +32,11 @@ namespace lockstep {
 namespace {
 
 std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
+
+// Texts of models may hold bytes that are no UTF-8.
+std::string json_line(const nlohmann::json& value) {
+  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
 
 bool is_file_to_be(const std::string& path) {
   std::error_code ignored;
@@ -110,6 +116,10 @@ struct Outputs {
       line["shortest_wait_ms"] = std::ranges::min(times, {}, &RankTimes::wait).wait * 1e3;
     }
     metrics->write_line(line.dump());
+  }
+
+  void write_sample(const std::string& text, int64_t step) {
+    if (metrics) metrics->write_line(json_line({{"sample", text}, {"step", step}}));
   }
 
   // `step`: after so many steps; none at the end.
@@ -236,6 +246,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
         "for each rank with mpirun, or leave --graph out");
   const bool first = communicator.rank() == 0;
   const std::unique_ptr<TrainingTask> task = make_task(communicator, options.model, options.data);
+  task->check_sample(options.sample);
   check_files(communicator, options, *task);
   const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
   PlannedRun planned = plan_run(options.model, task->images(), options.plan, communicator.size(),
@@ -301,6 +312,19 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
       const Score score = task->score(judged);
       if (first) print_output(fmt::format("step {}/{}  {}\n", step, steps, score.text));
       if (outputs) outputs->write_score(score, step);
+      progress.go_on();
+    }
+    if (options.sample.every > 0 && step % options.sample.every == 0) {
+      progress.pause();
+      if (first) {
+        const std::string text =
+            task->sample(options.sample, uint64_t(options.seed), run.model(), run.variables(), device.threads);
+        print_output(fmt::format("step {}/{}  sample {}\n", step, steps, printable(json_line(text), 100'000)));
+        flush_output();
+        outputs->write_sample(text, step);
+      }
+      // The others' waiting is none of a step's.
+      communicator.barrier();
       progress.go_on();
     }
   }

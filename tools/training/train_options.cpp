@@ -10,6 +10,7 @@
 #include "kernels/device/device.h"
 #include "kernels/device/known_name.h"
 #include "kernels/device/number_text.h"
+#include "runtime/models/model_list.h"
 #include "runtime/variables/precision.h"
 #include "tools/training/tasks/chosen_model.h"
 
@@ -69,6 +70,15 @@ void check_threads(int64_t threads) { check_between("--threads", threads, 0, 102
 void check_plan_options(const ModelOptions& model, const PlanSettings& plan) {
   check_reduce_dtype(plan.reduce, plan.reduce_dtype);
   check_between("--virtual-ranks", plan.virtual_ranks, 0, 4096);
+  check(plan.activations == DType::f32 || shipped_transformer(model.name), ErrorCode::usage, [&] {
+    return str("--activations ", to_string(plan.activations), ": the ops of model ", model.name,
+               " keep activations in f32; leave it out, or choose a language model (--model gpt-mini)");
+  });
+  check(plan.activations == DType::f32 || model.weights != DType::f16, ErrorCode::usage, [&] {
+    return str("--activations ", to_string(plan.activations),
+               " with --precision f16: a product takes both operands in one narrow dtype; use --precision bf16, or "
+               "activations of f32");
+  });
   // A rate that f32 rounds to 1 would leave nothing.
   check(model.dropout >= 0 && float(model.dropout) < 1, ErrorCode::usage, [&] {
     return str("--dropout: expected a rate in [0, 1)", model.dropout < 1 ? " that stays below 1 in f32" : "", ", got ",
@@ -87,6 +97,10 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check_between("--epochs", options.epochs, 1, 1'000'000'000);
   check_between("--steps", options.steps, 0, 1'000'000'000'000);
   check_between("--eval-every", options.eval_every, 0, 1'000'000'000'000);
+  check_between("--sample-every", options.sample.every, 0, 1'000'000'000'000);
+  check_between("--sample-tokens", options.sample.tokens, 1, 1'000'000);
+  check(options.sample.every > 0 || options.sample.prompt.empty(), ErrorCode::usage,
+        "--sample-prompt says how texts begin that are written during training; give --sample-every STEPS too");
   check_between("--batch", options.batch, 1, 1'000'000'000);
   check_between("--accumulation", options.plan.accumulation, 1, 1'000'000);
   check_between("--seed", options.seed, 0, std::numeric_limits<int64_t>::max());

@@ -246,10 +246,11 @@ struct OpRun {
   void run(const OpCase& op, std::vector<Tensor> inputs, std::vector<int64_t>& ids) {
     Tape tape;
     Context context(stream, transient, &tape);
+    context.set_activations(op.activations);
     const Tensor cells = set_sample_ids(context, ids, op.inputs[0].shape[0]);
     std::vector<Tensor> gradients;
     for (size_t i = 0; i < inputs.size(); ++i) {
-      gradients.emplace_back(values, DType::f32, inputs[i].shape());
+      gradients.emplace_back(values, op.inputs[i].gradient, inputs[i].shape());
       if (op.inputs[i].differentiable) tape.watch(inputs[i], int32_t(i), gradients[i]);
     }
     const Tensor output = op.run(context, inputs);

@@ -76,6 +76,24 @@ OpCase classifier(const std::string& note, std::vector<OpInput> inputs, std::vec
           large_flops};
 }
 
+// An op's inputs when activations are in bf16.
+struct Roles {
+  std::string op;
+  std::vector<size_t> activations;
+  std::vector<size_t> weights = {};  // which the op rounds to bf16, so that rounding them first changes nothing
+  double roundings = 1;              // on the way to the result, each by 2^-8 of the number
+};
+OpCase in_bf16(OpCase op, const Roles& roles) {
+  op.note += op.note.empty() ? "bf16" : " in bf16";
+  op.large.clear();
+  for (const size_t i : roles.activations)
+    if (i < op.inputs.size()) op.inputs[i].dtype = op.inputs[i].gradient = DType::bf16;
+  for (const size_t i : roles.weights) op.inputs[i].dtype = DType::bf16;
+  op.tolerance += roles.roundings * 0x1.02p-8;
+  op.activations = DType::bf16;
+  return op;
+}
+
 }  // namespace
 
 std::vector<OpCase> language_op_cases() {
@@ -158,6 +176,30 @@ std::vector<OpCase> language_op_cases() {
        1e-5,
        0},
   };
+}
+
+std::vector<OpCase> cases_in_bf16(const std::vector<OpCase>& cases) {
+  static const Roles kRoles[] = {{"add", {0, 1}},
+                                 {"multiply", {0, 1}},
+                                 {"gelu", {0}},
+                                 {"dropout", {0}},
+                                 {"matmul", {0}, {1}},
+                                 {"matmul_transposed", {0}, {1}},
+                                 {"linear", {0}, {1, 2}},
+                                 {"linear_gelu", {0}, {1, 2}, 3},
+                                 {"layer_norm", {0}},
+                                 {"embedding", {}},
+                                 {"rms_norm", {0}},
+                                 {"rotary", {0}},
+                                 {"swiglu", {0, 1}},
+                                 {"causal_attention", {0, 1, 2}},
+                                 {"token_loss", {0}, {1}},
+                                 {"recompute", {0}, {}, 4}};
+  std::vector<OpCase> narrow;
+  for (const OpCase& op : cases)
+    for (const Roles& roles : kRoles)
+      if (op.op == roles.op) narrow.push_back(in_bf16(op, roles));
+  return narrow;
 }
 
 }  // namespace lockstep
