@@ -32,12 +32,12 @@ struct DataPosition {
 struct RunState {
   int64_t step = 0;
   // What decides the numbers, by name ("batch": "128"): all of it has to be the same for a run to go on as it would.
-  std::map<std::string, std::string> configuration;
-  DataPosition position;
+  std::map<std::string, std::string> configuration = {};
+  DataPosition position = {};
   // Whether the model was judged after this step, where it is to be.
   bool scored = true;
   // The run's files at this step, where it writes them.
-  std::optional<LinePosition> ledger, metrics;
+  std::optional<LinePosition> ledger = {}, metrics = {};
   friend bool operator==(const RunState&, const RunState&) = default;
 };
 

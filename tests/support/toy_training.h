@@ -189,7 +189,10 @@ inline Outcome train(const Setting& setting) {
                                 begin + (leaf + 1) * count / plan.settings.leaves()));
       step.queue({s, count, own});
       if (writer && (s + 1) % setting.checkpoint_every == 0) {
-        writer->begin({.step = s + 1, .configuration = {}, .position = {.batch = setting.batch, .samples = kSamples}});
+        RunState state;
+        state.step = s + 1;
+        state.position = {.batch = setting.batch, .samples = kSamples};
+        writer->begin(state);
         note_complaint();
       }
       if (!setting.report_every_step && s + 1 < setting.steps) continue;

@@ -27,8 +27,7 @@ bool is_of_files(FaultKind kind) { return kind == FaultKind::enospc || kind == F
 
 void set(Fault& fault, std::string_view setting, const std::string& text) {
   const size_t sign = setting.find('=');
-  const std::optional<int64_t> value =
-      sign == setting.npos ? std::nullopt : whole_number_in(setting.substr(sign + 1));
+  const std::optional<int64_t> value = sign == setting.npos ? std::nullopt : whole_number_in(setting.substr(sign + 1));
   if (!value || *value < 0) refuse(text);
   const std::string_view name = setting.substr(0, sign);
   if (name == "step")

@@ -23,9 +23,9 @@ std::span<const std::string_view> changes_that_can_be_allowed();
 bool check_changes(const std::string& checkpoint, const RunConfiguration& before, const RunConfiguration& now,
                    const std::vector<std::string>& allowed);
 
-// The batch, counted over all epochs, that a run with `batch` samples a step and `samples` an epoch goes on with: at the
-// next sample where only the batch has changed, with the next epoch where the samples have. Error(usage) where no batch
-// begins with the next sample.
+// The batch, counted over all epochs, that a run with `batch` samples a step and `samples` an epoch goes on with: at
+// the next sample where only the batch has changed, with the next epoch where the samples have. Error(usage) where no
+// batch begins with the next sample.
 int64_t batch_to_go_on_with(const DataPosition& position, int64_t batch, int64_t samples);
 
 }  // namespace lockstep
