@@ -82,7 +82,8 @@ struct Setting {
   // Folders of checkpoints: one to write into, after every so many steps, and one to go on from.
   std::string checkpoints = {}, resume = {};
   int64_t checkpoint_every = 1;
-  FileOperations::Before before_operation = {};  // of rank 0
+  FileOperations::Before before_operation = {};  // of all ranks
+  KeepRules keep = {};
 };
 
 inline PlanSettings plan_settings(const Setting& setting) {
@@ -169,10 +170,10 @@ inline Outcome train(const Setting& setting) {
     if (communicator.rank() == 0) outcome.first_step = first_step;
     std::optional<CheckpointWriter> writer;
     if (!setting.checkpoints.empty())
-      writer.emplace(communicator, store, stream.device(),
-                     CheckpointOptions{.folder = setting.checkpoints,
-                                       .before_operation =
-                                           communicator.rank() == 0 ? setting.before_operation : nullptr});
+      writer.emplace(
+          communicator, store, stream.device(),
+          CheckpointOptions{
+              .folder = setting.checkpoints, .keep = setting.keep, .before_operation = setting.before_operation});
     const auto note_complaint = [&] {
       const std::string complaint = writer->take_complaint();
       if (!complaint.empty() && communicator.rank() == 0) outcome.complaints.push_back(complaint);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/checkpoint/checkpoint_folder.h"
+#include "tests/support/cases.h"
 #include "tests/support/devices.h"
 #include "tests/support/files.h"
 #include "tests/support/toy_training.h"
@@ -19,7 +20,7 @@ constexpr int64_t kSteps = 9, kStop = 5;
 
 // Takes kStop steps as `before` and goes on as `after`, with other first values, which the checkpoint replaces.
 Outcome gone_on(Setting before, Setting after) {
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(folder_in_memory());
   before.steps = kStop;
   before.checkpoints = folder / "run";
   before.checkpoint_every = kStop;
@@ -49,7 +50,8 @@ void go_through_ranks(const std::vector<int>& ranks) {
           Setting first = setting, second = setting;
           first.ranks = before;
           second.ranks = after;
-          expect_end_of(whole, gone_on(first, second), str(optimizer, " ", to_string(weights), " ", before, " to ", after));
+          expect_end_of(whole, gone_on(first, second),
+                        str(optimizer, " ", to_string(weights), " ", before, " to ", after));
         }
     }
 }
@@ -110,7 +112,7 @@ TEST(CheckpointTraining, GoesFromCpusToGpusAndBack) {
 }
 
 TEST(CheckpointTraining, KeepsTheNewestAndThoseOfTheRules) {
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(folder_in_memory());
   Setting setting{.ranks = 2, .steps = 8, .checkpoints = folder / "run"};
   (void)toy::train(setting);
   EXPECT_THAT(list_checkpoints(folder / "run"), ElementsAre(8, 7, 6));

@@ -95,9 +95,15 @@ TEST(Manifest, IsRefusedByNameForWhatNoWriterWrites) {
       {[](auto& m) { m["files"][1]["bytes"] = -1; }, "'m'.files[1].bytes"},
       {[](auto& m) { m["tensors"]["w"]["role"] = "weight"; }, "'m'.tensors.w.role"},
       {[](auto& m) { m["tensors"]["w"]["dtype"] = "f8"; }, "'m'.tensors.w.dtype"},
-      {[](auto& m) { m["tensors"]["w"]["shape"] = {1 << 30, 1 << 30, 1 << 30}; }, "2^48 elements"},
+      {[](auto& m) {
+         m["tensors"]["w"]["shape"] = {1 << 30, 1 << 30, 1 << 30};
+       },
+       "2^48 elements"},
       {[](auto& m) { m["tensors"]["w"]["shape"] = std::vector<int>(9, 1); }, "at most 8 dimensions"},
-      {[](auto& m) { m["tensors"]["w"]["shape"] = {4, 9}; }, "expected chunks of 36 elements together, got 32"},
+      {[](auto& m) {
+         m["tensors"]["w"]["shape"] = {4, 9};
+       },
+       "expected chunks of 36 elements together, got 32"},
       {[](auto& m) { m["tensors"]["w"]["chunks"][1]["offset"] = 11; }, "'m'.tensors.w.chunks[1].offset"},
       {[](auto& m) { m["tensors"]["w"]["chunks"][1]["offset"] = 13; }, "'m'.tensors.w.chunks[1].offset"},
       {[](auto& m) { m["tensors"]["w"]["chunks"][1]["size"] = 21; }, "'m'.tensors.w.chunks[1].size"},
