@@ -14,14 +14,14 @@
 namespace lockstep {
 namespace {
 
-constexpr FaultKind kFaultKinds[] = {FaultKind::kill, FaultKind::stop, FaultKind::slow, FaultKind::enospc,
-                                     FaultKind::eio};
+constexpr FaultKind kFaultKinds[] = {FaultKind::kill, FaultKind::stop,   FaultKind::usr1,
+                                     FaultKind::slow, FaultKind::enospc, FaultKind::eio};
 
 bool is_of_files(FaultKind kind) { return kind == FaultKind::enospc || kind == FaultKind::eio; }
 
 [[noreturn]] void refuse(const std::string& text) {
-  fail(ErrorCode::usage, str("--inject: expected a fault such as kill@step=7,rank=1, stop@step=7, slow@step=7,ms=50, "
-                             "kill@operation=12, enospc@operation=12 or eio@operation=12, got '",
+  fail(ErrorCode::usage, str("--inject: expected a fault such as kill@step=7,rank=1, stop@step=7, usr1@step=7, "
+                             "slow@step=7,ms=50, kill@operation=12, enospc@operation=12 or eio@operation=12, got '",
                              text, "'"));
 }
 
@@ -42,15 +42,19 @@ void set(Fault& fault, std::string_view setting, const std::string& text) {
     refuse(text);
 }
 
-int happen(FaultKind kind) {
-  switch (kind) {
+int happen(const Fault& fault) {
+  switch (fault.kind) {
     case FaultKind::kill:
       ::raise(SIGKILL);
       return 0;
     case FaultKind::stop:
       ::raise(SIGSTOP);
       return 0;
+    case FaultKind::usr1:
+      ::raise(SIGUSR1);
+      return 0;
     case FaultKind::slow:
+      std::this_thread::sleep_for(std::chrono::milliseconds(fault.milliseconds));
       return 0;
     case FaultKind::enospc:
       return ENOSPC;
@@ -63,7 +67,7 @@ int happen(FaultKind kind) {
 }  // namespace
 
 std::string_view to_string(FaultKind kind) {
-  constexpr std::string_view names[] = {"kill", "stop", "slow", "enospc", "eio"};
+  constexpr std::string_view names[] = {"kill", "stop", "usr1", "slow", "enospc", "eio"};
   return names[size_t(kind)];
 }
 
@@ -78,7 +82,7 @@ Fault parse_fault(const std::string& text) {
     begin = end + 1;
   }
   if (fault.step.has_value() == fault.operation.has_value()) refuse(text);
-  if (is_of_files(fault.kind) != fault.operation.has_value() && fault.kind != FaultKind::kill) refuse(text);
+  if (is_of_files(fault.kind) && !fault.operation) refuse(text);
   if ((fault.kind == FaultKind::slow) != (fault.milliseconds > 0)) refuse(text);
   return fault;
 }
@@ -89,9 +93,8 @@ FaultInjection::FaultInjection(std::vector<Fault> faults, int rank) : faults_(st
 
 void FaultInjection::before_step(int64_t step) const {
   for (const Fault& fault : faults_) {
-    if (fault.step == step) happen(fault.kind);
-    if (fault.kind == FaultKind::slow && fault.step <= step)
-      std::this_thread::sleep_for(std::chrono::milliseconds(fault.milliseconds));
+    const bool goes_on = fault.kind == FaultKind::slow && fault.step < step;
+    if (fault.step && (fault.step == step || goes_on)) happen(fault);
   }
 }
 
@@ -102,7 +105,7 @@ FileOperations::Before FaultInjection::before_operation() const {
   return [faults, count = operations_](std::string_view, const std::string&) {
     const int64_t number = ++*count;
     for (const Fault& fault : faults)
-      if (fault.operation == number) return happen(fault.kind);
+      if (fault.operation == number) return happen(fault);
     return 0;
   };
 }

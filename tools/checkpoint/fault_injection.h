@@ -17,7 +17,8 @@ namespace lockstep {
 enum class FaultKind : uint8_t {
   kill,    // the process ends at once, as by SIGKILL
   stop,    // the process stops, as by SIGSTOP
-  slow,    // every step from this one on takes `ms` longer
+  usr1,    // it gets SIGUSR1, by which batch systems announce the end of a job's time
+  slow,    // every step from this one on, or this operation, takes `ms` longer
   enospc,  // an operation on a file of a checkpoint fails: no space
   eio,     // the same: an error of the disk
 };
