@@ -132,7 +132,7 @@ void CheckpointWriter::hear(std::span<const News> news) {
   join();
   stage_ = Stage::idle;
   last_step_ = state_.step;
-  seconds_ = seconds_now() - begun_;
+  seconds_ = std::max(seconds_, seconds_now() - begun_);
   // What was not possible beside the checkpoint.
   const std::string complaint = ranks_->all_gather_bytes(ranks_->rank() == 0 ? error_ : std::string())[0];
   if (!complaint.empty()) complaint_ = complaint;

@@ -59,7 +59,7 @@ class CheckpointWriter {
   bool is_writing() const { return stage_ != Stage::idle; }
   // The step of the last checkpoint that is whole, -1 for none since the start.
   int64_t last_step() const { return last_step_; }
-  // Seconds that the last one took, from copy to name; 0 as long as there is none.
+  // The longest that one has taken, from copy to name, in seconds; 0 as long as there is none.
   double seconds() const { return seconds_; }
   // Says, once, why a checkpoint was given up, or what was not possible beside it. Empty: all is well.
   std::string take_complaint() { return std::exchange(complaint_, std::string()); }

@@ -39,6 +39,9 @@ class CheckIn {
   // each other.
   bool step(double seconds, double compute, double wait, int signal, int news = 0);
 
+  // Called by all ranks: they speak to each other after the next step, however short steps have been.
+  void speak_next() { steps_to_take_ = steps_ + 1; }
+
   // The signal that some rank was asked to stop by; 0 for none. The same on all ranks, as is all that follows.
   int signal() const { return signal_; }
   // What each rank told in the latest exchange.

@@ -3,12 +3,14 @@
 # Checkpoints: runs that are stopped, killed, resumed on other ranks, refused.
 # shellcheck disable=SC2154,SC2034  # variables of cli_test.sh and support.sh
 
-# What a run writes and where it goes on: `resumed` is the command line up to its ranks.
-checkpointed() {  # checkpointed STEPS OPTION...: sets `training` and `resumed`, and empties the run
-  settings mlp "$@"
+# A run of so many steps and what it writes: sets `base` (the training without steps and batch), `whole` (the run),
+# `files` (what it writes) and `resumed` (the run that goes on), and empties the files.
+checkpointed() {  # checkpointed STEPS BATCH OPTION...
+  base=("$lockstep" train --data "$data" --model mlp --virtual-ranks 8 --dropout 0.2 --threads 1 "${@:3}")
+  whole=("${base[@]}" --steps "$1" --batch "$2")
+  files=(--ledger "$work/ledger" --metrics "$work/metrics" --checkpoint-dir "$work/run" --checkpoint-every 3)
+  resumed=("${whole[@]}" "${files[@]}" --resume auto)
   rm -rf "$work/run" "$work/ledger" "$work/metrics"
-  resumed=("${training[@]}" --threads 1 --ledger "$work/ledger" --metrics "$work/metrics" --checkpoint-dir "$work/run"
-    --checkpoint-every 3 --resume auto)
 }
 
 expect_whole_run() {  # expect_whole_run STEPS: ledger and metrics are those of a run that never stopped
@@ -21,12 +23,12 @@ expect_whole_run() {  # expect_whole_run STEPS: ledger and metrics are those of 
 
 # Killed before two steps, by faults of the program's own, on other ranks each time; options in the order of a fault.
 test_checkpoints() {
-  local training resumed
+  local base whole files resumed
   for options in "--optimizer adam" "--optimizer muon --precision bf16" \
     "--ema-momentum 0.9 --loss-scale 1024 --accumulation 2 --precision f16"; do
     # shellcheck disable=SC2086  # several options
-    checkpointed 16 $options
-    expect_success "${training[@]}" --threads 1 --ledger "$work/reference" --save "$work/reference_weights"
+    checkpointed 16 64 $options
+    expect_success "${whole[@]}" --ledger "$work/reference" --save "$work/reference_weights"
     run "${resumed[@]}" --ranks 2 --inject kill@step=8,rank=1
     [ $code -eq 137 ] || complain "expected the run to be killed"
     run "${resumed[@]}" --ranks 3 --inject kill@step=12
@@ -63,8 +65,8 @@ test_checkpoints() {
 
 # What cannot be gone on with, and what may be other than it was.
 test_checkpoint_refusals() {
-  local training resumed
-  checkpointed 12
+  local base whole files resumed
+  checkpointed 12 64
   local dir=(--checkpoint-dir "$work/run")
   expect_error 2 '*\[usage\]*--checkpoint-every*--resume auto*name it with --checkpoint-dir*' "${bad[@]}" --checkpoint-every 3
   expect_error 2 '*\[usage\]*--keep: expected at least 2*' "${bad[@]}" "${dir[@]}" --keep 1
@@ -72,7 +74,7 @@ test_checkpoint_refusals() {
   expect_error 2 "*\\[usage\\]*--inject: expected *got 'kill@step=x'*" "${bad[@]}" --inject kill@step=x
   expect_error 2 "*\\[usage\\]*unknown change 'bacth'; did you mean 'batch'*" "${bad[@]}" "${dir[@]}" --allow-change bacth
   expect_error 1 "*\\[data\\]*--resume: cannot open '$work/nowhere/manifest.json'*" "${bad[@]}" --resume "$work/nowhere"
-  expect_success "${resumed[@]}" --steps 5 --ranks 2
+  expect_success "${base[@]}" --steps 5 --batch 64 "${files[@]}" --ranks 2
   expect_error 2 "*\\[usage\\]*holds checkpoints up to step 5; go on from them with --resume auto*" "${bad[@]}" "${dir[@]}"
   # Ranks may be others; what decides the numbers may not without being asked for.
   expect_error 2 "*\\[usage\\]*of a run with other options: batch was '64' and is '32' (*seed was '1' and is '7' (*--allow-change batch --allow-change seed" \
@@ -92,16 +94,16 @@ test_checkpoint_refusals() {
   expect_error 1 '*\[data\]*--ledger:*got a file of * bytes*' "${resumed[@]}"
   cp "$work/kept" "$work/ledger"
   # A batch of half the size: the epoch goes on at its next sample, and the ledger says where the numbers are others.
-  expect_success "${resumed[@]}" --batch 32 --allow-change batch --steps 7
+  expect_success "${base[@]}" --steps 7 --batch 32 "${files[@]}" --resume auto --allow-change batch
   [ "$(grep -c '^lockstep-ledger' "$work/ledger")" -eq 2 ] || complain "expected a second header in the ledger"
   cmp -s <(head -n 6 "$work/ledger") "$work/kept" || complain "expected the ledger to go on behind its five steps"
   run "$lockstep" checkpoint show "$work/run/latest"
   expect_output 1 '^  goes on with     step 13 of epoch 1, 32 samples a step, 600 an epoch$'
 
   # A newest one that is damaged: the one before serves, and all are told.
-  checkpointed 12
-  expect_success "${training[@]}" --threads 1 --ledger "$work/reference"
-  expect_success "${resumed[@]}" --steps 9 --ranks 2
+  checkpointed 12 64
+  expect_success "${whole[@]}" --ledger "$work/reference"
+  expect_success "${base[@]}" --steps 9 --batch 64 "${files[@]}" --ranks 2
   printf x | dd of="$work/run/step_00000009/shard_00001.safetensors" bs=1 seek=20000 conv=notrunc 2>/dev/null
   run "$lockstep" checkpoint verify "$work/run"
   [ $code -eq 1 ] || complain "expected exit code 1"
@@ -117,13 +119,13 @@ test_checkpoint_refusals() {
   expect_error 1 "*\\[data\\]*none of the 3 checkpoints in '$work/run' can be read*" "${resumed[@]}"
 
   # A disk that fails: a warning, or the end; and the last one serves.
-  checkpointed 12
+  checkpointed 12 64
   run "${resumed[@]}" --ranks 2 --inject enospc@operation=20,rank=1
   [ $code -eq 0 ] || complain "expected training to go on"
   [ "$(grep -c '^lockstep: warning: the checkpoint of step [0-9]* was given up: rank 1 .*No space left on device' "$work/stderr")" -eq 1 ] ||
     complain "expected one warning that names the rank"
   expect_same "$work/reference" "$work/ledger"
-  checkpointed 12
+  checkpointed 12 64
   run "${resumed[@]}" --ranks 2 --checkpoint-errors stop --inject eio@operation=60
   [ $code -eq 1 ] || complain "expected the run to end"
   [ "$(grep -c '^lockstep: error: \[file\] the checkpoint of step [0-9]* was given up: rank 0 .*Input/output error' "$work/stderr")" -eq 1 ] ||
@@ -134,17 +136,13 @@ test_checkpoint_refusals() {
 
 # Batch systems, launchers and people that end a run, and the same command line in the next life.
 test_preemption() {
-  local training resumed steps
-  checkpointed 120
-  training+=(--batch 8)
-  resumed+=(--batch 8)
-  expect_success "${training[@]}" --threads 1 --ledger "$work/reference" --save "$work/reference_weights"
-  resumed=("${resumed[@]/--resume}" --inject slow@step=0,ms=20)  # without `--resume auto`: a restarted job is told so
-  resumed=("${resumed[@]/auto}")
-  local words=() word
-  for word in "${resumed[@]}"; do [ -z "$word" ] || words+=("$word"); done
+  local base whole files resumed steps
+  checkpointed 120 8
+  expect_success "${whole[@]}" --ledger "$work/reference" --save "$work/reference_weights"
+  # A job that its batch system has started again goes on by itself; slowly enough for a signal to find it.
+  local words=("${whole[@]}" "${files[@]:0:6}" --inject slow@step=0,ms=20)
   for signal in USR1 USR2; do
-    rm -rf "$work/run"
+    rm -rf "$work/run" "$work/ledger"
     command="mpirun and SIG$signal"
     env --default-signal=INT "$mpirun" -np 2 "${words[@]}" >"$work/stdout" 2>"$work/stderr" </dev/null &
     local pid=$!
@@ -175,6 +173,7 @@ test_preemption() {
   "$mpirun" -np 2 "${words[@]}" --inject slow@operation=3,ms=1500 --checkpoint-every 6 >"$work/stdout" 2>"$work/stderr" </dev/null &
   pid=$!
   for _ in {1..300}; do [ -e "$work/run/latest" ] && break; sleep 0.1; done
+  sleep 0.5  # until all ranks know
   kill -TERM $pid
   wait $pid
   grep -q "^lockstep: stopped by SIGTERM after step [0-9]* of 120; there was no time for a checkpoint, the last one is $work/run/step_" "$work/stderr" ||
@@ -184,7 +183,7 @@ test_preemption() {
   expect_whole_run 120
 
   # The time that the user gives the run.
-  rm -rf "$work/run"
+  rm -rf "$work/run" "$work/ledger"
   run "${words[@]}" --ranks 2 --exit-after 1.0s
   [ $code -eq 0 ] || complain "expected exit code 0"
   grep -q "^lockstep: stopped by --exit-after after step [0-9]* of 120; the checkpoint is" "$work/stderr" || complain "expected an end by time"
@@ -192,8 +191,8 @@ test_preemption() {
   expect_whole_run 120
 
   # A signal while the model is judged: it is judged in the next life.
-  checkpointed 12 --eval-every 5
-  expect_success "${training[@]}" --threads 1 --ledger "$work/reference" --metrics "$work/metrics"
+  checkpointed 12 64 --eval-every 5
+  expect_success "${whole[@]}" --ledger "$work/reference" --metrics "$work/metrics"
   grep -o '{.*test_accuracy.*' "$work/metrics" >"$work/scores"
   [ "$(wc -l <"$work/scores")" -eq 3 ] || complain "expected three scores"
   rm "$work/metrics"

@@ -104,6 +104,7 @@ bool TrainingLoop::is_to_be_judged() const {
 std::optional<Score> TrainingLoop::score() {
   using Clock = std::chrono::steady_clock;
   TrainingRun& run = parts_.run;
+  judging_->speak_next();
   const auto stop = [&, last = Clock::now()]() mutable {
     const double seconds = std::chrono::duration<double>(Clock::now() - last).count();
     last = Clock::now();
