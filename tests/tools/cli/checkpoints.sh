@@ -214,3 +214,28 @@ test_kills() {
   "$(dirname "${BASH_SOURCE[0]}")/../../runtime/checkpoint/random_kills.sh" "$lockstep" "$mpirun" 2 1 ||
     { code=$? command=random_kills.sh; complain "expected every run to end as one that is never killed"; }
 }
+
+# Other models than mlp, and tokens: stopped in the middle of an epoch, and gone on with on other ranks.
+test_checkpoint_models() {
+  local config training model base whole files resumed
+  make_language
+  base=("${training[@]}" --threads 1)
+  for model in cnn language; do
+    [ $model = language ] || base=("$lockstep" train --data "$data" --model cnn --virtual-ranks 4 --threads 1 --steps 7 --batch 32)
+    [ $model = cnn ] || base=("${training[@]}" --threads 1 --eval-every 5)
+    files=(--ledger "$work/ledger" --metrics "$work/metrics" --checkpoint-dir "$work/run" --checkpoint-every 3 --resume auto)
+    rm -rf "$work/run" "$work/ledger" "$work/metrics"
+    expect_success "${base[@]}" --ledger "$work/reference" --metrics "$work/reference_metrics" --save "$work/reference_weights"
+    tail -n 1 "$work/stdout" | sed 's/[a-z]*_per_second=.*//' >"$work/reference_score"
+    run "${base[@]}" "${files[@]}" --ranks 2 --inject kill@step=5
+    [ $code -eq 137 ] || complain "expected the run to be killed"
+    expect_success "${base[@]}" "${files[@]}" --ranks 3 --save "$work/weights"
+    expect_same "$work/reference" "$work/ledger"
+    expect_same "$work/reference_weights" "$work/weights"
+    tail -n 1 "$work/stdout" | sed 's/[a-z]*_per_second=.*//' | cmp - "$work/reference_score" || complain "expected the same score"
+    [ "$(grep -c validation_loss "$work/metrics")" -eq "$(grep -c validation_loss "$work/reference_metrics")" ] || complain "expected each score once"
+  done
+  # The schedule of a language model depends on the steps of the run, unless it is given.
+  expect_error 2 "*\\[usage\\]*schedule was 'cosine(*steps=20*' and is 'cosine(*steps=40*' (the learning rate *--allow-change schedule" \
+    "$lockstep" train --config "$config" "${files[@]:4}" --steps 40
+}
