@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "runtime/checkpoint/checkpoint_folder.h"
 #include "tests/support/cases.h"
 #include "tests/support/devices.h"
@@ -109,6 +112,25 @@ TEST(CheckpointTraining, GoesFromCpusToGpusAndBack) {
   const Outcome whole = toy::train(cpu);
   expect_end_of(whole, gone_on(cpu, gpu), "to GPUs");
   expect_end_of(whole, gone_on(gpu, cpu), "to CPUs");
+}
+
+// Writing is slow, so that the steps that follow are taken meanwhile; what is written is what was there at its step.
+TEST(CheckpointTraining, HoldsTheStateOfItsStepHoweverLateItIsWritten) {
+  const Setting setting{.steps = kSteps};
+  Setting slow = setting;
+  slow.ranks = 2;
+  slow.before_operation = [](std::string_view operation, const std::string&) {
+    if (operation == "make the folder") std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    return 0;
+  };
+  const TemporaryFolder folder(folder_in_memory());
+  slow.checkpoints = folder / "run";
+  slow.checkpoint_every = kStop;
+  (void)toy::train(slow);
+  Setting after = setting;
+  after.seed = 77;
+  after.resume = folder / "run";
+  expect_end_of(toy::train(setting), toy::train(after), "written late");
 }
 
 TEST(CheckpointTraining, KeepsTheNewestAndThoseOfTheRules) {
