@@ -189,6 +189,13 @@ inline Outcome train(const Setting& setting) {
         own.push_back(mine.leaf(leaf, begin + leaf * count / plan.settings.leaves(),
                                 begin + (leaf + 1) * count / plan.settings.leaves()));
       step.queue({s, count, own});
+      if (writer) {  // ranks tell each other how far they are, as the loop of a program has them do
+        std::vector<CheckpointWriter::News> news;
+        for (const std::string& text : communicator.all_gather_bytes(str(int(writer->news()))))
+          news.push_back(CheckpointWriter::News(std::stoi(text)));
+        writer->hear(news);
+        note_complaint();
+      }
       if (writer && (s + 1) % setting.checkpoint_every == 0) {
         RunState state;
         state.step = s + 1;
