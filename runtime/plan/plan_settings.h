@@ -61,7 +61,7 @@ struct PlanSettings {
   int64_t size(std::string_view axis) const;
   int64_t batch_ranks() const { return size(batch_axis); }
   // How many parts a batch is cut into.
-  int leaves() const { return reduce == ReduceMode::tree && virtual_ranks > 0 ? virtual_ranks : int(batch_ranks()); }
+  int parts() const { return reduce == ReduceMode::tree && virtual_ranks > 0 ? virtual_ranks : int(batch_ranks()); }
 };
 
 // Returns mesh, batch axis and layout rules as a distribution. Throws Error(plan) like model_parallel().

@@ -179,7 +179,7 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   PlanSettings& plan = options->train.plan;
   add_choice(train, "--reduce", plan.reduce, kReduceModes, "sum gradients by: tree | fast | mpi");
   add_choice(train, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes, "add gradients in: f32 | bf16");
-  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many leaves (0: one for each rank)")
+  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many parts (0: one for each rank)")
       ->capture_default_str();
   train.add_option("--rounds", options->train.rounds, "measure so often, and take medians")->capture_default_str();
 }

@@ -99,13 +99,12 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           "set any hyper-parameter of the optimizer: NAME=VALUE, such as rho=0.95 (repeatable; docs/optimizers.md)")
       ->allow_extra_args(false);
   command
-      .add_option(
-          "--virtual-ranks,--train.virtual_ranks", plan.virtual_ranks,
-          "cut the batch into this many leaves: with the same number, every number of ranks gives the same bits "
-          "(0: one for each rank)")
+      .add_option("--virtual-ranks,--train.virtual_ranks", plan.virtual_ranks,
+                  "cut the batch into this many parts: with the same number, every number of ranks gives the same bits "
+                  "(0: one for each rank)")
       ->capture_default_str();
   add_choice(command, "--reduce", plan.reduce, kReduceModes,
-             "sum gradients by: tree, canonical sums with the same bits | fast, one leaf per rank | mpi, "
+             "sum gradients by: tree, canonical sums with the same bits | fast, one part per rank | mpi, "
              "MPI_Allreduce, to compare");
   command
       .add_option_function<std::string>(

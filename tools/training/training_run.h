@@ -31,7 +31,7 @@ class TrainingRun {
   const Model& model() const { return model_; }
   const OptimizerSet& optimizer() const { return trainer_.optimizer(); }
   const Plan& plan() const { return trainer_.plan(); }
-  int leaves() const { return plan().settings.leaves(); }
+  int parts() const { return plan().settings.parts(); }
   Stream& stream() { return trainer_.stream(); }
   Pool& pool() { return trainer_.pool(); }
   VariableStore& variables() { return trainer_.variables(); }

@@ -133,10 +133,10 @@ TEST(PlanSettings, DescribeARunByWhatDecidesItsNumbers) {
 
 TEST(PlanSettings, SayHowManyPartsABatchHas) {
   const std::vector<MeshAxis> mesh = {{"data", 4}, {"model", 2}};
-  EXPECT_EQ(plan_of({.mesh = mesh}).settings.leaves(), 4);
-  EXPECT_EQ(plan_of({.mesh = mesh, .virtual_ranks = 6}).settings.leaves(), 6);
-  EXPECT_EQ(plan_of({.mesh = mesh, .reduce = ReduceMode::fast, .virtual_ranks = 6}).settings.leaves(), 4);
-  EXPECT_EQ((PlanSettings{.mesh = mesh, .batch_axis = "model"}.leaves()), 2) << "before it is planned";
+  EXPECT_EQ(plan_of({.mesh = mesh}).settings.parts(), 4);
+  EXPECT_EQ(plan_of({.mesh = mesh, .virtual_ranks = 6}).settings.parts(), 6);
+  EXPECT_EQ(plan_of({.mesh = mesh, .reduce = ReduceMode::fast, .virtual_ranks = 6}).settings.parts(), 4);
+  EXPECT_EQ((PlanSettings{.mesh = mesh, .batch_axis = "model"}.parts()), 2) << "before it is planned";
 }
 
 TEST(PlanSettings, MakeTheFirstBucketSmallerSoThatItsSumStartsEarly) {

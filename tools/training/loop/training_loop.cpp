@@ -47,7 +47,7 @@ TrainingLoop::TrainingLoop(const Parts& parts, bool to_judge)
                                    .steps = parts.course.steps,
                                    .batches_ahead = parts.course.batches_ahead,
                                    .seed = uint64_t(parts.options.seed),
-                                   .virtual_ranks = parts.run.leaves(),
+                                   .virtual_ranks = parts.run.parts(),
                                    .first_part = parts.run.step().first_part(),
                                    .end_part = parts.run.step().last_part()})),
       reports_(parts.run.step(), first_,

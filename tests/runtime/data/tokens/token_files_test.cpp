@@ -222,7 +222,7 @@ TEST(TokenDataset, NoticesDamageAndChange) {
 // The tokens of a batch's samples, whatever part they are in.
 std::vector<Numbers> samples_of(const TokenBatch& batch, size_t length) {
   std::vector<Numbers> samples;
-  for (const TokenPart& part : batch.leaves)
+  for (const TokenPart& part : batch.parts)
     for (size_t i = 0; i < size_t(part.count); ++i) {
       const auto begin = part.tokens.begin() + std::ptrdiff_t(i * length);
       samples.emplace_back(begin, begin + std::ptrdiff_t(length));
