@@ -137,7 +137,7 @@ test_checkpoint_refusals() {
 # Batch systems, launchers and people that end a run, and the same command line in the next life.
 test_preemption() {
   local base whole files resumed steps
-  checkpointed 120 8
+  checkpointed 60 8
   expect_success "${whole[@]}" --ledger "$work/reference" --save "$work/reference_weights"
   # A job that its batch system has started again goes on by itself; slowly enough for a signal to find it.
   local words=("${whole[@]}" "${files[@]:0:6}" --inject slow@step=0,ms=20)
@@ -151,11 +151,11 @@ test_preemption() {
     wait $pid
     code=$?
     [ $code -eq 0 ] || complain "expected exit code 0"
-    steps=$(sed -n "s,^lockstep: stopped by SIG$signal after step \([0-9]*\) of 120; the checkpoint is $work/run/step_0*\([0-9]*\)\$,\1 \2,p" "$work/stderr")
+    steps=$(sed -n "s,^lockstep: stopped by SIG$signal after step \([0-9]*\) of 60; the checkpoint is $work/run/step_0*\([0-9]*\)\$,\1 \2,p" "$work/stderr")
     [ -n "$steps" ] && [ "${steps% *}" = "${steps#* }" ] || complain "expected a message that names step and checkpoint"
     [ "$(grep -c '^step=' "$work/ledger")" = "${steps% *}" ] || complain "expected a line in the ledger for each step"
     expect_success env SLURM_RESTART_COUNT=1 "$mpirun" -np 3 "${words[@]}" --save "$work/weights"
-    expect_whole_run 120
+    expect_whole_run 60
     expect_same "$work/reference_weights" "$work/weights"
   done
 
@@ -167,31 +167,31 @@ test_preemption() {
   await_training
   kill -TERM $pid
   wait $pid
-  grep -q "^lockstep: stopped by SIGTERM after step [0-9]* of 120; the checkpoint is $work/run/step_" "$work/stderr" || complain "expected a checkpoint"
+  grep -q "^lockstep: stopped by SIGTERM after step [0-9]* of 60; the checkpoint is $work/run/step_" "$work/stderr" || complain "expected a checkpoint"
   rm -rf "$work/run" "$work/ledger"
   command="mpirun, a slow disk, and SIGTERM"
-  "$mpirun" -np 2 "${words[@]}" --inject slow@operation=3,ms=1500 --checkpoint-every 6 >"$work/stdout" 2>"$work/stderr" </dev/null &
+  "$mpirun" -np 2 "${words[@]}" --inject slow@operation=3,ms=1500 --inject slow@step=0,ms=60 --checkpoint-every 6 >"$work/stdout" 2>"$work/stderr" </dev/null &
   pid=$!
   for _ in {1..300}; do [ -e "$work/run/latest" ] && break; sleep 0.1; done
   sleep 0.5  # until all ranks know
   kill -TERM $pid
   wait $pid
-  grep -q "^lockstep: stopped by SIGTERM after step [0-9]* of 120; there was no time for a checkpoint, the last one is $work/run/step_" "$work/stderr" ||
+  grep -q "^lockstep: stopped by SIGTERM after step [0-9]* of 60; there was no time for a checkpoint, the last one is $work/run/step_" "$work/stderr" ||
     complain "expected no checkpoint"
   expect_nobody_left
   expect_success "${words[@]}" --ranks 2 --resume auto
-  expect_whole_run 120
+  expect_whole_run 60
 
   # The time that the user gives the run.
   rm -rf "$work/run" "$work/ledger"
-  run "${words[@]}" --ranks 2 --exit-after 1.0s
+  run "${words[@]}" --ranks 2 --exit-after 0.5s
   [ $code -eq 0 ] || complain "expected exit code 0"
-  grep -q "^lockstep: stopped by --exit-after after step [0-9]* of 120; the checkpoint is" "$work/stderr" || complain "expected an end by time"
+  grep -q "^lockstep: stopped by --exit-after after step [0-9]* of 60; the checkpoint is" "$work/stderr" || complain "expected an end by time"
   expect_success "${words[@]}" --ranks 1 --resume auto
-  expect_whole_run 120
+  expect_whole_run 60
 
   # A signal while the model is judged: it is judged in the next life.
-  checkpointed 12 64 --eval-every 5
+  checkpointed 12 64 --eval-every 5 --ema-momentum 0.9
   expect_success "${whole[@]}" --ledger "$work/reference" --metrics "$work/metrics"
   grep -o '{.*test_accuracy.*' "$work/metrics" >"$work/scores"
   [ "$(wc -l <"$work/scores")" -eq 3 ] || complain "expected three scores"
