@@ -29,6 +29,7 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   add_tokenize_command(app, chosen);
   add_convert_command(app, chosen);
   add_sample_command(app, chosen);
+  add_checkpoint_command(app, chosen);
   add_doctor_command(app, chosen);
   read_numbers_as_typed(app);
   std::string command;

@@ -14,6 +14,10 @@ const LoaderSettings& checked(const Images& images, const LoaderSettings& s) {
     return str("expected a batch and a prefetch depth of at least 1 and steps of at least 0, got ", s.batch, ", ",
                s.prefetch, " and ", s.steps);
   });
+  check(s.first_step >= 0 && s.first_step <= s.steps && s.first_step + s.batches_ahead >= 0, ErrorCode::internal, [&] {
+    return str("expected a first step from 0 to ", s.steps, " and a batch from 0 on, got ", s.first_step, " and ",
+               s.first_step + s.batches_ahead);
+  });
   check(s.first_part >= 0 && s.first_part <= s.end_part && s.end_part <= s.virtual_ranks, ErrorCode::internal, [&] {
     return str("expected parts within 0 .. ", s.virtual_ranks, ", got ", s.first_part, " .. ", s.end_part);
   });
@@ -44,11 +48,11 @@ BatchLoader::BatchLoader(const Images& images, const LoaderSettings& settings)
     : images_(images),
       settings_(checked(images, settings)),
       order_(images.count, settings.seed, settings.shuffle),
-      prefetcher_(0, settings.steps, settings.prefetch, empty_batch(settings),
+      prefetcher_(settings.first_step, settings.steps, settings.prefetch, empty_batch(settings),
                   [this](ImageBatch& batch, int64_t step) { prepare(batch, step); }) {}
 
 void BatchLoader::prepare(ImageBatch& batch, int64_t step) {
-  const BatchPlace place = batch_at(step, images_.count, settings_.batch);
+  const BatchPlace place = batch_at(step + settings_.batches_ahead, images_.count, settings_.batch);
   const int64_t* samples = order_.of(place.epoch).data() + place.positions.begin;
   batch.step = step;
   batch.epoch = place.epoch;

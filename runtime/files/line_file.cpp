@@ -7,8 +7,12 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <thread>
 #include <utility>
 
@@ -26,9 +30,9 @@ bool may_follow(const std::string& path) {
 }
 
 // A pipe without a reader cannot be opened without waiting; its reader may be about to start.
-FileDescriptor open_to_append(const std::string& path, std::chrono::milliseconds patience) {
-  const int flags =
-      O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (may_follow(path) ? 0 : O_NOFOLLOW);
+FileDescriptor open_to_append(const std::string& path, std::chrono::milliseconds patience, int what_is_there) {
+  const int flags = O_WRONLY | O_CREAT | what_is_there | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
+                    (may_follow(path) ? 0 : O_NOFOLLOW);
   const Clock::time_point end = Clock::now() + patience;
   for (;;) {
     FileDescriptor file(::open(path.c_str(), flags, 0666));
@@ -36,6 +40,16 @@ FileDescriptor open_to_append(const std::string& path, std::chrono::milliseconds
     if (errno != ENXIO || Clock::now() >= end) fail_file("write", path, errno);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
+}
+
+uint64_t hash_of_line(std::string_view line, uint64_t before) {
+  return XXH3_64bits_withSeed(line.data(), line.size(), before);
+}
+
+std::string hex(uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
 }
 
 // While it lives, writing to a pipe whose reader has gone is an error of this thread and not the end of the process.
@@ -62,11 +76,50 @@ class WithoutPipeSignal {
 
 }  // namespace
 
+void check_lines(const std::string& path, const LinePosition& position) {
+  const ReadableFile file = open_to_read(path, Links::refuse);
+  constexpr int64_t kPiece = 1 << 20;
+  uint64_t hash = 0;
+  std::string text;
+  int64_t read = 0;
+  while (read < position.bytes) {
+    const size_t held = text.size();
+    const int64_t wanted = std::min(kPiece, position.bytes - read);
+    text.resize(held + size_t(wanted));
+    const int64_t got = read_at(file.descriptor, path, text.data() + held, wanted, read);
+    text.resize(held + size_t(got));
+    read += got;
+    size_t begin = 0;
+    for (size_t end = text.find('\n', held); end != text.npos; end = text.find('\n', begin)) {
+      hash = hash_of_line(std::string_view(text).substr(begin, end + 1 - begin), hash);
+      begin = end + 1;
+    }
+    text.erase(0, begin);
+    if (got < wanted) break;
+  }
+  check(read == position.bytes && text.empty() && hash == position.hash, ErrorCode::data, [&] {
+    return str("'", path, "' does not begin with the ", position.bytes,
+               " bytes of lines that were written to it before, expected their hash ", hex(position.hash), ", got ",
+               read < position.bytes ? str("a file of ", read, " bytes") : hex(hash));
+  });
+}
+
 LineFile::LineFile(std::string path, std::chrono::milliseconds patience) : path_(std::move(path)), patience_(patience) {
-  file_ = open_to_append(path_, patience);
+  open(O_TRUNC);
+}
+
+LineFile::LineFile(std::string path, std::chrono::milliseconds patience, const LinePosition& position)
+    : path_(std::move(path)), patience_(patience), whole_(position) {
+  open(0);
+  if (is_regular_ && ::ftruncate(file_.number(), off_t(position.bytes)) != 0) fail_file("write", path_, errno);
+}
+
+void LineFile::open(int what_is_there) {
+  file_ = open_to_append(path_, patience_, what_is_there);
   struct stat status;
   if (::fstat(file_.number(), &status) != 0) fail_file("look at", path_, errno);
   is_pipe_ = S_ISFIFO(status.st_mode);
+  is_regular_ = S_ISREG(status.st_mode);
   // Devices are waited for; a pipe is watched.
   if (!is_pipe_) ::fcntl(file_.number(), F_SETFL, O_APPEND);
 }
@@ -81,10 +134,19 @@ void LineFile::write_line(std::string_view line) {
     write_all(file_, path_, buffer_.data(), int64_t(buffer_.size()));
   } catch (...) {
     // This fails where nothing can be cut (a device), and then there is nothing to do.
-    [[maybe_unused]] const int cut = ::ftruncate(file_.number(), whole_bytes_);
+    [[maybe_unused]] const int cut = ::ftruncate(file_.number(), off_t(whole_.bytes));
     throw;
   }
-  whole_bytes_ += int64_t(buffer_.size());
+  whole_ = {whole_.bytes + int64_t(buffer_.size()), hash_of_line(buffer_, whole_.hash)};
+}
+
+std::optional<LinePosition> LineFile::position() const {
+  if (!is_regular_) return std::nullopt;
+  return whole_;
+}
+
+void LineFile::sync() const {
+  if (is_regular_ && ::fsync(file_.number()) != 0) fail_file("make durable", path_, errno);
 }
 
 void LineFile::write_to_pipe() {

@@ -43,28 +43,45 @@ std::vector<std::pair<StoredTensor, const void*>> place(const std::string& path,
 
 }  // namespace
 
-void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+int64_t SafetensorsLayout::bytes() const {
+  auto sum = int64_t(head.size());
+  for (const std::span<const std::byte> piece : data) sum += int64_t(piece.size());
+  return sum;
+}
+
+SafetensorsLayout lay_out_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                                      const std::map<std::string, std::string>& metadata) {
   const auto placed = place(path, tensors);
   std::vector<StoredTensor> entries;
   entries.reserve(placed.size());
-  for (const auto& [tensor, data] : placed) entries.push_back(tensor);
+  SafetensorsLayout layout;
+  for (const auto& [tensor, data] : placed) {
+    entries.push_back(tensor);
+    layout.data.emplace_back(static_cast<const std::byte*>(data), size_t(tensor.bytes));
+  }
   const std::string header = format_safetensors_header(entries, metadata);
   // We do not write what we would refuse to read: repeated names, control characters, ranks over the limit.
   const int64_t data_bytes = entries.empty() ? 0 : entries.back().begin + entries.back().bytes;
   parse_safetensors_header(path, header, data_bytes);
-
-  AtomicFile file(path);
   const uint64_t header_bytes = header.size();
-  file.write(&header_bytes, kLengthBytes);
-  file.write(header.data(), int64_t(header.size()));
-  for (const auto& [tensor, data] : placed) file.write(data, tensor.bytes);
+  layout.head.assign(reinterpret_cast<const char*>(&header_bytes), kLengthBytes);
+  layout.head += header;
+  return layout;
+}
+
+void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const SafetensorsLayout layout = lay_out_safetensors(path, tensors, metadata);
+  AtomicFile file(path);
+  file.write(layout.head.data(), int64_t(layout.head.size()));
+  for (const std::span<const std::byte> piece : layout.data) file.write(piece.data(), int64_t(piece.size()));
   file.commit();
 }
 
 SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
   ReadableFile opened = open_to_read(path_, Links::refuse);
   file_ = std::move(opened.descriptor);
+  bytes_ = opened.bytes;
   uint64_t header_bytes = 0;
   check(read_at(file_, path_, &header_bytes, kLengthBytes, 0) == kLengthBytes, ErrorCode::data, [&] {
     return str("'", path_, "' is no safetensors file: expected at least ", kLengthBytes, " bytes, got ", opened.bytes,

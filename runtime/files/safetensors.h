@@ -24,6 +24,18 @@ struct NamedTensor {
   const void* data = nullptr;
 };
 
+// What a file of tensors consists of, in order: `head` is the length of the header and the header, and `data` are the
+// bytes of the tensors, borrowed from them.
+struct SafetensorsLayout {
+  std::string head;
+  std::vector<std::span<const std::byte>> data;
+  int64_t bytes() const;
+};
+
+// Throws Error(data) for what SafetensorsFile would refuse to read; `path` is for messages.
+SafetensorsLayout lay_out_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                                      const std::map<std::string, std::string>& metadata);
+
 // Writes the file whole or not at all. Equal content gives equal bytes, whatever the order of `tensors`: they are
 // stored by falling size of their elements, then by name, each at its natural alignment.
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
@@ -36,6 +48,7 @@ class SafetensorsFile {
   explicit SafetensorsFile(std::string path);
 
   const std::string& path() const { return path_; }
+  int64_t bytes() const { return bytes_; }  // of the whole file
   const std::vector<StoredTensor>& tensors() const { return header_.tensors; }  // sorted by name
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   const StoredTensor* find(const std::string& name) const;  // null when the file has no such tensor
@@ -49,6 +62,7 @@ class SafetensorsFile {
   const StoredTensor& at(const std::string& name) const;
   std::string path_;
   FileDescriptor file_;
+  int64_t bytes_ = 0;
   int64_t data_offset_ = 0;  // where the header ends
   SafetensorsHeader header_;
 };

@@ -116,14 +116,14 @@ std::vector<SettingText> setting_texts(const PlanSettings& settings) {
   return texts;
 }
 
-std::string run_text(const SettingText& setting, InRun kind) {
-  const bool told = setting.field.in_run == kind && (kind == InRun::always || !setting.is_default);
-  return told ? str(" ", setting.field.name, "=", setting.value) : "";
+bool is_told(const SettingText& setting, InRun kind) {
+  return setting.field.in_run == kind && (kind == InRun::always || !setting.is_default);
 }
 
 std::string run_text(const PlanSettings& settings, InRun kind) {
   std::string text;
-  for (const SettingText& setting : setting_texts(settings)) text += run_text(setting, kind);
+  for (const SettingText& setting : setting_texts(settings))
+    if (is_told(setting, kind)) text += str(" ", setting.field.name, "=", setting.value);
   return text;
 }
 

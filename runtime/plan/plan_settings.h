@@ -117,9 +117,9 @@ struct SettingText {
 };
 std::vector<SettingText> setting_texts(const PlanSettings& settings);
 
-// What the description of a run tells of fields of one kind, " reduce=tree virtual_ranks=8"; empty for a field that it
-// does not tell.
-std::string run_text(const SettingText& setting, InRun kind);
+// Whether the description of a run tells this field among those of one kind.
+bool is_told(const SettingText& setting, InRun kind);
+// What it tells of fields of one kind, " reduce=tree virtual_ranks=8".
 std::string run_text(const PlanSettings& settings, InRun kind);
 
 }  // namespace lockstep

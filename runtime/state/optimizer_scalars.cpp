@@ -25,6 +25,12 @@ double OptimizerScalars::learning_rate() const {
   return value;
 }
 
+double OptimizerScalars::loss_scale() const {
+  double value;
+  read({loss_scale_cell(), DType::f64, learning_rate_.device, Shape{}}, &value);
+  return value;
+}
+
 void OptimizerScalars::set_iteration(int64_t iteration) { write(iteration_, &iteration); }
 void OptimizerScalars::set_learning_rate(double rate) { write(learning_rate_, &rate); }
 

@@ -20,6 +20,8 @@ class OptimizerScalars {
 
   int64_t iteration() const;
   double learning_rate() const;
+  bool has_loss_scale() const { return loss_scale_ >= 0; }
+  double loss_scale() const;  // where there is one
   void set_iteration(int64_t iteration);
   void set_learning_rate(double rate);
 

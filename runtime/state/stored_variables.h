@@ -29,8 +29,13 @@ struct FileContent {
   std::string what, owner, advice;
 };
 
-// Throws Error(data) naming the file and, together, the tensors that it lacks, has in addition, or has with another
-// shape or dtype.
-void check_tensors(const SafetensorsFile& file, std::span<const ExpectedTensor> expected, const FileContent& content);
+// Throws Error(data) naming `path` and, together, the tensors that it lacks, has in addition, or has with another shape
+// or dtype. `stored` is sorted by name.
+void check_tensors(const std::string& path, std::span<const StoredTensor> stored,
+                   std::span<const ExpectedTensor> expected, const FileContent& content);
+inline void check_tensors(const SafetensorsFile& file, std::span<const ExpectedTensor> expected,
+                          const FileContent& content) {
+  check_tensors(file.path(), file.tensors(), expected, content);
+}
 
 }  // namespace lockstep

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/state/variable_store.h"
 
+#include <cstring>
+
 #include "runtime/plan/planner.h"
 #include "runtime/state/first_values.h"
 
@@ -64,6 +66,34 @@ HostValue VariableStore::host(const PlannedVariable& variable) const {
   return on_host() ? HostValue(memory_.view(variable)) : HostValue(memory_.view(variable), *stream_);
 }
 
+void VariableStore::copy_to_host(const PlannedVariable& variable, int64_t begin, int64_t end,
+                                 void* destination) const {
+  const View view = memory_.view(variable);
+  const int64_t element = size_of(view.dtype), bytes = (end - begin) * element;
+  const char* from = static_cast<const char*>(view.data) + begin * element;
+  if (on_host())
+    std::memcpy(destination, from, size_t(bytes));
+  else
+    copy(*stream_, destination, from, bytes);
+}
+
+void VariableStore::await_copies() const {
+  if (!on_host()) stream_->synchronize();
+}
+
+void VariableStore::fill_together(Communicator& communicator, const FillMemory& fill) {
+  communicator.barrier();  // nobody still reads the old values
+  if (on_host()) {
+    fill(memory_);
+  } else {
+    std::vector<int64_t> memory;
+    const StateSections image = image_in(memory);
+    fill(memory_.at(image));
+    upload(image);
+  }
+  communicator.barrier();
+}
+
 void VariableStore::fill_all(Communicator& communicator, const FillMemory& fill) {
   if (!on_host()) return broadcast_to_device(communicator, fill);
   if (communicator.rank() == 0) fill(memory_);
@@ -93,21 +123,32 @@ void VariableStore::broadcast_on_host(Communicator& communicator) {
 // It goes through memory of the host: the same bytes as on CPU ranks, whatever carries gradients later.
 void VariableStore::broadcast_to_device(Communicator& communicator, const FillMemory& fill) {
   Stream host = Stream::cpu();
-  std::vector<int64_t> image(size_t((memory_.parameter_bytes() + memory_.slot_bytes() + plan().local_bytes) / 8));
-  auto* base = reinterpret_cast<char*>(image.data());
-  const StateSections sections{.parameters = base,
-                               .slots = base + memory_.parameter_bytes(),
-                               .local = base + memory_.parameter_bytes() + memory_.slot_bytes(),
-                               .device = DeviceKind::cpu};
-  if (communicator.rank() == 0) fill(memory_.at(sections));
-  communicator.broadcast(View{base, DType::i64, DeviceKind::cpu, Shape{int64_t(image.size())}}, 0, host).wait(host);
+  std::vector<int64_t> memory;
+  const StateSections image = image_in(memory);
+  if (communicator.rank() == 0) fill(memory_.at(image));
+  communicator.broadcast(View{memory.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(memory.size())}}, 0, host)
+      .wait(host);
+  upload(image);
+}
+
+// Zeros, laid out as the memory of the device is.
+StateSections VariableStore::image_in(std::vector<int64_t>& memory) const {
+  memory.assign(size_t((memory_.parameter_bytes() + memory_.slot_bytes() + plan().local_bytes) / 8), 0);
+  auto* base = reinterpret_cast<char*>(memory.data());
+  return {.parameters = base,
+          .slots = base + memory_.parameter_bytes(),
+          .local = base + memory_.parameter_bytes() + memory_.slot_bytes(),
+          .device = DeviceKind::cpu};
+}
+
+void VariableStore::upload(const StateSections& image) {
   const auto upload = [&](const Buffer& to, const char* from) {
     const Shape all{to.bytes() / 8};
     if (to.bytes() > 0) copy(*stream_, to.view(DType::i64, all), ConstView{from, DType::i64, DeviceKind::cpu, all});
   };
-  upload(device_parameters_, sections.parameters);
-  upload(device_slots_, sections.slots);
-  upload(device_local_, sections.local);
+  upload(device_parameters_, image.parameters);
+  upload(device_slots_, image.slots);
+  upload(device_local_, image.local);
   stream_->synchronize();
 }
 

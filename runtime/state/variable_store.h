@@ -56,18 +56,29 @@ class VariableStore {
   // Any variable of the plan on the host; waits for the GPU where there is one.
   HostValue host(const PlannedVariable& variable) const;
 
+  // Queues a copy of elements [begin, end) of a variable, counted row by row, to memory of the host; it is there when
+  // await_copies() has returned.
+  void copy_to_host(const PlannedVariable& variable, int64_t begin, int64_t end, void* destination) const;
+  void await_copies() const;
+
   // Collective: rank 0 gives every variable of the plan its value, in memory of the host, and all ranks get them.
   using Fill = std::function<void(const PlannedVariable&, const View& value)>;
   void fill(Communicator& communicator, const Fill& fill);
 
- private:
-  // Writes all variables into memory of the host; called on rank 0.
+  // Writes variables into memory of the host.
   using FillMemory = std::function<void(const StateMemory&)>;
-  void fill_all(Communicator& communicator, const FillMemory& fill);
+  // Collective: every rank writes what it knows. CPU ranks of a node write into the copy that they share, so that each
+  // can do with a part; bookkeeping, and everything on a GPU, has to be written by every rank for itself.
+  void fill_together(Communicator& communicator, const FillMemory& fill);
+
+ private:
+  void fill_all(Communicator& communicator, const FillMemory& fill_on_rank_0);
   StateSections allocate_on_host(Communicator& communicator);
   StateSections allocate_on_device();
   void broadcast_on_host(Communicator& communicator);
-  void broadcast_to_device(Communicator& communicator, const FillMemory& fill);
+  void broadcast_to_device(Communicator& communicator, const FillMemory& fill_on_rank_0);
+  void upload(const StateSections& image);
+  StateSections image_in(std::vector<int64_t>& memory) const;
   void enter_into_ledger(int sign);
   bool on_host() const { return stream_ == nullptr; }
 

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -19,7 +20,8 @@ namespace lockstep {
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() : path_(std::filesystem::temp_directory_path() / "lockstep.XXXXXX") {
+  explicit TemporaryFolder(const std::filesystem::path& where = std::filesystem::temp_directory_path())
+      : path_(where / "lockstep.XXXXXX") {
     if (::mkdtemp(path_.data()) == nullptr) fail(ErrorCode::file, "no temporary folder");
   }
   TemporaryFolder(const TemporaryFolder&) = delete;
@@ -37,6 +39,11 @@ class TemporaryFolder {
  private:
   std::string path_;
 };
+
+// For tests that make many files durable: where that costs no time, if there is such a place.
+inline std::filesystem::path folder_in_memory() {
+  return ::access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
+}
 
 inline void write_file(const std::string& path, std::string_view bytes) {
   std::ofstream(path, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));

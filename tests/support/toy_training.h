@@ -13,6 +13,8 @@
 #include "collectives/device/device_communicator.h"
 #include "collectives/host/thread_ranks.h"
 #include "kernels/softmax.h"
+#include "runtime/checkpoint/checkpoint_reader.h"
+#include "runtime/checkpoint/checkpoint_writer.h"
 #include "runtime/layers/linear.h"
 #include "runtime/layers/metrics.h"
 #include "runtime/ops/ops.h"
@@ -77,6 +79,11 @@ struct Setting {
   int64_t first_step = 0;
   uint64_t seed = 1;
   std::string restore = {}, save = {};  // files of state
+  // Folders of checkpoints: one to write into, after every so many steps, and one to go on from.
+  std::string checkpoints = {}, resume = {};
+  int64_t checkpoint_every = 1;
+  FileOperations::Before before_operation = {};  // of all ranks
+  KeepRules keep = {};
 };
 
 inline PlanSettings plan_settings(const Setting& setting) {
@@ -100,6 +107,8 @@ struct Outcome {
   std::vector<CollectiveRecord> trace;                                                // of rank 0
   int64_t gradient_bytes = 0, parameter_bytes = 0, slot_bytes = 0, scalar_bytes = 0;  // of rank 0, by the pool
   StepReport last;  // its names have gone with the plan
+  int64_t first_step = 0;
+  std::vector<std::string> complaints;  // of checkpoints
 };
 
 inline std::vector<double> doubles(const VariableStore& store, const PlannedVariable& variable) {
@@ -149,7 +158,27 @@ inline Outcome train(const Setting& setting) {
                    {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
     communicator.log().keep_records(true);
     if (!setting.restore.empty()) restore_state(setting.restore, store, communicator);
-    for (int64_t s = setting.first_step; s < setting.steps; ++s) {
+    int64_t first_step = setting.first_step;
+    if (!setting.resume.empty()) {
+      const NewestCheckpoint newest = load_newest_checkpoint(communicator, setting.resume, plan.settings.copies);
+      if (communicator.rank() == 0)
+        for (const auto& [number, complaint] : newest.damaged) outcome.complaints.push_back(complaint);
+      check(newest.loaded.has_value(), ErrorCode::data, "no checkpoint can be read");
+      restore_variables(store, communicator, *newest.loaded);
+      first_step = newest.loaded->manifest.run.step;
+    }
+    if (communicator.rank() == 0) outcome.first_step = first_step;
+    std::optional<CheckpointWriter> writer;
+    if (!setting.checkpoints.empty())
+      writer.emplace(
+          communicator, store, stream.device(),
+          CheckpointOptions{
+              .folder = setting.checkpoints, .keep = setting.keep, .before_operation = setting.before_operation});
+    const auto note_complaint = [&] {
+      const std::string complaint = writer->take_complaint();
+      if (!complaint.empty() && communicator.rank() == 0) outcome.complaints.push_back(complaint);
+    };
+    for (int64_t s = first_step; s < setting.steps; ++s) {
       for (const std::string& path : setting.freeze)
         if (s == setting.freeze_at || s == setting.unfreeze_at) step.set_frozen(path, s == setting.freeze_at);
       if (s == 3 && setting.poison != 0) mine.inputs[0] = setting.poison;
@@ -160,6 +189,20 @@ inline Outcome train(const Setting& setting) {
         own.push_back(mine.leaf(leaf, begin + leaf * count / plan.settings.parts(),
                                 begin + (leaf + 1) * count / plan.settings.parts()));
       step.queue({s, count, own});
+      if (writer) {  // ranks tell each other how far they are, as the loop of a program has them do
+        std::vector<CheckpointWriter::News> news;
+        for (const std::string& text : communicator.all_gather_bytes(str(int(writer->news()))))
+          news.push_back(CheckpointWriter::News(std::stoi(text)));
+        writer->hear(news);
+        note_complaint();
+      }
+      if (writer && (s + 1) % setting.checkpoint_every == 0) {
+        RunState state;
+        state.step = s + 1;
+        state.position = {.batch = setting.batch, .samples = kSamples};
+        writer->begin(state);
+        note_complaint();
+      }
       if (!setting.report_every_step && s + 1 < setting.steps) continue;
       const StepReport report = step.report();
       if (communicator.rank() != 0) continue;
@@ -170,6 +213,7 @@ inline Outcome train(const Setting& setting) {
       outcome.ledger.push_back(ledger_line(s, report.loss, store, 0));
       outcome.losses.push_back(report.loss);
     }
+    if (writer) writer->finish(), note_complaint();
     if (setting.take_averages) step.take_averages();
     if (!setting.save.empty() && communicator.rank() == 0) save_state(setting.save, store);
     outcome.counters[size_t(communicator.rank())] = store.scalars().iteration();

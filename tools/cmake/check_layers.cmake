@@ -24,6 +24,7 @@ set(wing_models layers ops autograd variables data)
 set(wing_language state plan models ops autograd variables files text)
 set(wing_plan variables files)
 set(wing_state plan variables autograd files)
+set(wing_checkpoint state plan variables files)
 set(wing_step state plan data variables autograd files)
 set(max_files_of_a_folder 25)  # only sources in runtime/ and tools/
 

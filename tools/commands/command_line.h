@@ -26,6 +26,7 @@ void add_plot_command(CLI::App& app, Command& chosen);
 void add_tokenize_command(CLI::App& app, Command& chosen);
 void add_convert_command(CLI::App& app, Command& chosen);
 void add_sample_command(CLI::App& app, Command& chosen);
+void add_checkpoint_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 
 // Adds the model and the settings of language models.

@@ -73,7 +73,7 @@ void run_eval(const EvalOptions& options, Communicator& communicator) {
                                  {"data", fmt::format("{:016x}", task->content_hash())},
                                  {"weights", fmt::format("{:016x}", hash_weights(values))}});
   if (device.device.kind == DeviceKind::cuda) bring_to(stream, pool, values);
-  const Score score = task->score({communicator, stream, pool, model, values});
+  const Score score = *task->score({communicator, stream, pool, model, values});
   if (communicator.rank() == 0) print_output(fmt::format("{} {}\n", score.text, score.counts));
 }
 

@@ -27,7 +27,9 @@ int train_on(const TrainOptions& options, Communicator& communicator, const Stop
 }
 
 int run_train(const TrainOptions& options, Communicator& launched) {
-  const StopRequest asked;
+  std::optional<double> seconds;
+  if (!options.checkpoints.exit_after.empty()) seconds = seconds_of("--exit-after", options.checkpoints.exit_after);
+  const StopRequest asked(seconds);
   if (options.ranks == 0) return train_on(options, launched, asked);
   check(launched.size() == 1, ErrorCode::usage, [&] {
     return str("--ranks ", options.ranks, " starts ranks as threads, but the launcher has started ", launched.size(),
@@ -147,6 +149,41 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
                  "the same for the bucket that is summed first, so that it starts early (default: as the others)");
 }
 
+namespace {
+
+void add_checkpoint_options(CLI::App& command, CheckpointRunOptions& options) {
+  command.add_option(
+      "--checkpoint-dir,--checkpoint.dir", options.folder,
+      "write checkpoints into this folder, at the end and when the run is stopped (docs/checkpoints.md)");
+  command.add_option("--checkpoint-every,--checkpoint.every", options.every, "and after every so many steps");
+  command.add_option("--keep,--checkpoint.keep", options.keep.newest, "keep so many checkpoints, the newest")
+      ->capture_default_str();
+  command.add_option("--keep-every,--checkpoint.keep_every", options.keep.every,
+                     "keep those of every so many steps besides");
+  add_choice(command, "--checkpoint-errors,--checkpoint.errors", options.errors, kCheckpointErrors,
+             "when a checkpoint cannot be written: warn | stop");
+  command.add_option("--resume,--checkpoint.resume", options.resume,
+                     "go on from the newest checkpoint that can be read, if there is one: auto; or from the one in "
+                     "this folder");
+  command
+      .add_option("--allow-change", options.allow_change,
+                  "go on though this is otherwise than in the checkpoint, such as batch (repeatable; "
+                  "docs/checkpoints.md)")
+      ->allow_extra_args(false);
+  command.add_option("--exit-after,--checkpoint.exit_after", options.exit_after,
+                     "stop after this time, such as 3h50m, as when asked by a signal");
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--inject",
+          [&options](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) options.inject.push_back(parse_fault(text));
+          },
+          "rehearse a fault, such as kill@step=7,rank=1 (repeatable; docs/checkpoints.md)")
+      ->allow_extra_args(false);
+}
+
+}  // namespace
+
 void add_train_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<TrainOptions>();
   CLI::App& command = *app.add_subcommand("train", "Train a model on images or tokens, on all ranks of the launcher");
@@ -234,6 +271,7 @@ void add_train_command(CLI::App& app, Command& chosen) {
                   "write the trained weights to this safetensors file; of a language model, with a slash at the end, "
                   "into this folder as Hugging Face has them")
       ->check(not_empty);
+  add_checkpoint_options(command, options->checkpoints);
   command.callback([&command, &chosen, options, batch_tokens] {
     read_config(command);
     finish_model_options(command, options->model);

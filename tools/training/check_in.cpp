@@ -27,7 +27,7 @@ CheckIn::CheckIn(Communicator& ranks, int parts)
       window_(size_t(ranks.size())),
       named_(size_t(ranks.size())) {}
 
-bool CheckIn::step(double seconds, double compute, double wait, int signal) {
+bool CheckIn::step(double seconds, double compute, double wait, int signal, int news) {
   constexpr double kInterval = 0.05;
   constexpr int64_t kAtMost = 1000;
   mine_.compute += compute;
@@ -36,10 +36,10 @@ bool CheckIn::step(double seconds, double compute, double wait, int signal) {
   if (++steps_ < steps_to_take_) return false;
 
   struct Message {
-    double signal, seconds, compute, wait, parts;
+    double signal, seconds, compute, wait, parts, news;
   };
   constexpr int64_t kNumbers = sizeof(Message) / sizeof(double);
-  Message mine{double(signal), seconds_, mine_.compute, mine_.wait, mine_.parts};
+  Message mine{double(signal), seconds_, mine_.compute, mine_.wait, mine_.parts, double(news)};
   std::vector<Message> all(size_t(ranks_->size()));
   Stream host = Stream::cpu();
   ranks_
@@ -49,9 +49,11 @@ bool CheckIn::step(double seconds, double compute, double wait, int signal) {
 
   double longest = 0;
   times_.clear();
+  news_.clear();
   for (size_t rank = 0; rank < all.size(); ++rank) {
     const Message& theirs = all[rank];
     if (signal_ == 0) signal_ = int(theirs.signal);
+    news_.push_back(int(theirs.news));
     longest = std::max(longest, theirs.seconds);
     times_.push_back({theirs.compute / double(steps_), theirs.wait / double(steps_), theirs.parts});
     window_[rank].compute += theirs.compute;

@@ -35,11 +35,17 @@ class CheckIn {
   CheckIn(Communicator& ranks, int parts);
 
   // Called by all ranks after every step, with what this rank's step took altogether, of which it computed and waited
-  // so long. True after those steps in which the ranks have spoken to each other.
-  bool step(double seconds, double compute, double wait, int signal);
+  // so long, and with a number that the others are to know. True after those steps in which the ranks have spoken to
+  // each other.
+  bool step(double seconds, double compute, double wait, int signal, int news = 0);
+
+  // Called by all ranks: they speak to each other after the next step, however short steps have been.
+  void speak_next() { steps_to_take_ = steps_ + 1; }
 
   // The signal that some rank was asked to stop by; 0 for none. The same on all ranks, as is all that follows.
   int signal() const { return signal_; }
+  // What each rank told in the latest exchange.
+  std::span<const int> news() const { return news_; }
   // Of each rank in each of the steps before the latest exchange.
   std::span<const RankTimes> times() const { return times_; }
   // Names a rank that has held the others up for some seconds and steps, twice in a row, in a sentence, once for each
@@ -56,6 +62,7 @@ class CheckIn {
   int64_t steps_ = 0, steps_to_take_ = 1;
   int signal_ = 0;
   std::vector<RankTimes> times_;
+  std::vector<int> news_;
   // Since a straggler was last looked for.
   std::vector<RankTimes> window_;
   double window_seconds_ = 0;

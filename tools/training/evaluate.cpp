@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/training/evaluate.h"
 
-#include <optional>
-
 #include "runtime/data/batch_upload.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/step/forward_backward.h"
@@ -22,8 +20,9 @@ int64_t count_correct_part(Stream& stream, Pool& pool, const Model& model, std::
 
 }  // namespace
 
-int64_t count_correct(Communicator& communicator, Stream& stream, Pool& pool, const Model& model,
-                      std::span<const Tensor> values, const Images& images) {
+std::optional<int64_t> count_correct(Communicator& communicator, Stream& stream, Pool& pool, const Model& model,
+                                     std::span<const Tensor> values, const Images& images,
+                                     const std::function<bool()>& stop) {
   // Parts have one size whatever the ranks: products of equal shapes give equal bits, so ties are decided alike.
   constexpr int64_t kBatch = 2000, kParts = 20;
   const int64_t steps = steps_per_epoch(images.count, kBatch);
@@ -37,13 +36,15 @@ int64_t count_correct(Communicator& communicator, Stream& stream, Pool& pool, co
   std::optional<BatchUpload> upload;
   if (stream.device().kind == DeviceKind::cuda) upload.emplace(stream, pool, [](Event& event) { event.synchronize(); });
   int64_t correct = 0;
-  for (int64_t step = 0; step < steps; ++step)
+  for (int64_t step = 0; step < steps; ++step) {
     for (const ImagePart& batch : loader.next().parts) {
       if (batch.count == 0) continue;
       BatchPart part = image_part(batch, images);
       if (upload) part = upload->bring({&part, 1}, 0).parts[0];
       correct += count_correct_part(stream, pool, model, values, part.batch);
     }
+    if (stop && stop()) return std::nullopt;
+  }
   Stream host = Stream::cpu();
   communicator.all_reduce(View{&correct, DType::i64, DeviceKind::cpu, Shape{1}}, ReduceOp::sum, host).wait(host);
   return correct;

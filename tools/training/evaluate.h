@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 
 #include "collectives/communicator.h"
@@ -12,8 +14,10 @@
 
 namespace lockstep {
 
-// Collective; gives the same number on every rank.
-int64_t count_correct(Communicator& communicator, Stream& stream, Pool& pool, const Model& model,
-                      std::span<const Tensor> values, const Images& images);
+// Collective; gives the same number on every rank. `stop`, where there is one, is asked equally often by all ranks, and
+// is collective, too; when it says so, counting ends without a number.
+std::optional<int64_t> count_correct(Communicator& communicator, Stream& stream, Pool& pool, const Model& model,
+                                     std::span<const Tensor> values, const Images& images,
+                                     const std::function<bool()>& stop = {});
 
 }  // namespace lockstep

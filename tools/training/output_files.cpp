@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/training/output_files.h"
 
+#include <filesystem>
 #include <string>
 
 #include "kernels/device/check.h"
@@ -21,6 +22,13 @@ void check_outputs(Communicator& communicator, const std::vector<NamedFile>& out
     }
   }
   if (communicator.rank() == 0) check_separate(outputs, inputs);
+}
+
+std::string what_is_written(const std::string& path) {
+  if (!names_folder(path)) return path;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return path + "config.json";
+  return path.substr(0, path.find_last_not_of('/') + 1);
 }
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 // The files that commands write: rank 0 alone writes them, and none of them destroys another file of the run.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "collectives/communicator.h"
@@ -14,5 +15,9 @@ namespace lockstep {
 // write; on rank 0, check_separate() of all.
 void check_outputs(Communicator& communicator, const std::vector<NamedFile>& outputs,
                    const std::vector<NamedFile>& inputs = {});
+
+// Whether --save names a folder, and the file that will be written first: a folder is made where it is missing.
+inline bool names_folder(const std::string& path) { return path.ends_with('/'); }
+std::string what_is_written(const std::string& path);
 
 }  // namespace lockstep

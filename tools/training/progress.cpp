@@ -37,8 +37,14 @@ bool is_terminal_for_lines(std::FILE* out) {
   return isatty(fileno(out)) != 0 && (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
 }
 
-Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch, ProgressWords words)
-    : out_(out), terminal_(terminal), steps_(steps), steps_per_epoch_(steps_per_epoch), words_(std::move(words)) {}
+Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch, ProgressWords words,
+                   int64_t first_step)
+    : out_(out),
+      terminal_(terminal),
+      first_step_(first_step),
+      steps_(steps),
+      steps_per_epoch_(steps_per_epoch),
+      words_(std::move(words)) {}
 
 double Progress::units_per_second() const {
   return double(samples_ * words_.units_per_sample) / std::chrono::duration<double>(Clock::now() - start_).count();
@@ -69,7 +75,7 @@ void Progress::step(int64_t step, int64_t samples, const std::function<const Ste
 void Progress::print(int64_t step, bool end_of_epoch, const StepReport& report) {
   last_print_ = Clock::now();
   const double elapsed = std::chrono::duration<double>(last_print_ - start_).count();
-  const double left = elapsed / double(step + 1) * double(steps_ - step - 1);
+  const double left = elapsed / double(step + 1 - first_step_) * double(steps_ - step - 1);
   const int64_t epochs = (steps_ + steps_per_epoch_ - 1) / steps_per_epoch_;
   const double samples = double(shown_samples_);
   std::vector<std::string> fields{fmt::format("epoch {}/{}", step / steps_per_epoch_ + 1, epochs),

@@ -28,7 +28,9 @@ struct ProgressWords {
 class Progress {
  public:
   // Silent if out == nullptr (ranks other than 0).
-  Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch, ProgressWords words = {});
+  // `first_step`: those before it were taken by another run.
+  Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch, ProgressWords words = {},
+           int64_t first_step = 0);
 
   // Adds a step of `samples` samples. Asks for its report, which covers all before it, only where a line is due: on a
   // GPU asking means waiting.
@@ -45,7 +47,7 @@ class Progress {
 
   std::FILE* out_;
   bool terminal_;
-  int64_t steps_, steps_per_epoch_;
+  int64_t first_step_, steps_, steps_per_epoch_;
   ProgressWords words_;
   size_t shown_ = 0;  // columns of the line that is to be rewritten
   int64_t samples_ = 0;

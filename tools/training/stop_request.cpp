@@ -35,7 +35,10 @@ void keep(int signal) {
 
 }  // namespace
 
-StopRequest::StopRequest() {
+StopRequest::StopRequest(std::optional<double> seconds) {
+  using Clock = std::chrono::steady_clock;
+  if (seconds)
+    end_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*seconds));
   first_signal = 0;
   struct sigaction action {};
   action.sa_handler = keep;
@@ -53,10 +56,17 @@ StopRequest::~StopRequest() {
   for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
 }
 
-int StopRequest::signal() const { return first_signal; }
+int StopRequest::signal() const {
+  if (first_signal != 0) return first_signal;
+  return end_ && std::chrono::steady_clock::now() >= *end_ ? kTimeIsUp : 0;
+}
 
-std::string name_of_signal(int signal) { return std::string("SIG") + sigabbrev_np(signal); }
+std::string name_of_signal(int signal) {
+  return signal == kTimeIsUp ? std::string("--exit-after") : std::string("SIG") + sigabbrev_np(signal);
+}
 
-int exit_code_of_signal(int signal) { return signal == SIGUSR1 || signal == SIGUSR2 ? 0 : 128 + signal; }
+int exit_code_of_signal(int signal) {
+  return signal == SIGUSR1 || signal == SIGUSR2 || signal == kTimeIsUp ? 0 : 128 + signal;
+}
 
 }  // namespace lockstep

@@ -113,6 +113,7 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check_clip_options(options.clip);
   check(options.timeout_seconds > 0 && options.timeout_seconds <= 1e6, ErrorCode::usage,
         [&] { return str("--timeout: expected seconds above 0 and up to 1e6, got ", exact(options.timeout_seconds)); });
+  check_checkpoint_options(options.checkpoints);
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
         [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
   const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
@@ -154,23 +155,41 @@ void set_hyperparameter(ModelOptions& options, const std::string& option, const 
   });
 }
 
+std::vector<RunFact> run_facts(const TrainOptions& options, const OptimizerSet& optimizer,
+                               const std::optional<Schedule>& schedule, const PlanSettings& settings) {
+  std::vector<RunFact> facts{{"model", model_text(options.model)}};
+  const auto add = [&](std::string name, std::string value) { facts.push_back({std::move(name), std::move(value)}); };
+  const auto add_setting = [&](const SettingText& setting, InRun kind) {
+    if (is_told(setting, kind)) add(setting.field.name, setting.value);
+  };
+  // It begins with "optimizer=".
+  const std::string described = optimizer.description();
+  add("optimizer", described.substr(described.find('=') + 1));
+  add("batch", str(options.batch));
+  add("seed", str(options.seed));
+  add("dropout", exact(options.model.dropout));
+  const std::vector<SettingText> texts = setting_texts(settings);
+  for (const SettingText& setting : texts) add_setting(setting, InRun::always);
+  const Precision& precision = precision_of(options.model.weights, settings.stochastic_rounding);
+  if (precision.weights != DType::f32) add("precision", std::string(precision.name));
+  if (options.data.classes > 0) add("classes", str(options.data.classes));
+  for (const SettingText& setting : texts) {
+    if (std::string_view(setting.field.name) == "accumulation")  // in every ledger the frozen variables come before it
+      for (const std::string& path : options.model.freeze) add("freeze", path);
+    add_setting(setting, InRun::unless_default);
+  }
+  if (schedule) add("schedule", schedule->text());
+  if (options.clip.clipnorm > 0) add("clipnorm", exact(options.clip.clipnorm));
+  if (options.clip.global_clipnorm > 0) add("global_clipnorm", exact(options.clip.global_clipnorm));
+  if (options.clip.clipvalue > 0) add("clipvalue", exact(options.clip.clipvalue));
+  return facts;
+}
+
 std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
                             const std::optional<Schedule>& schedule, const PlanSettings& settings) {
-  std::string text = str("model=", model_text(options.model), " ", optimizer.description());
-  text += str(" batch=", options.batch, " seed=", options.seed, " dropout=", exact(options.model.dropout),
-              run_text(settings, InRun::always));
-  const Precision& precision = precision_of(options.model.weights, settings.stochastic_rounding);
-  if (precision.weights != DType::f32) text += str(" precision=", precision.name);
-  if (options.data.classes > 0) text += str(" classes=", options.data.classes);
-  for (const SettingText& setting : setting_texts(settings)) {
-    if (std::string_view(setting.field.name) == "accumulation")  // in every ledger the frozen variables come before it
-      for (const std::string& path : options.model.freeze) text += str(" freeze=", path);
-    text += run_text(setting, InRun::unless_default);
-  }
-  if (schedule) text += str(" schedule=", schedule->text());
-  if (options.clip.clipnorm > 0) text += " clipnorm=" + exact(options.clip.clipnorm);
-  if (options.clip.global_clipnorm > 0) text += " global_clipnorm=" + exact(options.clip.global_clipnorm);
-  if (options.clip.clipvalue > 0) text += " clipvalue=" + exact(options.clip.clipvalue);
+  std::string text;
+  for (const RunFact& fact : run_facts(options, optimizer, schedule, settings))
+    text += str(text.empty() ? "" : " ", fact.name, "=", fact.value);
   return text;
 }
 

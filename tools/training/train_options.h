@@ -20,6 +20,7 @@
 #include "runtime/variables/parameter_groups.h"
 #include "runtime/variables/precision.h"
 #include "runtime/variables/variables.h"
+#include "tools/checkpoint/checkpoint_options.h"
 
 namespace lockstep {
 
@@ -82,6 +83,7 @@ struct TrainOptions {
   ClipOptions clip = {};
   std::string ledger, metrics, save;
   std::string profile_steps = {};  // "FIRST:LAST": a profiler that waits records these steps
+  CheckpointRunOptions checkpoints = {};
 };
 
 // Steps counted from 1, both included. Steps that no run has where there are none.
@@ -111,8 +113,17 @@ void check_train_options(const TrainOptions& options, int ranks);
 // that already has a value.
 void set_hyperparameter(ModelOptions& options, const std::string& option, const std::string& text);
 
-// Describes the run in words, for ledger and agreement: everything that decides the numbers, and nothing that does not
-// (ranks, threads, devices, buckets, files). `settings` are those of the plan.
+// Something that decides the numbers: {"batch", "128"}.
+struct RunFact {
+  std::string name, value;
+};
+
+// Everything that decides the numbers, and nothing that does not (ranks, threads, devices, buckets, files), in one order.
+// `settings` are those of the plan. A name may come several times.
+std::vector<RunFact> run_facts(const TrainOptions& options, const OptimizerSet& optimizer,
+                               const std::optional<Schedule>& schedule, const PlanSettings& settings);
+
+// The same in words, for ledger and agreement.
 std::string run_description(const TrainOptions& options, const OptimizerSet& optimizer,
                             const std::optional<Schedule>& schedule, const PlanSettings& settings);
 

@@ -16,6 +16,8 @@ const TokenLoaderSettings& checked(const TokenLoaderSettings& s) {
     return str("expected a batch and a prefetch depth of at least 1 and a first step from 0 to the last, got ", s.batch,
                ", ", s.prefetch, ", and step ", s.first_step, " of ", s.steps);
   });
+  check(s.first_step + s.batches_ahead >= 0, ErrorCode::internal,
+        [&] { return str("expected a batch from 0 on, got ", s.first_step + s.batches_ahead); });
   check(s.first_part >= 0 && s.first_part <= s.end_part && s.end_part <= s.virtual_ranks, ErrorCode::internal, [&] {
     return str("expected parts within 0 .. ", s.virtual_ranks, ", got ", s.first_part, " .. ", s.end_part);
   });
@@ -38,7 +40,7 @@ TokenLoader::TokenLoader(const TokenDataset& data, const TokenLoaderSettings& se
                   [this](TokenBatch& batch, int64_t step) { prepare(batch, step); }) {}
 
 void TokenLoader::prepare(TokenBatch& batch, int64_t step) {
-  const BatchPlace place = batch_at(step, data_.samples(), settings_.batch);
+  const BatchPlace place = batch_at(step + settings_.batches_ahead, data_.samples(), settings_.batch);
   const int64_t* samples = order_.of(place.epoch).data() + place.positions.begin;
   batch.step = step;
   batch.epoch = place.epoch;

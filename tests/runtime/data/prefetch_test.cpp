@@ -42,7 +42,7 @@ std::vector<std::vector<int64_t>> samples_of(const Images& images, const LoaderS
                                              std::vector<uint64_t>* hashes = nullptr) {
   BatchLoader loader(images, settings);
   std::vector<std::vector<int64_t>> steps;
-  for (int64_t step = 0; step < settings.steps; ++step) {
+  for (int64_t step = settings.first_step; step < settings.steps; ++step) {
     const ImageBatch& batch = loader.next();
     if (hashes) hashes->push_back(batch.data_hash);
     steps.emplace_back();
@@ -112,6 +112,20 @@ TEST(BatchLoader, SplitsTheSameBatchOverAnyNumberOfRanks) {
     EXPECT_EQ(joined, whole) << ranks << " ranks";
   }
   EXPECT_EQ(std::set(hashes.begin(), hashes.end()).size(), hashes.size());
+}
+
+TEST(BatchLoader, GoesOnAtAnyStepWithAnyBatch) {
+  const Images images = numbered_images(20);
+  const LoaderSettings whole{.batch = 8, .steps = 9, .seed = 3};
+  const auto all = samples_of(images, whole);
+  LoaderSettings rest = whole;
+  rest.first_step = 4;
+  EXPECT_EQ(samples_of(images, rest), std::vector(all.begin() + 4, all.end()));
+  // The same batches under other numbers.
+  rest.first_step = 6;
+  rest.batches_ahead = -2;
+  rest.steps = 11;
+  EXPECT_EQ(samples_of(images, rest), std::vector(all.begin() + 4, all.end()));
 }
 
 TEST(BatchLoader, AgreesWhateverTheDepth) {

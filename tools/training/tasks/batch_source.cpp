@@ -41,7 +41,9 @@ std::unique_ptr<BatchSource> image_batches(const Images& images, const LoaderSet
 std::unique_ptr<BatchSource> token_batches(const TokenDataset& tokens, const LoaderSettings& settings) {
   const auto view = [length = tokens.sequence_length()](const TokenPart& part) { return token_part(part, length); };
   const TokenLoaderSettings of_tokens{.batch = settings.batch,
+                                      .first_step = settings.first_step,
                                       .steps = settings.steps,
+                                      .batches_ahead = settings.batches_ahead,
                                       .seed = settings.seed,
                                       .shuffle = settings.shuffle,
                                       .virtual_ranks = settings.virtual_ranks,

@@ -27,7 +27,7 @@ class BatchSource {
   virtual StepBatch next() = 0;
 };
 
-// Steps 0, 1, ... settings.steps - 1 of a data set, which outlives the source.
+// Steps settings.first_step, ... settings.steps - 1 of a data set, which outlives the source.
 std::unique_ptr<BatchSource> image_batches(const Images& images, const LoaderSettings& settings);
 std::unique_ptr<BatchSource> token_batches(const TokenDataset& tokens, const LoaderSettings& settings);
 

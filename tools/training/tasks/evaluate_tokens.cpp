@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <optional>
 #include <vector>
 
 #include "runtime/data/batch_upload.h"
@@ -23,7 +22,7 @@ double loss_of_part(const JudgedModel& judged, const Batch& batch) {
 
 }  // namespace
 
-double evaluate_tokens(const JudgedModel& judged, const TokenDataset& data, int64_t samples) {
+std::optional<double> evaluate_tokens(const JudgedModel& judged, const TokenDataset& data, int64_t samples) {
   constexpr int64_t kPart = 4;  // samples; memory is then below that of a step
   const int64_t parts = (samples + kPart - 1) / kPart;
   const int64_t rank = judged.ranks.rank(), ranks = judged.ranks.size(), length = data.sequence_length();
@@ -34,7 +33,10 @@ double evaluate_tokens(const JudgedModel& judged, const TokenDataset& data, int6
   std::vector<double> sums(static_cast<size_t>(parts));
   std::vector<int32_t> tokens(size_t(kPart * length)), targets(tokens.size());
   std::vector<int64_t> numbers(static_cast<size_t>(kPart));
-  for (int64_t p = rank * parts / ranks; p < (rank + 1) * parts / ranks; ++p) {
+  const int64_t begin = rank * parts / ranks, end = (rank + 1) * parts / ranks, most = (parts + ranks - 1) / ranks;
+  for (int64_t p = begin; p < begin + most; ++p) {
+    if (judged.stop && judged.stop()) return std::nullopt;
+    if (p >= end) continue;  // a rank with a part less asks as often as the others
     const int64_t first = p * kPart, count = std::min(kPart, samples - first);
     for (int64_t i = 0; i < count; ++i) {
       const size_t at = size_t(i * length), n = size_t(length);

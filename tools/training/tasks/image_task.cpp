@@ -28,13 +28,14 @@ class ImageTask final : public TrainingTask {
   }
   ProgressWords words() const override { return {}; }
   bool can_score() const override { return true; }
-  Score score(const JudgedModel& judged) const override {
-    const int64_t correct =
-        count_correct(judged.ranks, judged.stream, judged.pool, judged.model, judged.values, dataset_.test);
-    const double accuracy = double(correct) / double(dataset_.test.count);
-    return {.text = fmt::format("test_accuracy={:.4f}", accuracy),
-            .counts = fmt::format("correct={} images={}", correct, dataset_.test.count),
-            .numbers = {{"test_accuracy", accuracy}}};
+  std::optional<Score> score(const JudgedModel& judged) const override {
+    const std::optional<int64_t> correct = count_correct(judged.ranks, judged.stream, judged.pool, judged.model,
+                                                         judged.values, dataset_.test, judged.stop);
+    if (!correct) return std::nullopt;
+    const double accuracy = double(*correct) / double(dataset_.test.count);
+    return Score{.text = fmt::format("test_accuracy={:.4f}", accuracy),
+                 .counts = fmt::format("correct={} images={}", *correct, dataset_.test.count),
+                 .numbers = {{"test_accuracy", accuracy}}};
   }
 
  private:

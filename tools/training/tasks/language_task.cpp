@@ -116,9 +116,11 @@ class LanguageTask final : public TrainingTask {
     return text;
   }
   bool can_score() const override { return validation_.has_value(); }
-  Score score(const JudgedModel& judged) const override {
-    if (!validation_) return {.text = "", .counts = "", .numbers = {}};
-    const double loss = evaluate_tokens(judged, *validation_, scored_), perplexity = std::exp(loss);
+  std::optional<Score> score(const JudgedModel& judged) const override {
+    if (!validation_) return Score{.text = "", .counts = "", .numbers = {}};
+    const std::optional<double> mean = evaluate_tokens(judged, *validation_, scored_);
+    if (!mean) return std::nullopt;
+    const double loss = *mean, perplexity = std::exp(loss);
     const int64_t tokens = scored_ * sequence_;
     Score score{.text = fmt::format("validation_loss={:.4f} perplexity={:.2f}", loss, perplexity),
                 .counts = fmt::format("tokens={}", tokens),

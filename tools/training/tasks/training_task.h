@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +34,8 @@ struct JudgedModel {
   Pool& pool;
   const Model& model;
   std::span<const Tensor> values;
+  // Collective, asked now and then, equally often by all ranks: whether to give up.
+  std::function<bool()> stop = {};
 };
 
 class TrainingTask {
@@ -63,8 +67,8 @@ class TrainingTask {
   }
   // Whether score() has data to count on.
   virtual bool can_score() const = 0;
-  // Collective; the same on every rank, whatever their number.
-  virtual Score score(const JudgedModel& judged) const = 0;
+  // Collective; the same on every rank, whatever their number. Empty where judged.stop says so.
+  virtual std::optional<Score> score(const JudgedModel& judged) const = 0;
 };
 
 // Reads or opens the data. Collective. Error(usage, file, data) names what does not fit the model.

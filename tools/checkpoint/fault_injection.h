@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Faults on purpose, to rehearse what a run makes of them: `--inject kill@step=7,rank=1`.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/checkpoint/file_operations.h"
+
+namespace lockstep {
+
+enum class FaultKind : uint8_t {
+  kill,    // the process ends at once, as by SIGKILL
+  stop,    // the process stops, as by SIGSTOP
+  usr1,    // it gets SIGUSR1, by which batch systems announce the end of a job's time
+  slow,    // every step from this one on, or this operation, takes `ms` longer
+  enospc,  // an operation on a file of a checkpoint fails: no space
+  eio,     // the same: an error of the disk
+};
+std::string_view to_string(FaultKind kind);
+
+struct Fault {
+  FaultKind kind = FaultKind::kill;
+  int64_t rank = 0;
+  std::optional<int64_t> step;       // before this step is taken
+  std::optional<int64_t> operation;  // this operation on files of checkpoints that the rank makes, from 1 on
+  int64_t milliseconds = 0;
+};
+
+// "kill@step=7,rank=1", "enospc@operation=12", "slow@step=3,rank=0,ms=50". Error(usage) says what was expected.
+Fault parse_fault(const std::string& text);
+
+// One rank's faults.
+class FaultInjection {
+ public:
+  FaultInjection(std::vector<Fault> faults, int rank);
+
+  // Called before a step is taken.
+  void before_step(int64_t step) const;
+  // To be asked before every operation; empty where nothing is to happen to files.
+  FileOperations::Before before_operation() const;
+
+ private:
+  std::vector<Fault> faults_;
+  std::shared_ptr<std::atomic<int64_t>> operations_ = std::make_shared<std::atomic<int64_t>>(0);
+};
+
+}  // namespace lockstep
