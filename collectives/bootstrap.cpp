@@ -5,9 +5,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <sstream>
 #include <thread>
 
 #include "collectives/host/job_processes.h"
+#include "collectives/host/last_words.h"
 #include "collectives/host/mpi_ranks.h"
 #include "collectives/host/thread_ranks.h"
 #include "kernels/device/number_text.h"
@@ -18,6 +20,7 @@ namespace {
 
 using Variable = std::function<const char*(const char*)>;
 
+const char* const kSrun = "srun";
 const char* const kTorchrun = "torchrun";
 
 int number(const char* name, const char* text) {
@@ -48,9 +51,9 @@ void check_claims(const std::string& launcher, const std::vector<RankClaim>& cla
                  claim.size > 0 ? str(" of ", claim.size) : std::string(), ", but MPI says rank ", rank, " of ", size,
                  size > 1 ? "; something between launcher and program changes the launcher's environment variables: "
                             "start the program with mpirun itself"
-                          : "; either these variables were left over from another job (unset them), or the launcher "
-                            "and the MPI library do not belong together: start with the mpirun of the MPI that "
-                            "Lockstep was built with, or with 'srun --mpi=pmix' (or pmi2) if that MPI supports it");
+                          : str("; either these variables were left over from another job (unset them), or this "
+                                "launcher does not serve the MPI library that Lockstep was built with: ",
+                                launch_advice(mpi_name())));
     });
   }
 }
@@ -58,6 +61,16 @@ void check_claims(const std::string& launcher, const std::vector<RankClaim>& cla
 int pretended_nodes() {
   const char* text = std::getenv("LOCKSTEP_PRETEND_NODES");
   return text ? std::max(1, number("LOCKSTEP_PRETEND_NODES", text)) : 1;
+}
+
+// Reports a failure on the way to the first communicator. Ranks fail alike there, and cannot ask each other who speaks.
+void report_once(const ErrorReport& report, const std::exception& error) {
+  const Spokesman spokesman;
+  if (spokesman.may_speak()) report(error);
+  // The right to speak goes with its owner, so whoever fails a moment later is to find it taken; and the launcher ends
+  // the speaker when another rank is gone.
+  constexpr std::chrono::milliseconds kMoment{500};
+  std::this_thread::sleep_for(kMoment);
 }
 
 }  // namespace
@@ -68,7 +81,7 @@ LauncherClaim read_launcher(const Variable& variable) {
   if (claims(variable, "PMI_RANK", "PMI_SIZE", "a PMI launcher", claim)) return claim;
   // A batch script sees SLURM_NTASKS too, but is a single process; only a step is started as tasks.
   const bool in_step = variable("SLURM_STEP_ID") != nullptr && variable("SLURM_STEP_NUM_TASKS") != nullptr;
-  if (in_step && claims(variable, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun", claim)) return claim;
+  if (in_step && claims(variable, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", kSrun, claim)) return claim;
   if (claims(variable, "PMIX_RANK", nullptr, "a PMIx launcher", claim)) return claim;
   if (claims(variable, "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MVAPICH's mpirun", claim)) return claim;
   if (claims(variable, "FLUX_TASK_RANK", "FLUX_JOB_SIZE", "flux", claim)) return claim;
@@ -82,6 +95,50 @@ LauncherClaim read_launcher() {
   return read_launcher([](const char* name) { return std::getenv(name); });
 }
 
+std::string mpi_name(std::string_view library_version) {
+  // "Open MPI v4.1.4, package: ...", "MPICH Version:      4.0.2\nMPICH Release date: ..."
+  std::istringstream words{std::string(library_version.substr(0, library_version.find_first_of(",\n")))};
+  std::string name;
+  for (std::string word; words >> word;)
+    if (word != "Version:" && word != "Version" && word != ":") name += str(name.empty() ? "" : " ", word);
+  return name;
+}
+
+std::string mpi_name() { return mpi_name(mpi_library_version()); }
+
+std::string launch_advice(std::string_view mpi_name) {
+  const auto with = [&](std::string_view how) { return str("start the ranks of ", mpi_name, " with its own ", how); };
+  if (mpi_name.starts_with("Open MPI"))
+    return with("mpirun, or with 'srun --mpi=pmix' where 'srun --mpi=list' names pmix");
+  if (mpi_name.starts_with("MPICH")) return with("mpiexec, or with 'srun --mpi=pmi2'");
+  if (mpi_name.starts_with("Intel"))
+    return with("mpirun, or with 'srun --mpi=pmi2' and I_MPI_PMI_LIBRARY naming Slurm's libpmi2.so");
+  return with("mpirun");
+}
+
+namespace {
+
+// "srun started this process as rank 1 of 2".
+std::string text_of(const LauncherClaim& claim) {
+  return str(claim.launcher, " started this process as rank ", claim.rank,
+             claim.size > 0 ? str(" of ", claim.size) : std::string());
+}
+
+// Some MPI libraries end the process where they find no launcher of theirs, with a page of words about how they were
+// built. Slurm without a plugin for MPI is the usual case.
+std::unique_ptr<LastWords> words_for_end_in_mpi(const LauncherClaim& claim, const ErrorReport& report) {
+  if (claim.launcher != kSrun) return nullptr;
+  return std::make_unique<LastWords>([&] {
+    report_once(report,
+                Error(ErrorCode::launch,
+                      str(text_of(claim), " without telling MPI about the others, and the MPI library has ended ",
+                          "it: ", launch_advice(mpi_name())),
+                      std::source_location::current()));
+  });
+}
+
+}  // namespace
+
 std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const ErrorReport& report) {
   const LauncherClaim claim = read_launcher();
   if (claim.launcher.empty() || (claim.size == 1 && claim.rank == 0)) return make_serial_communicator();
@@ -90,6 +147,7 @@ std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const E
                " runs of one rank each: Lockstep's ranks come from MPI; start them with 'mpirun -np ", claim.size,
                "', or unset RANK and WORLD_SIZE to run alone");
   });
+  const auto last_words = words_for_end_in_mpi(claim, report);
   std::unique_ptr<Communicator> ranks =
       connect_mpi({.claim = {claim.rank, claim.size},
                    .check_claims = [launcher = claim.launcher](const std::vector<RankClaim>& claims,
@@ -99,8 +157,7 @@ std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const E
                    .report = report});
   check(ranks != nullptr, ErrorCode::launch, [&] {
     return str(
-        claim.launcher, " started this process as rank ", claim.rank,
-        claim.size > 0 ? str(" of ", claim.size) : std::string(),
+        text_of(claim),
         ", but Lockstep was built without MPI; install MPI (Debian: libopenmpi-dev) and build again, or start one "
         "process with --ranks N");
   });
@@ -111,20 +168,6 @@ int exit_code(const std::exception& error) {
   const auto* ours = dynamic_cast<const Error*>(&error);
   return ours && ours->code() == ErrorCode::usage ? 2 : 1;
 }
-
-namespace {
-
-// Reports a failure on the way to the first communicator. Ranks fail alike there, and cannot ask each other who speaks.
-void report_once(const ErrorReport& report, const std::exception& error) {
-  const Spokesman spokesman;
-  if (spokesman.may_speak()) report(error);
-  // The right to speak goes with its owner, so whoever fails a moment later is to find it taken; and the launcher ends
-  // the speaker when another rank is gone.
-  constexpr std::chrono::milliseconds kMoment{500};
-  std::this_thread::sleep_for(kMoment);
-}
-
-}  // namespace
 
 int run_connected(const std::function<int(Communicator&)>& body, const ErrorReport& report,
                   std::chrono::milliseconds timeout) {

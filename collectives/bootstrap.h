@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "collectives/communicator.h"
 
@@ -21,6 +22,14 @@ struct LauncherClaim {
 // `variable` looks up an environment variable; null if it is not set. Error(launch) for values that are no numbers.
 LauncherClaim read_launcher(const std::function<const char*(const char*)>& variable);
 LauncherClaim read_launcher();
+
+// Name and version of an MPI library, "Open MPI v4.1.4" or "MPICH 4.0.2", out of what MPI_Get_library_version() says.
+// The other form is that of this build, empty without MPI.
+std::string mpi_name(std::string_view library_version);
+std::string mpi_name();
+// How ranks of the MPI library of this name have to be started: each MPI understands some launchers, and under others
+// every process believes to be alone.
+std::string launch_advice(std::string_view mpi_name);
 
 using ErrorReport = std::function<void(const std::exception&)>;
 inline constexpr std::chrono::milliseconds kDefaultTimeout{60'000};

@@ -46,6 +46,27 @@ Tag wanted_layout(Kind kind, const Conv2dSizes& s) {
   return blocked ? Tag::any : Tag::nhwc;
 }
 
+// Asks the library for a primitive. Version 2 takes what describes it as one object, version 3 one by one.
+template <class Operation, class... Facts>
+auto describe(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Facts&... facts) {
+  using Description = typename Operation::primitive_desc;
+  if constexpr (requires { typename Operation::desc; })
+    return Description(typename Operation::desc(facts...), attributes, engine);
+  else
+    return Description(engine, facts..., attributes);
+}
+
+// The same for a gradient, for which the library wants to know its forward pass.
+template <class Operation, class Forward, class... Facts>
+auto describe_backward(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Forward& forward,
+                       const Facts&... facts) {
+  using Description = typename Operation::primitive_desc;
+  if constexpr (requires { typename Operation::desc; })
+    return Description(typename Operation::desc(facts...), attributes, engine, forward);
+  else
+    return Description(engine, facts..., forward, attributes);
+}
+
 Primitive make_primitive(const dnnl::engine& engine, Kind kind, const Conv2dSizes& s) {
   using namespace dnnl;
   const Tag tag = wanted_layout(kind, s);
@@ -62,22 +83,19 @@ Primitive make_primitive(const dnnl::engine& engine, Kind kind, const Conv2dSize
   const auto direct = algorithm::convolution_direct;
   primitive_attr attributes;  // the library's scratchpad is part of our scratch, so that it is counted
   attributes.set_scratchpad_mode(scratchpad_mode::user);
-  const auto describe = [&](auto bias) {
-    return convolution_forward::primitive_desc(
-        {prop_kind::forward_training, direct, in, weight, bias, out, strides, padding, far_padding}, attributes,
-        engine);
-  };
   Primitive made{.kind = kind, .sizes = s, .run = {}, .activation = {}, .weight = {}, .out = {}, .scratchpad = {}};
   const memory::desc bias({s.out_channels}, memory::data_type::f32, Tag::x);
-  const auto forward = describe(kind == Kind::forward_biased ? bias : memory::desc());
+  const auto forward = describe<convolution_forward>(engine, attributes, prop_kind::forward_training, direct, in,
+                                                     weight, kind == Kind::forward_biased ? bias : memory::desc(), out,
+                                                     strides, padding, far_padding);
   const auto take = [&](const auto& chosen, const auto& primitive) {
     made.reference = std::strncmp(chosen.impl_info_str(), "ref", 3) == 0;
     made.run = primitive;
     made.scratchpad = chosen.scratchpad_desc();
   };
   if (kind == Kind::grad_input) {
-    const convolution_backward_data::primitive_desc chosen({direct, in, weight, out, strides, padding, far_padding},
-                                                           attributes, engine, forward);
+    const auto chosen = describe_backward<convolution_backward_data>(engine, attributes, forward, direct, in, weight,
+                                                                     out, strides, padding, far_padding);
     take(chosen, convolution_backward_data(chosen));
     made.activation = chosen.diff_src_desc(), made.weight = chosen.weights_desc(), made.out = chosen.diff_dst_desc();
   } else {

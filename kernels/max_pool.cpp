@@ -34,7 +34,7 @@ struct MaxOfWindow {
         const float* values = corner + (i * s.width + j) * s.channels;
         team.each(s.channels, [=](int64_t c) {
           const float peak = peaks[c], value = values[c];
-          peaks[c] = (peak >= value) | is_nan(peak) ? peak : value;
+          peaks[c] = ((peak >= value) | is_nan(peak)) ? peak : value;
         });
       }
   }
@@ -74,13 +74,13 @@ struct CollectFromWindows {
     const float* gradient = d_out + window_pixel * s.channels;
     team.each(s.channels, [=, window = s.window](int64_t c) {
       const float peak = peaks[c];
+      const int size = kWindow > 0 ? kWindow : window;
       int hit = 1;
       if constexpr (kWindow > 0) {
-        hit =
-            (agrees(corner[kPosition / kWindow * down + kPosition % kWindow * right + c], peak, kPosition, own) & ...);
+        hit = (agrees(corner[kPosition / size * down + kPosition % size * right + c], peak, kPosition, own) & ...);
       } else {
         for (int position = 0; position <= own; ++position)
-          hit &= agrees(corner[position / window * down + position % window * right + c], peak, position, own);
+          hit &= agrees(corner[position / size * down + position % size * right + c], peak, position, own);
       }
       sum[c] += hit ? gradient[c] : 0.0f;
     });

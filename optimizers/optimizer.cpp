@@ -35,7 +35,8 @@ void Optimizer::check_prepare(const Stream& stream, const StepState& state, cons
 }
 
 void Optimizer::check_update(const UpdateOperands& operands) const {
-  const auto& [param, grad, slots, working_copy, granules, scratch] = operands;
+  const View& param = operands.param;
+  const std::span<const View> slots = operands.slots;
   check(slots.size() == this->slots().size(), ErrorCode::internal,
         [&] { return str(name(), ": expected ", this->slots().size(), " slots, got ", slots.size()); });
   const auto check_operand = [&](const View& view, std::string_view what, std::string_view slot) {
@@ -45,9 +46,10 @@ void Optimizer::check_update(const UpdateOperands& operands) const {
     });
   };
   if (updates_by_tensor() || param.dtype != DType::bf16) check_operand(param, "the parameter", "");
-  check_operand(grad, "the gradient", "");
+  check_operand(operands.grad, "the gradient", "");
   for (size_t i = 0; i < slots.size(); ++i) check_operand(slots[i], "slot ", this->slots()[i].name);
-  check(!updates_by_tensor() || (working_copy.data == nullptr && granules.groups == nullptr), ErrorCode::internal,
+  check(!updates_by_tensor() || (operands.working_copy.data == nullptr && operands.granules.groups == nullptr),
+        ErrorCode::internal,
         [&] { return str(name(), " updates one tensor at a time, without a working copy and without groups"); });
 }
 

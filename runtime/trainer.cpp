@@ -86,6 +86,10 @@ std::string_view Trainer::transport() const {
   return device_communicator_ ? device_communicator_->transport() : ranks_.transport();
 }
 
+std::string_view Trainer::remark() const {
+  return device_communicator_ ? std::string_view(device_communicator_->remark()) : std::string_view();
+}
+
 // Samples without numbers are numbered by their rows: dropout is also keyed by the step.
 const Batch& Trainer::with_ids(const Batch& batch) {
   if (batch.sample_ids().data != nullptr) return batch;

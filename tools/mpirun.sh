@@ -9,8 +9,6 @@ if [ "$(id -u)" -eq 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1}"
-# The same for Open MPI 5.
-export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}"
 export OMPI_MCA_btl_base_warn_component_unused="${OMPI_MCA_btl_base_warn_component_unused:-0}"
 if ! command -v ssh >/dev/null && ! command -v rsh >/dev/null; then
   # It looks for a remote shell even when every rank is local.
@@ -27,6 +25,22 @@ esac
   one_machine=no
 if [ $one_machine = yes ]; then
   export OMPI_MCA_btl="${OMPI_MCA_btl:-self,vader}"
+fi
+# More ranks than cores, in the words of Open MPI 5, which then gives no rank a core of its own: not where ranks fit, as far
+# as can be told here.
+ranks=0 previous=""
+for argument in "$@"; do
+  case "$previous" in
+  -np | --np | -n | --n | -c) case "$argument" in '' | *[!0-9]*) ;; *) ranks=$((ranks + argument)) ;; esac ;;
+  esac
+  previous=$argument
+done
+cores=$(lscpu -p=Core,Socket 2>/dev/null | grep -v '^#' | sort -u | wc -l)
+allowed=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+[ "$cores" -le "$allowed" ] || cores=$allowed
+if [ $one_machine = no ] || [ $ranks -eq 0 ] || [ $ranks -gt "$cores" ] ||
+  [ -n "${SLURM_JOB_ID:-}${PBS_JOBID:-}${LSB_JOBID:-}${JOB_ID:-}" ]; then
+  export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}"
 fi
 # Open MPI gives ranks a terminal of their own even when its output goes to a pipe or a file.
 [ -t 1 ] || export TERM=dumb

@@ -6,7 +6,14 @@ set -eu
 
 headers="libeigen3-dev libcli11-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libre2-dev libtomlplusplus-dev
   libutf8proc-dev zlib1g-dev libgtest-dev libgmock-dev libopenmpi-dev"
-programs="ninja-build openmpi-bin openmpi-common libopenmpi3 libpmix2"
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+# Each Debian has other names for Open MPI's libraries: libopenmpi3 and libpmix2, libopenmpi40 and libpmix2t64.
+named_by() {  # named_by PACKAGE NAME: the packages lib<NAME>... on which an installed one depends
+  dpkg-query -W -f '${Depends}\n' "$1" 2>/dev/null | grep -oE "\blib$2[0-9][0-9a-z]*" | sort -u |
+    while read -r package; do ! is_installed "$package" || echo "$package"; done
+}
+library_of_mpi=$(named_by openmpi-bin openmpi)
+programs="ninja-build openmpi-bin openmpi-common $library_of_mpi $(named_by "${library_of_mpi:-none}" pmix)"
 optional="dataset-fashion-mnist libdnnl-dev"  # in this order, while there is room
 
 # Every machine with a compiler has these: they never come from the bundle.
@@ -59,7 +66,6 @@ done
 command -v patchelf >/dev/null || die "patchelf is not installed (Debian: patchelf); libraries could not be told where they lie"
 command -v dpkg-query >/dev/null || die "this is no Debian-like system: there are no installed packages to copy from"
 
-is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 missing=""
 for package in $headers $programs; do is_installed "$package" || missing="$missing $package"; done
 [ -z "$missing" ] || die "these packages are not installed:$missing; run tools/scripts/install_packages.sh --tests first"
@@ -73,7 +79,7 @@ unwanted() {
   case "$1" in
     *libgtest*.a | *libgmock*.a) return 1 ;;
     *.a) return 0 ;;
-    */openmpi3/*.so) ldd "$1" | grep -Eq "$special_networks" ;;
+    */openmpi/lib/openmpi*/*.so) ldd "$1" | grep -Eq "$special_networks" ;;
     *) return 1 ;;
   esac
 }
@@ -125,7 +131,7 @@ fits() { [ "$(kibibytes "$@")" -le $((limit * 1024)) ]; }
 
 for package in $headers $programs; do copy_package "$work" "$package"; done
 # Debian has many names for it, through symbolic links in /etc.
-cp -L "$(command -v orterun)" "$work/usr/bin/mpirun"
+cp -L "$(command -v mpirun.openmpi)" "$work/usr/bin/mpirun"
 copy_needed_libraries "$work"
 make_relocatable "$work"
 fits "$work" || die "what cannot be left out takes $(mebibytes "$work") MiB; raise the limit of $limit with --limit"

@@ -31,7 +31,7 @@ class OnTheWire {
   template <class To, class From>
   void convert(To* to, const From* from, int threads) const {
     cpu::parallel_ranges(n_ < cpu::kParallelElements ? 1 : threads, n_, kGranule, [&](int64_t begin, int64_t end) {
-#pragma GCC ivdep
+#pragma omp simd
       for (int64_t i = begin; i < end; ++i) to[i] = To(float(from[i]));
     });
   }

@@ -46,13 +46,13 @@ struct Bf16 {
 // Inputs are leaves, or sums, which rounding does not change.
 template <class Kept>
 void add(float* out, const float* a, const float* b, int64_t n) {
-#pragma GCC ivdep
+#pragma omp simd
   for (int64_t i = 0; i < n; ++i) out[i] = Kept::of(Kept::of(a[i]) + Kept::of(b[i]));
 }
 
 template <class Kept>
 void keep(float* out, const float* in, int64_t n) {
-#pragma GCC ivdep
+#pragma omp simd
   for (int64_t i = 0; i < n; ++i) out[i] = Kept::of(in[i]);
 }
 

@@ -44,11 +44,11 @@ template <class T, class Op>
 void combine_two(T* out, T* second_out, const T* a, const T* b, int64_t n) {
   using A = Accumulator<T>;
   if (second_out == nullptr) {
-#pragma GCC ivdep
+#pragma omp simd
     for (int64_t i = 0; i < n; ++i) out[i] = T(Op::template apply<A>(A(a[i]), A(b[i])));
     return;
   }
-#pragma GCC ivdep
+#pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const T value = T(Op::template apply<A>(A(a[i]), A(b[i])));
     out[i] = value;
@@ -61,16 +61,16 @@ void combine_block(std::span<void* const> outs, std::span<const void* const> ins
   using A = Accumulator<T>;
   alignas(64) A value[kBlock];
   const T* first = static_cast<const T*>(ins[0]) + begin;
-#pragma GCC ivdep
+#pragma omp simd
   for (int64_t i = 0; i < n; ++i) value[i] = A(first[i]);
   for (size_t k = 1; k < ins.size(); ++k) {
     const T* next = static_cast<const T*>(ins[k]) + begin;
-#pragma GCC ivdep
+#pragma omp simd
     for (int64_t i = 0; i < n; ++i) value[i] = Op::template apply<A>(value[i], A(next[i]));
   }
   for (void* out : outs) {
     T* to = static_cast<T*>(out) + begin;
-#pragma GCC ivdep
+#pragma omp simd
     for (int64_t i = 0; i < n; ++i) to[i] = T(value[i]);
   }
 }

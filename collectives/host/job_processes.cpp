@@ -28,6 +28,7 @@ using Variable = std::function<const char*(const char*)>;
 
 struct Process {
   int id = 0;
+  int parent = 0;
   int session = 0;
   char state = '?';     // T is stopped, Z has ended
   std::string program;  // the name of its file, cut by the system
@@ -42,22 +43,29 @@ std::optional<Process> find_process(int id) {
   const std::string text = contents(str("/proc/", id, "/stat"));  // "12 (name) S 11 ..."; a name may hold brackets
   const size_t open = text.find('('), close = text.rfind(") ");
   if (open == std::string::npos || close == std::string::npos || close + 4 >= text.size()) return std::nullopt;
-  Process process{.id = id, .session = 0, .state = text[close + 2], .program = text.substr(open + 1, close - open - 1)};
+  Process process{.id = id,
+                  .parent = 0,
+                  .session = 0,
+                  .state = text[close + 2],
+                  .program = text.substr(open + 1, close - open - 1)};
   std::istringstream numbers(text.substr(close + 4));
-  int parent = 0, group = 0;
-  numbers >> parent >> group >> process.session;
+  int group = 0;
+  numbers >> process.parent >> group >> process.session;
   return process;
 }
 
 bool has_ended(char state) { return state == 'Z' || state == 'X'; }
 bool is_stopped(char state) { return state == 'T' || state == 't'; }
 
-// Tells jobs apart that run on this machine at the same time: by their launcher's name for them, or by the
-// session of the system that their ranks are in.
+// Tells jobs apart that run on this machine at the same time: by their launcher's name for them, by the process that
+// has started their ranks, or by the session of the system that these are in.
 std::string job_of(const Variable& variable, int session) {
   if (const char* name = variable("PMIX_NAMESPACE")) return name;
   const char *job = variable("SLURM_JOB_ID"), *step = variable("SLURM_STEP_ID");
   if (job && step) return str("slurm ", job, ".", step);
+  // MPICH's launcher gives each rank a session of its own, and the job no name.
+  if (variable("PMI_FD"))
+    if (const std::optional<Process> leader = find_process(session)) return str("ranks of process ", leader->parent);
   return str("session ", session);
 }
 

@@ -204,6 +204,13 @@ Roster find_roster(MPI_Comm machine, int pretended_nodes, int rank, int size) {
 
 }  // namespace
 
+std::string mpi_library_version() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  return text;
+}
+
 std::unique_ptr<Communicator> connect_mpi(const MpiStart& start) {
   auto runtime = std::make_shared<MpiRuntime>(start);
   const std::string others = "the other ranks to join";

@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "collectives/communicator.h"
@@ -27,6 +28,9 @@ struct MpiStart {
   // Tells why this process ends when MPI does not come back, on a thread of its own.
   std::function<void(const std::exception&)> report;
 };
+
+// What MPI_Get_library_version() says, before MPI is started, too; empty when this build has no MPI.
+std::string mpi_library_version();
 
 // Starts MPI and returns all its ranks; null when this build has no MPI.
 std::unique_ptr<Communicator> connect_mpi(const MpiStart& start);

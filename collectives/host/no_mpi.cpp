@@ -4,6 +4,8 @@
 
 namespace lockstep {
 
+std::string mpi_library_version() { return ""; }
+
 std::unique_ptr<Communicator> connect_mpi(const MpiStart&) { return nullptr; }
 
 }  // namespace lockstep

@@ -138,9 +138,11 @@ constexpr std::string_view kPiecewise = "piecewise_constant";
 Schedule make_piecewise(const CallText& call) {
   constexpr std::array<std::string_view, 2> known = {"boundaries", "values"};
   const auto refuse_unknown = [&](const auto& arguments) {
-    for (const auto& [key, _] : arguments)
+    for (const auto& argument : arguments) {
+      const std::string& key = argument.first;
       check(std::ranges::count(known, key) > 0, ErrorCode::usage,
             [&] { return str(kPiecewise, " has no parameter '", key, "'; ", did_you_mean(key, known)); });
+    }
   };
   refuse_unknown(call.numbers);
   refuse_unknown(call.lists);
@@ -148,7 +150,7 @@ Schedule make_piecewise(const CallText& call) {
     check(call.lists.contains(std::string(key)), ErrorCode::usage,
           [&] { return str(kPiecewise, ": expected a list for ", key, ", like ", key, "=[1, 2]"); });
   const PiecewiseConstant formula{call.lists.at("boundaries"), call.lists.at("values")};
-  const auto& [boundaries, values] = formula;
+  const std::vector<double>&boundaries = formula.boundaries, &values = formula.values;
   check(values.size() == boundaries.size() + 1, ErrorCode::usage, [&] {
     return str(kPiecewise, ": expected one value more than boundaries, got ", boundaries.size(), " boundaries and ",
                values.size(), " values");

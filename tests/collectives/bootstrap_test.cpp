@@ -65,6 +65,19 @@ TEST(Bootstrap, RefusesRanksThatAreNoNumbers) {
   }
 }
 
+// An MPI says it in its own words.
+TEST(Bootstrap, NamesTheMpiLibraryAndWhatStartsItsRanks) {
+  const std::string open_mpi = mpi_name("Open MPI v4.1.4, package: Debian OpenMPI, ident: 4.1.4, repo rev: v4.1.4");
+  EXPECT_EQ(open_mpi, "Open MPI v4.1.4");
+  EXPECT_THAT(launch_advice(open_mpi), AllOf(HasSubstr("Open MPI v4.1.4"), HasSubstr("--mpi=pmix")));
+  const std::string mpich = mpi_name("MPICH Version:      4.0.2\nMPICH Release date: Thu Apr  7 12:34:45 CDT 2022\n");
+  EXPECT_EQ(mpich, "MPICH 4.0.2");
+  EXPECT_THAT(launch_advice(mpich), AllOf(HasSubstr("MPICH 4.0.2"), HasSubstr("--mpi=pmi2")));
+  EXPECT_EQ(mpi_name("MVAPICH2 Version      :\t2.3.7\nMVAPICH2 Release date: Wed March 02 22:00:00 EST 2022"),
+            "MVAPICH2 2.3.7");
+  EXPECT_THAT(launch_advice("Intel(R) MPI Library 2021.9 for Linux* OS"), HasSubstr("I_MPI_PMI_LIBRARY"));
+}
+
 TEST(Bootstrap, WrongUsageEndsWithTwoAndFailuresWithOne) {
   const auto code_of = [](ErrorCode code) {
     try {

@@ -211,6 +211,9 @@ void add_train_command(CLI::App& app, Command& chosen) {
                        "carry gradients between GPUs by: auto | nccl | staged, through memory of the host, also where "
                        "ranks share a GPU");
   command.add_flag("--graph", options->graph, "record a step on a GPU once and launch it as a whole");
+  command.add_option("--profile-steps", options->profile_steps,
+                     "FIRST:LAST: the steps that a profiler records which waits for them (nsys "
+                     "--capture-range=cudaProfilerApi)");
   command
       .add_option("--timeout", options->timeout_seconds,
                   "wait so many seconds for other ranks, from their start to their end")

@@ -2,6 +2,7 @@
 #include "tools/training/train_options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 #include <utility>
 
@@ -115,10 +116,28 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
         [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
   const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
+  parse_profile_steps(options.profile_steps);
+  check(on_gpu || options.profile_steps.empty(), ErrorCode::usage,
+        "--profile-steps is for profilers of GPUs; leave it out, or use --device cuda");
   check(on_gpu || !options.graph, ErrorCode::usage,
         "--graph records the work of a GPU; leave it out, or use --device cuda");
   check(!on_gpu || options.plan.reduce != ReduceMode::mpi, ErrorCode::usage,
         "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
+}
+
+StepInterval parse_profile_steps(const std::string& text) {
+  if (text.empty()) return {};
+  StepInterval steps;
+  const char* end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, steps.first);
+  const bool has_colon = first.ec == std::errc() && first.ptr < end && *first.ptr == ':';
+  const auto last = std::from_chars(has_colon ? first.ptr + 1 : end, end, steps.last);
+  check(has_colon && last.ec == std::errc() && last.ptr == end && steps.first >= 1 && steps.first <= steps.last,
+        ErrorCode::usage, [&] {
+          return str("--profile-steps: expected FIRST:LAST, two numbers of steps from 1 on, as 10:12, got '", text,
+                     "'");
+        });
+  return steps;
 }
 
 void set_hyperparameter(ModelOptions& options, const std::string& option, const std::string& text) {

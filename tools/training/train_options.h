@@ -81,7 +81,15 @@ struct TrainOptions {
   std::string progress = "auto";  // auto | terminal | plain
   ClipOptions clip = {};
   std::string ledger, metrics, save;
+  std::string profile_steps = {};  // "FIRST:LAST": a profiler that waits records these steps
 };
+
+// Steps counted from 1, both included. Steps that no run has where there are none.
+struct StepInterval {
+  int64_t first = 0, last = 0;
+};
+// Error(usage) unless `text` is "FIRST:LAST" or empty.
+StepInterval parse_profile_steps(const std::string& text);
 
 // The bytes that `option` gives in MiB, at least one. Error(usage).
 int64_t bytes_of_mib(const char* option, double mib);

@@ -38,6 +38,7 @@ class TrainingRun {
   Communicator& batch_axis() { return trainer_.batch_axis(); }
   TrainStep& step() { return trainer_.train_step(); }
   std::string_view transport() const { return trainer_.transport(); }
+  std::string_view remark() const { return trainer_.remark(); }
 
  private:
   Model model_;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <mutex>
 #include <random>
@@ -68,6 +69,30 @@ TEST_P(EveryFamily, TakesTheSameBitsHoweverItIsComputed) {
     }
 }
 
+TEST_P(EveryFamily, FollowsTheSameLossInSeveralMicroBatches) {
+  const TransformerSettings settings = tiny(GetParam());
+  const Model model = make_transformer("tiny", settings);
+  const Text text(12, 11, settings.vocab_size, true);
+  const auto serial = make_serial_communicator();
+  const auto losses = [&](int64_t accumulation) {
+    Trainer trainer(*serial, model.variables, model.forward,
+                    {.optimizer = {.name = "sgd", .options = {{"learning_rate", 0.5}}},
+                     .plan = {.virtual_ranks = 2, .accumulation = accumulation},
+                     .threads = 1});
+    std::vector<float> all;
+    for (int step = 0; step < 6; ++step) {
+      const double before = trainer.evaluate(text.batch()).loss;
+      all.push_back(trainer.run(text.batch()).loss);
+      EXPECT_NEAR(all.back(), before, 1e-4) << "the mean over what is not masked";
+    }
+    return all;
+  };
+  const std::vector<float> whole = losses(1), cut = losses(3);
+  EXPECT_NEAR(whole[0], std::log(29.0), 0.1);
+  EXPECT_LT(whole[5], whole[0] - 0.02f);
+  for (size_t step = 0; step < 6; ++step) EXPECT_NEAR(cut[step], whole[step], 2e-4f) << step;
+}
+
 TEST_P(EveryFamily, LearnsWithActivationsInBf16) {
   TrainerOptions options = kOptions;
   for (const char* precision : {"f32", "bf16"}) {
@@ -105,22 +130,23 @@ TEST_P(EveryFamily, TakesTheSameBitsInBf16WhenBlocksAreRecomputed) {
   EXPECT_EQ(kept, recomputed);
 }
 
+// The bits of the CPU where products have them, and otherwise those of one rank with a GPU.
 TEST_P(EveryFamily, TakesTheSameBitsOnAGpu) {
   LOCKSTEP_NEEDS_GPU();
-  if (!products_have_equal_bits()) GTEST_SKIP() << "products of this GPU have bits of their own";
   TransformerSettings settings = tiny(GetParam());
   if (GetParam() == TransformerFamily::gpt) settings.dropout = 0.2f;
-  TrainerOptions options = kOptions;
+  TrainerOptions options = kOptions, first = kOptions;
+  options.device = "cuda";
+  if (!products_have_equal_bits()) first.device = "cuda";
   for (const DType activations : {DType::f32, DType::bf16}) {
-    options.plan.activations = activations;
-    options.device = "cpu", options.graph = false, settings.recompute = false;
+    options.plan.activations = first.plan.activations = activations;
+    settings.recompute = false;
     std::vector<std::string> expected;
-    run_ranks(1, [&](Communicator& ranks) { expected = ledger_of(ranks, settings, options, 2); });
-    options.device = "cuda";
+    run_ranks(1, [&](Communicator& ranks) { expected = ledger_of(ranks, settings, first, 2); });
     for (const bool graph : {false, true}) {
       options.graph = graph, settings.recompute = graph;
       std::mutex mutex;
-      run_ranks(2, [&](Communicator& ranks) {
+      run_ranks(std::min(2, find_cuda_devices().count()), [&](Communicator& ranks) {
         const std::vector<std::string> ledger = ledger_of(ranks, settings, options, 2);
         const std::lock_guard lock(mutex);
         EXPECT_EQ(ledger, expected) << "recorded: " << graph << ", activations in " << to_string(activations);

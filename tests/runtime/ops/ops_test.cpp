@@ -133,13 +133,14 @@ void expect_gradients_of_central_differences(const OpCase& op, Stream stream) {
   }
 }
 
-void expect_same_bits(const OpCase& op, Pass& a, Pass& b) {
-  EXPECT_EQ(a.output(), b.output());
+// With a tolerance of 0: the same bits.
+void expect_same(const OpCase& op, Pass& a, Pass& b, double tolerance = 0) {
+  expect_near(a.output(), b.output(), tolerance, "value");
   a.backward([](double i) { return std::cos(i); });
   b.backward([](double i) { return std::cos(i); });
   for (size_t t = 0; t < op.inputs.size(); ++t) {
     if (!op.inputs[t].differentiable) continue;
-    EXPECT_EQ(a.gradient(t), b.gradient(t)) << "gradient of input " << t;
+    expect_near(a.gradient(t), b.gradient(t), 4 * tolerance, "gradient of input " + std::to_string(t));
   }
 }
 
@@ -150,7 +151,7 @@ TEST_P(EveryOp, HasTheGradientsOfCentralDifferences) {
 
 TEST_P(EveryOp, GivesTheSameBitsOnThreeThreads) {
   Pass one(GetParam()), three(GetParam(), Stream::cpu(3));
-  expect_same_bits(GetParam(), one, three);
+  expect_same(GetParam(), one, three);
 }
 
 TEST_P(EveryOp, HasTheValueOfTheReferenceOnAGpu) {
@@ -163,14 +164,18 @@ TEST_P(EveryOp, HasTheGradientsOfCentralDifferencesOnAGpu) {
   expect_gradients_of_central_differences(GetParam(), Stream::cuda(0));
 }
 
+// Products of a library add in an order of its own, and everything that is made of them differs with them.
+bool has_products(const OpCase& op) {
+  static const std::set<std::string> products{"matmul", "matmul_transposed", "linear", "linear_gelu",
+                                              "conv2d", "token_loss"};
+  return products.contains(op.op);
+}
+
 TEST_P(EveryOp, HasTheBitsOfTheCpuOnAGpu) {
   LOCKSTEP_NEEDS_GPU();
-  const std::string& op = GetParam().op;
-  static const std::set<std::string> products{"matmul", "matmul_transposed", "linear", "conv2d", "token_loss"};
-  if (products.contains(op) && !products_have_equal_bits())
-    GTEST_SKIP() << "products of this GPU and of " << matmul_library() << " add in orders of their own";
   Pass cpu(GetParam()), gpu(GetParam(), Stream::cuda(0));
-  expect_same_bits(GetParam(), cpu, gpu);
+  const bool equal = products_have_equal_bits() || !has_products(GetParam());
+  expect_same(GetParam(), gpu, cpu, equal ? 0 : 2 * GetParam().tolerance);
 }
 
 std::vector<double> rounded_to_bf16(std::vector<double> values) {
@@ -216,7 +221,7 @@ TEST(OpsInBf16, TakeWeightsOfF32AsTheyTakeRoundedOnes) {
       ++compared;
     }
     Pass a(rounded), b(whole);
-    expect_same_bits(op, a, b);
+    expect_same(op, a, b);
   }
   EXPECT_EQ(compared, 10) << "matrices and biases";
 }

@@ -109,6 +109,15 @@ TEST(StepRules, BoundNoFrozenVariable) {
   EXPECT_THAT(follow(run).w, ElementsAre(-5, -5, -2));
 }
 
+TEST(StepRules, BoundNothingInASkippedStep) {
+  OneNumber run{.x = {3e38f, 0}};
+  run.choice.scaling = LossScaling{.initial = 64};
+  run.choice.rules = {parse_group_rule("w => minimum=1")};
+  const Trace trace = follow(run);
+  EXPECT_THAT(trace.skipped, ElementsAre(true, false));
+  EXPECT_THAT(trace.w, ElementsAre(0, 1));
+}
+
 TEST(StepRules, GiveNoFrozenVariableItsAverage) {
   OneNumber run{.x = {2, 2, 2}, .take_averages = true};
   run.choice.average = MovingAverage{.momentum = 0.5};

@@ -122,7 +122,7 @@ TEST(LayoutMap, RefusesDuplicatesAndWhatIsNoPattern) {
                               "\\",
                               "\\q",
                               "(?P<a",
-                              "(?<n>a)",
+                              "(?<n a)",
                               "a{1001}",
                               "(a{1000}){1000}",
                               "a{1000}{1000}",

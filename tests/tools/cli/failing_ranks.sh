@@ -3,23 +3,36 @@
 # Several processes of which one fails, or all.
 # shellcheck disable=SC2034,SC2154  # variables of cli_test.sh and support.sh
 
-# Environment variables of a launcher, but no MPI job: each process is rank 0 of 1 for MPI.
-test_launch() {
-  local rank codes=() pids=()
-  command="two processes that claim to be ranks 0 and 1 of 2"
+# refuse_to_be_alone PATTERN COMMAND...: two processes of this command, in which @ stands for 0 and 1, believe to be alone for
+# MPI, and are told by one message how to start.
+refuse_to_be_alone() {
+  local pattern=$1 rank codes=() pids=()
+  shift
+  command="two processes: $*"
   for rank in 0 1; do
-    OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=$rank timeout -k 5 60 "${bad[@]}" \
-      >"$work/stdout.$rank" 2>"$work/stderr.$rank" </dev/null &
+    "${@//@/$rank}" timeout -k 5 60 "${bad[@]}" >"$work/stdout.$rank" 2>"$work/stderr.$rank" </dev/null &
     pids+=($!)
   done
   for rank in 0 1; do wait "${pids[$rank]}"; codes+=($?); done
   code="${codes[*]}"
+  # What a launcher's child has to say may come after the end of its parent.
+  expect_nobody_left
   cat "$work"/stderr.[01] >"$work/stderr"
   [ "$code" = "1 1" ] || complain "expected exit codes 1 1"
-  grep -q '^lockstep: error: \[launch\] .*rank [01] of 2, but .* start ' "$work/stderr" || complain "expected an error"
+  grep -q "^lockstep: error: \[launch\] $pattern" "$work/stderr" || complain "expected an error"
   [ "$(grep -c 'lockstep: error:' "$work/stderr")" -eq 1 ] || complain "expected one message"
   expect_untouched_outputs
-  expect_nobody_left
+}
+
+# Environment variables of a launcher, but no MPI job: each process is rank 0 of 1 for MPI.
+test_launch() {
+  refuse_to_be_alone '.*rank [01] of 2, but .*start the ranks of .* with its own ' \
+    env OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=@
+  # MPICH's launcher gives every rank a session of its own.
+  refuse_to_be_alone 'a PMI launcher .*rank [01] of 2, but ' setsid env PMI_FD=9 PMI_SIZE=2 PMI_RANK=@
+  # Under Slurm without a plugin for MPI some libraries end the process instead of starting.
+  refuse_to_be_alone 'srun started this process as rank [01] of 2.* with its own ' env SLURM_JOB_ID=$$ SLURM_STEP_ID=0 \
+    SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS=2 SLURM_NODEID=0 SLURM_NODELIST=here SLURM_LOCALID=@ SLURM_PROCID=@
 }
 
 # Addresses and ports, as /proc writes them, on which processes of the program wait for connections from other machines.

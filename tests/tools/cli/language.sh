@@ -92,7 +92,8 @@ test_language() {
   # The same run by options alone; what is typed goes before the file.
   expect_same_run "$lockstep" train --model gpt-nano --model.vocab_size=300 \
     --model.block_size=32 --model.n_layer=2 --model.n_head=2 --model.n_embd=32 --dropout 0.1 --data "$work/train_000000.bin" \
-    "$work/train_00000[1-9].bin" --optimizer adamw --learning-rate 0.01 --batch 16 --steps 20 --virtual-ranks 8
+    "$work/train_00000[1-9].bin" --optimizer adamw --learning-rate 0.01 --beta-2 0.95 --weight-decay 0.1 --batch 16 --steps 20 \
+    --virtual-ranks 8
   expect_output 1 '^loss=[0-9.]+ tokens_per_second=[0-9]+ steps=20 ranks=1$'
   # A folder of Hugging Face says what it holds; a sample comes from it.
   expect_success "${training[@]}" --save "$work/folder/"

@@ -2,6 +2,7 @@
 #include "tools/bench/ops/language_cases.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "runtime/ops/language.h"
 #include "tools/bench/ops/language_references.h"
@@ -17,6 +18,9 @@ OpInput tokens(const Shape& shape, double low, double high) { return {shape, DTy
 double kept(int64_t, int64_t, int64_t, int64_t) { return 1; }
 
 // Scores of queries and keys up to 2 are up to 4 sqrt(head size), whose exponentials err by that many roundings.
+// Rows that a benchmark has cut to fewer are shorter texts.
+int64_t text_length(int64_t rows, int64_t whole) { return std::gcd(rows, whole); }
+
 OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vector<OpInput> large,
                  const AttentionHeads& small, const AttentionHeads& of_large, float dropout = 0) {
   const int64_t large_rows = large.empty() ? 0 : large[0].shape[0];
@@ -28,9 +32,11 @@ OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vect
           std::move(inputs),
           std::move(large),
           [=](Context& c, const Tensors& x) {
-            const AttentionHeads& heads = x[0].shape()[0] == small_rows ? small : of_large;
+            const int64_t rows = x[0].shape()[0];
+            AttentionHeads heads = rows == small_rows ? small : of_large;
+            heads.length = text_length(rows, heads.length);
             // There are as many numbers of samples as rows; the first are those of the samples.
-            c.random().sample_ids = slice(c.random().sample_ids, 0, x[0].shape()[0] / heads.length);
+            c.random().sample_ids = slice(c.random().sample_ids, 0, rows / heads.length);
             return x.size() == 1 ? causal_attention(c, x[0], heads, dropout)
                                  : causal_attention(c, x[0], x[1], x[2], heads, dropout);
           },
@@ -46,7 +52,7 @@ OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vect
 OpCase turning(const std::string& note, std::vector<OpInput> large, RotaryPairs pairs) {
   const auto geometry = [pairs](int64_t rows) {
     return rows == 10 ? RotaryGeometry{.length = 5, .head_size = 6, .theta = 100, .pairs = pairs}
-                      : RotaryGeometry{.length = 256, .head_size = 64, .pairs = pairs};
+                      : RotaryGeometry{.length = text_length(rows, 256), .head_size = 64, .pairs = pairs};
   };
   return {"rotary",
           note,
@@ -147,7 +153,9 @@ std::vector<OpCase> language_op_cases() {
        "",
        {{{6, 7}}},
        {{{kRows, kWidth}}},
-       [](Context& c, const Tensors& x) { return sample_means(c, x[0], x[0].shape()[0] / 2); },
+       [](Context& c, const Tensors& x) {
+         return sample_means(c, x[0], x[0].shape()[0] / text_length(x[0].shape()[0], 2));
+       },
        [](const Doubles& x) { return reference::sample_means(x[0], x[0].shape[0] / 2); },
        1e-6,
        0},

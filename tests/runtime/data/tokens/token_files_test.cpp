@@ -195,6 +195,8 @@ TEST(TokenDataset, FindsTokensBeyondTheVocabulary) {
   EXPECT_EQ(whole.highest, 998);
   EXPECT_EQ(whole.tokens, 3'000'009);
   EXPECT_EQ(data.scan(999, 0, 2).content_hash + data.scan(999, 1, 2).content_hash, whole.content_hash);
+  const TokenDataset turned({folder / "t_1.bin", folder / "t_0.bin"}, 4);
+  EXPECT_NE(turned.scan(999).content_hash, whole.content_hash) << "samples have other places";
   EXPECT_EQ(error_of([&] { data.scan(998); }),
             str("data: '", folder / "t_1.bin",
                 "' has the token 998 at position 2500000, expected less than 998, the size of "
