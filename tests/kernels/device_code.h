@@ -15,7 +15,7 @@ struct Resources {
 };
 
 struct Kernel {
-  std::string name;                            // without namespaces and parameters: "gather_kernel<MaskAt>"
+  std::string name;                            // without namespaces and parameters: "gather_kernel<TurnAt>"
   int vector_loads = 0, vector_stores = 0;     // 128-bit accesses to global memory
   int other_loads = 0;                         // narrower ones
   int generic_accesses = 0;                    // of which the compiler does not know that they go to global memory
