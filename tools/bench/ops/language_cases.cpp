@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/bench/ops/language_cases.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "runtime/ops/language.h"
@@ -28,7 +29,8 @@ OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vect
           std::move(inputs),
           std::move(large),
           [=](Context& c, const Tensors& x) {
-            const AttentionHeads& heads = x[0].shape()[0] == small_rows ? small : of_large;
+            AttentionHeads heads = x[0].shape()[0] == small_rows ? small : of_large;
+            heads.length = std::min(heads.length, x[0].shape()[0]);  // benchmarks cut rows
             // There are as many numbers of samples as rows; the first are those of the samples.
             c.random().sample_ids = slice(c.random().sample_ids, 0, x[0].shape()[0] / heads.length);
             return x.size() == 1 ? causal_attention(c, x[0], heads, dropout)
@@ -46,7 +48,7 @@ OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vect
 OpCase turning(const std::string& note, std::vector<OpInput> large, RotaryPairs pairs) {
   const auto geometry = [pairs](int64_t rows) {
     return rows == 10 ? RotaryGeometry{.length = 5, .head_size = 6, .theta = 100, .pairs = pairs}
-                      : RotaryGeometry{.length = 256, .head_size = 64, .pairs = pairs};
+                      : RotaryGeometry{.length = std::min<int64_t>(rows, 256), .head_size = 64, .pairs = pairs};
   };
   return {"rotary",
           note,
@@ -129,7 +131,7 @@ std::vector<OpCase> language_op_cases() {
        "",
        {{{6, 7}}},
        {{{kRows, kWidth}}},
-       [](Context& c, const Tensors& x) { return sample_means(c, x[0], x[0].shape()[0] / 2); },
+       [](Context& c, const Tensors& x) { return sample_means(c, x[0], std::max<int64_t>(1, x[0].shape()[0] / 2)); },
        [](const Doubles& x) { return reference::sample_means(x[0], x[0].shape[0] / 2); },
        1e-6,
        0},
