@@ -31,7 +31,7 @@ struct DeviceTimingOptions {
   int warmup_rounds = 1;
   int rounds = 25;
   // After three rounds, none begins when this time is over: for emulated devices.
-  double most_seconds = 2;
+  double most_seconds = 0.5;
 };
 
 class DeviceTimer {
