@@ -27,7 +27,8 @@ struct AttentionGeometry {
   HOST_DEVICE int64_t group() const { return heads / kv_heads; }
 };
 
-// The heads of queries, keys or values: columns of a matrix with a row for each position of each sample, f32.
+// The heads of queries, keys or values: columns of a matrix with a row for each position of each sample. All such
+// matrices of a call are f32, or all bf16; sums and log_sum are f32.
 struct HeadColumns {
   ConstView rows;
   int64_t first = 0;  // column of the first head
@@ -37,7 +38,7 @@ struct HeadColumnsOut {
   int64_t first = 0;
 };
 
-// Which weights are dropped: a function of (key, sample, op, head, query, key position), as for DropoutMask.
+// Which weights are dropped: a function of (key, sample, op, head, query, key position), as for Dropout.
 struct AttentionDropout {
   float rate = 0;
   ConstView key = {};         // [] i64: dropout_key()

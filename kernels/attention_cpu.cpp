@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention on the CPU. Lanes of vectors are neighbouring queries of a block, so that maxima, exponentials and sums
-// over keys need nothing across lanes; all products go through one multiply_add() that keeps its sums in registers.
+// over keys need nothing across lanes; all products go through multiply_add(), which keeps its sums in registers.
+// Rows in bf16 are widened on their way in, and results rounded on their way out; all in between is f32.
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/attention_parts.h"
+#include "kernels/attention_tiles.h"
 #include "kernels/math.h"
 #include "kernels/parallel.h"
 
@@ -13,58 +16,6 @@ namespace lockstep {
 namespace {
 
 using namespace attention;
-
-// A matrix of which a row starts every `row` floats and a column every `column` floats.
-struct Strided {
-  const float* data;
-  int64_t row, column;
-};
-
-constexpr int64_t kTileRows = 6, kTileColumns = 16;  // 12 of the 16 vector registers of AVX2 hold sums
-
-// c[m, n] += sum over k, in order, of a[m, k] b[k, n], for M x N elements of c.
-template <int M, int N>
-void tile(int64_t k, const Strided& a, const float* b, int64_t ld_b, float* c, int64_t ld_c) {
-  float sum[M][N];
-  for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) sum[m][n] = c[m * ld_c + n];
-  for (int64_t l = 0; l < k; ++l)
-    for (int m = 0; m < M; ++m) {
-      const float factor = a.data[m * a.row + l * a.column];
-#pragma omp simd
-      for (int n = 0; n < N; ++n) sum[m][n] = __builtin_fmaf(factor, b[l * ld_b + n], sum[m][n]);
-    }
-  for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) c[m * ld_c + n] = sum[m][n];
-}
-
-template <int N>
-void tiles_of_column(int64_t m, int64_t k, Strided a, const float* b, int64_t ld_b, float* c, int64_t ld_c) {
-  for (; m >= kTileRows; m -= kTileRows, a.data += kTileRows * a.row, c += kTileRows * ld_c)
-    tile<kTileRows, N>(k, a, b, ld_b, c, ld_c);
-  switch (m) {
-    case 5:
-      return tile<5, N>(k, a, b, ld_b, c, ld_c);
-    case 4:
-      return tile<4, N>(k, a, b, ld_b, c, ld_c);
-    case 3:
-      return tile<3, N>(k, a, b, ld_b, c, ld_c);
-    case 2:
-      return tile<2, N>(k, a, b, ld_b, c, ld_c);
-    case 1:
-      return tile<1, N>(k, a, b, ld_b, c, ld_c);
-    default:
-      return;
-  }
-}
-
-// c[m, n] += sum over k, in order, of a[m, k] b[k, n]
-void multiply_add(int64_t m, int64_t n, int64_t k, const Strided& a, const float* b, int64_t ld_b, float* c,
-                  int64_t ld_c) {
-  for (; n >= kTileColumns; n -= kTileColumns, b += kTileColumns, c += kTileColumns)
-    tiles_of_column<kTileColumns>(m, k, a, b, ld_b, c, ld_c);
-  for (; n > 0; --n, ++b, ++c) tiles_of_column<1>(m, k, a, b, ld_b, c, ld_c);
-}
 
 // One block of queries against one block of keys.
 struct BlockPair {
@@ -85,10 +36,23 @@ struct BlockPair {
 using Square = float[kBlock][kBlock];  // [key, query]
 
 // to[d, q] = rows[q, d] * scale; 0 for queries that do not exist.
-void transpose(Rows<const float> rows, int64_t queries, int64_t size, float scale, float* to) {
+template <class T>
+void transpose(Rows<const T> rows, int64_t queries, int64_t size, float scale, float* to) {
   for (int64_t q = 0; q < kBlock; ++q)
-    for (int64_t d = 0; d < size; ++d) to[d * kBlock + q] = q < queries ? rows[q][d] * scale : 0;
+    for (int64_t d = 0; d < size; ++d) to[d * kBlock + q] = q < queries ? float(rows[q][d]) * scale : 0;
 }
+
+// `count` rows as f32: where they are, or else in `memory` of count * size floats.
+Rows<const float> widened(Rows<const float> rows, int64_t, int64_t, float*) { return rows; }
+Rows<const float> widened(Rows<const bfloat16> rows, int64_t count, int64_t size, float* memory) {
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t d = 0; d < size; ++d) memory[r * size + d] = float(rows[r][d]);
+  return {memory, size};
+}
+
+// Where the sums of a result are kept: in the result, or else in such memory.
+Rows<float> sums_of(Rows<float> result, int64_t, float*) { return result; }
+Rows<float> sums_of(Rows<bfloat16>, int64_t size, float* memory) { return {memory, size}; }
 
 // scores[key, query] = sum over d of keys[key, d] transposed[d, query]
 void block_scores(const BlockPair& pair, Rows<const float> keys, int64_t size, const float* transposed,
@@ -136,22 +100,24 @@ struct alignas(64) ForwardWork {
   Square weights, factors;
   float query[kMostHeadSize][kBlock], sums[kMostHeadSize][kBlock];  // transposed
   float peak[kBlock], total[kBlock];
+  float rows[kBlock * kMostHeadSize];  // keys or values, widened
 };
 
 // Where a block of queries of a head lies.
+template <class T>
 struct ForwardBlock {
   const CausalAttention& op;
-  Heads<const float> query, key, value;
-  Heads<float> out;
+  Heads<const T> query, key, value;
+  Heads<T> out;
   float* log_sum;
   Dropped dropped;
 
   explicit ForwardBlock(const CausalAttention& k)
       : op(k),
-        query(heads(k.query, k.geometry)),
-        key(heads(k.key, k.geometry)),
-        value(heads(k.value, k.geometry)),
-        out(heads(HeadColumnsOut{k.out}, k.geometry)),
+        query(heads<T>(k.query, k.geometry)),
+        key(heads<T>(k.key, k.geometry)),
+        value(heads<T>(k.value, k.geometry)),
+        out(heads<T>(HeadColumnsOut{k.out}, k.geometry)),
         log_sum(data<float>(k.log_sum)),
         dropped(attention::dropped(k.dropout)) {}
 
@@ -197,7 +163,8 @@ struct ForwardBlock {
     const uint64_t key_of_head = dropped.any() ? dropped.key_of(sample, head) : 0;
     for (int64_t k = 0; k < position + queries; k += kBlock) {
       const BlockPair pair{queries, std::min(kBlock, g.keys - k), position - k};
-      block_scores(pair, key.at(sample * g.keys + k, kv_head), size, w.query[0], w.weights);
+      block_scores(pair, widened(key.at(sample * g.keys + k, kv_head), pair.keys, size, w.rows), size, w.query[0],
+                   w.weights);
       exponentials(pair, w);
       if (dropped.any()) {
         draw_factors(dropped, key_of_head, pair, position, k, w.factors);
@@ -205,11 +172,12 @@ struct ForwardBlock {
 #pragma omp simd
           for (int64_t q = 0; q < kBlock; ++q) w.weights[i][q] *= w.factors[i][q];
       }
-      add_over_keys(pair, value.at(sample * g.keys + k, kv_head), size, w.weights, w.sums[0]);
+      add_over_keys(pair, widened(value.at(sample * g.keys + k, kv_head), pair.keys, size, w.rows), size, w.weights,
+                    w.sums[0]);
     }
-    const Rows<float> to = out.at(sample * g.queries + first, head);
+    const Rows<T> to = out.at(sample * g.queries + first, head);
     for (int64_t q = 0; q < queries; ++q)
-      for (int64_t d = 0; d < size; ++d) to[q][d] = w.sums[d][q] / w.total[q];
+      for (int64_t d = 0; d < size; ++d) to[q][d] = T(w.sums[d][q] / w.total[q]);
     float* kept = log_sum + (sample * g.heads + head) * g.queries + first;
     for (int64_t q = 0; q < queries; ++q) kept[q] = w.peak[q] + log_f32(w.total[q]);
   }
@@ -220,12 +188,17 @@ struct alignas(64) BackwardWork {
   Square weights, d_weights, factors;
 };
 int64_t transposed_floats(const AttentionGeometry& g) { return blocks_of(g.queries) * kBlock * g.head_size; }
-int64_t backward_bytes_of_worker(const AttentionGeometry& g) {
-  const int64_t floats = 3 * transposed_floats(g) + blocks_of(g.queries) * kBlock;
+// Keys, values, queries, gradients of the result, of keys and of values, widened.
+int64_t widened_floats(DType dtype, const AttentionGeometry& g) {
+  return dtype == DType::f32 ? 0 : 6 * g.keys * g.head_size;
+}
+int64_t backward_bytes_of_worker(DType dtype, const AttentionGeometry& g) {
+  const int64_t floats = 3 * transposed_floats(g) + blocks_of(g.queries) * kBlock + widened_floats(dtype, g);
   return scratch_piece(int64_t(sizeof(BackwardWork)) + floats * int64_t(sizeof(float)));
 }
 
 // The gradients of one head of keys and values of a sample, and of the heads of queries that share it.
+template <class T>
 class BackwardHead {
  public:
   BackwardHead(const CausalAttentionGrad& op, std::byte* scratch)
@@ -236,53 +209,62 @@ class BackwardHead {
         d_out_t_(query_t_ + transposed_floats(g_)),
         d_query_t_(d_out_t_ + transposed_floats(g_)),
         delta_(d_query_t_ + transposed_floats(g_)),
+        widened_(delta_ + blocks_of(g_.queries) * kBlock),
         dropped_(attention::dropped(op.dropout)) {}
 
   void run(int64_t sample, int64_t kv_head) {
     const int64_t row = sample * g_.keys, size = g_.head_size;
-    key_ = heads(op_.key, g_).at(row, kv_head);
-    value_ = heads(op_.value, g_).at(row, kv_head);
-    d_key_ = heads(op_.d_key, g_).at(row, kv_head);
-    d_value_ = heads(op_.d_value, g_).at(row, kv_head);
+    key_ = widened(heads<T>(op_.key, g_).at(row, kv_head), g_.keys, size, wide(0));
+    value_ = widened(heads<T>(op_.value, g_).at(row, kv_head), g_.keys, size, wide(1));
+    const Rows<T> d_key = heads<T>(op_.d_key, g_).at(row, kv_head),
+                  d_value = heads<T>(op_.d_value, g_).at(row, kv_head);
+    d_key_ = sums_of(d_key, size, wide(2));
+    d_value_ = sums_of(d_value, size, wide(3));
     for (int64_t k = 0; k < g_.keys; ++k) {
       std::fill_n(d_key_[k], size, 0.0f);
       std::fill_n(d_value_[k], size, 0.0f);
     }
     for (int64_t h = 0; h < g_.group(); ++h) head(sample, kv_head * g_.group() + h);
     for (int64_t k = 0; k < g_.keys; ++k)
-      for (int64_t d = 0; d < size; ++d) d_key_[k][d] *= op_.scale;
+      for (int64_t d = 0; d < size; ++d) {
+        d_key[k][d] = T(d_key_[k][d] * op_.scale);
+        d_value[k][d] = T(d_value_[k][d]);
+      }
   }
 
  private:
   void head(int64_t sample, int64_t head) {
-    query_ = heads(op_.query, g_).at(sample * g_.queries, head);
-    d_out_ = heads(op_.d_out, g_).at(sample * g_.queries, head);
+    query_ = widened(heads<T>(op_.query, g_).at(sample * g_.queries, head), g_.queries, g_.head_size, wide(4));
+    d_out_ = widened(heads<T>(op_.d_out, g_).at(sample * g_.queries, head), g_.queries, g_.head_size, wide(5));
     log_sum_ = data<float>(op_.log_sum) + (sample * g_.heads + head) * g_.queries;
     key_of_head_ = dropped_.any() ? dropped_.key_of(sample, head) : 0;
-    prepare(heads(op_.out, g_).at(sample * g_.queries, head));
+    prepare(heads<T>(op_.out, g_).at(sample * g_.queries, head));
     for (int64_t k = 0; k < g_.keys; k += kBlock)
       for (int64_t q = k; q < g_.queries; q += kBlock) pair(q, k);
-    const Rows<float> d_query = heads(op_.d_query, g_).at(sample * g_.queries, head);
+    const Rows<T> d_query = heads<T>(op_.d_query, g_).at(sample * g_.queries, head);
     for (int64_t q = 0; q < g_.queries; ++q)
       for (int64_t d = 0; d < g_.head_size; ++d)
-        d_query[q][d] = block_of(d_query_t_, q)[d * kBlock + q % kBlock] * op_.scale;
+        d_query[q][d] = T(block_of(d_query_t_, q)[d * kBlock + q % kBlock] * op_.scale);
   }
+
+  // The memory of widened rows: one head's.
+  float* wide(int64_t number) const { return widened_ + number * g_.keys * g_.head_size; }
 
   float* block_of(float* transposed, int64_t query) const {
     return transposed + query / kBlock * kBlock * g_.head_size;
   }
 
-  void prepare(Rows<const float> out) {
+  void prepare(Rows<const T> out) {
     const int64_t size = g_.head_size;
     std::fill_n(d_query_t_, transposed_floats(g_), 0.0f);
     for (int64_t q = 0; q < g_.queries; q += kBlock) {
       const int64_t queries = std::min(kBlock, g_.queries - q);
-      transpose({query_[q], query_.stride}, queries, size, op_.scale, block_of(query_t_, q));
-      transpose({d_out_[q], d_out_.stride}, queries, size, 1, block_of(d_out_t_, q));
+      transpose(Rows<const float>{query_[q], query_.stride}, queries, size, op_.scale, block_of(query_t_, q));
+      transpose(Rows<const float>{d_out_[q], d_out_.stride}, queries, size, 1, block_of(d_out_t_, q));
     }
     for (int64_t q = 0; q < g_.queries; ++q) {
       float sum = 0;
-      for (int64_t d = 0; d < size; ++d) sum = __builtin_fmaf(d_out_[q][d], out[q][d], sum);
+      for (int64_t d = 0; d < size; ++d) sum = __builtin_fmaf(d_out_[q][d], float(out[q][d]), sum);
       delta_[q] = sum;
     }
   }
@@ -333,6 +315,7 @@ class BackwardHead {
   const AttentionGeometry& g_;
   BackwardWork& work_;
   float *query_t_, *d_out_t_, *d_query_t_, *delta_;  // blocks of [head_size, kBlock]; [queries]
+  float* widened_;                                   // beyond the memory for f32, which wants none
   Dropped dropped_;
   Rows<const float> query_, d_out_, key_, value_;
   Rows<float> d_key_, d_value_;
@@ -363,22 +346,27 @@ int64_t scratch_bytes(Cpu, Stream& stream, const CausalAttention& k) {
 void run(Cpu, Stream& stream, const CausalAttention& k, std::byte* scratch) {
   const AttentionGeometry& g = k.geometry;
   check_geometry(g);
-  const ForwardBlock block(k);
-  work_on(stream, g.samples * g.heads, scratch, scratch_piece(sizeof(ForwardWork)), [&](int64_t part, std::byte* own) {
-    for (int64_t first = 0; first < g.queries; first += kBlock)
-      block.run(part / g.heads, part % g.heads, first, *reinterpret_cast<ForwardWork*>(own));
+  dispatch_activation(k.out.dtype, [&]<class T>(TypeTag<T>) {
+    const ForwardBlock<T> block(k);
+    work_on(stream, g.samples * g.heads, scratch, scratch_piece(sizeof(ForwardWork)),
+            [&](int64_t part, std::byte* own) {
+              for (int64_t first = 0; first < g.queries; first += kBlock)
+                block.run(part / g.heads, part % g.heads, first, *reinterpret_cast<ForwardWork*>(own));
+            });
   });
 }
 
 int64_t scratch_bytes(Cpu, Stream& stream, const CausalAttentionGrad& k) {
-  return workers(stream, k.geometry.samples * k.geometry.kv_heads) * backward_bytes_of_worker(k.geometry);
+  return workers(stream, k.geometry.samples * k.geometry.kv_heads) * backward_bytes_of_worker(k.out.dtype, k.geometry);
 }
 
 void run(Cpu, Stream& stream, const CausalAttentionGrad& k, std::byte* scratch) {
   const AttentionGeometry& g = k.geometry;
   check_geometry(g);
-  work_on(stream, g.samples * g.kv_heads, scratch, backward_bytes_of_worker(g),
-          [&](int64_t part, std::byte* own) { BackwardHead(k, own).run(part / g.kv_heads, part % g.kv_heads); });
+  dispatch_activation(k.out.dtype, [&]<class T>(TypeTag<T>) {
+    work_on(stream, g.samples * g.kv_heads, scratch, backward_bytes_of_worker(k.out.dtype, g),
+            [&](int64_t part, std::byte* own) { BackwardHead<T>(k, own).run(part / g.kv_heads, part % g.kv_heads); });
+  });
 }
 
 }  // namespace lockstep

@@ -20,12 +20,12 @@ using Kept = float[kLanes][kLanes];
 
 // The threads of a block bring `count` rows into shared memory; elements behind `size` are 0. It meets before, so that
 // nobody reads the former tile any more, and afterwards.
-template <int kSize>
-__device__ void load_tile(Tile<kSize>& tile, Rows<const float> rows, int64_t count, int size, float scale) {
+template <int kSize, class T>
+__device__ void load_tile(Tile<kSize>& tile, Rows<const T> rows, int64_t count, int size, float scale) {
   __syncthreads();
   for (int i = int(threadIdx.x); i < kLanes * kSize; i += kLanes) {
     const int row = i / kSize, d = i % kSize;
-    tile[row][d] = row < count && d < size ? rows[row][d] * scale : 0;
+    tile[row][d] = row < count && d < size ? float(rows[row][d]) * scale : 0;
   }
   __syncthreads();
 }
@@ -35,25 +35,27 @@ __device__ void load_tile(Tile<kSize>& tile, Rows<const float> rows, int64_t cou
 template <int kSize>
 struct HeldRow {
   float at[kSize];
-  __device__ HeldRow(const float* row, bool exists, int size, float scale) {
-    for (int d = 0; d < kSize; ++d) at[d] = exists && d < size ? row[d] * scale : 0;
+  template <class T>
+  __device__ HeldRow(const T* row, bool exists, int size, float scale) {
+    for (int d = 0; d < kSize; ++d) at[d] = exists && d < size ? float(row[d]) * scale : 0;
   }
   __device__ float operator[](int d) const { return at[d]; }
 };
+template <class T>
 struct ReadRow {
-  const float* row;
+  const T* row;
   int size;
   float scale;
-  __device__ ReadRow(const float* from, bool exists, int size_of, float scale_of)
+  __device__ ReadRow(const T* from, bool exists, int size_of, float scale_of)
       : row(from), size(exists ? size_of : 0), scale(scale_of) {}
-  __device__ float operator[](int d) const { return d < size ? row[d] * scale : 0; }
+  __device__ float operator[](int d) const { return d < size ? float(row[d]) * scale : 0; }
 };
-template <int kSize>
-using OwnRow = std::conditional_t<(kSize <= 64), HeldRow<kSize>, ReadRow>;
+template <int kSize, class T>
+using OwnRow = std::conditional_t<(kSize <= 64), HeldRow<kSize>, ReadRow<T>>;
 template <int kSize, class Row>
 __device__ float dot(const float (&a)[kSize], const Row& b) {
   // Elements in registers want all of the loop unrolled; those in memory would take too many registers then.
-  [[maybe_unused]] constexpr int kUnrolled = std::is_same_v<Row, ReadRow> ? 8 : kSize;
+  [[maybe_unused]] constexpr int kUnrolled = std::is_same_v<Row, HeldRow<kSize>> ? kSize : 8;
   float sum = 0;
 #pragma unroll kUnrolled
   for (int d = 0; d < kSize; ++d) sum = std::fma(a[d], b[d], sum);
@@ -64,6 +66,14 @@ template <int kSize>
 __device__ void add_scaled(float (&sum)[kSize], float factor, const float (&row)[kSize]) {
 #pragma unroll
   for (int d = 0; d < kSize; ++d) sum[d] = std::fma(factor, row[d], sum[d]);
+}
+
+// to[d] = finish(sum[d]) for the elements that there are. Only an unrolled loop keeps the sums in registers.
+template <int kSize, class T, class Finish>
+__device__ void store(T* to, int size, const float (&sum)[kSize], const Finish& finish) {
+#pragma unroll
+  for (int d = 0; d < kSize; ++d)
+    if (d < size) to[d] = T(finish(sum[d]));
 }
 
 // The factor of dropout for one weight.
@@ -80,18 +90,20 @@ struct Draws {
   }
 };
 
+// T is the dtype of activations.
+template <class T>
 struct Operands {
-  Heads<const float> query, key, value;
+  Heads<const T> query, key, value;
   AttentionGeometry geometry;
   float scale;
   Dropped dropped;
 };
 
-template <class Kernel>
-Operands operands(const Kernel& k) {
-  check_geometry(k.geometry);
-  return {heads(k.query, k.geometry),   heads(k.key, k.geometry), heads(k.value, k.geometry), k.geometry, k.scale,
-          attention::dropped(k.dropout)};
+template <class T, class Kernel>
+Operands<T> operands(const Kernel& k) {
+  const AttentionGeometry& g = k.geometry;
+  check_geometry(g);
+  return {heads<T>(k.query, g), heads<T>(k.key, g), heads<T>(k.value, g), g, k.scale, attention::dropped(k.dropout)};
 }
 
 // The head, the sample and the first position that a block of threads works on, of `heads` heads with `blocks` blocks.
@@ -101,8 +113,8 @@ struct Place {
       : sample(blockIdx.x / (heads * blocks)), head(blockIdx.x / blocks % heads), first(blockIdx.x % blocks * kBlock) {}
 };
 
-template <int kSize>
-__global__ void __launch_bounds__(kLanes, 1) attention_kernel(Operands in, Heads<float> out, float* log_sum) {
+template <int kSize, class T>
+__global__ void __launch_bounds__(kLanes, 1) attention_kernel(Operands<T> in, Heads<T> out, float* log_sum) {
   auto& tile = cuda::block_shared<Tile<kSize>, struct AttentionTile>();
   auto& kept = cuda::block_shared<Kept, struct AttentionKept>();
   const AttentionGeometry& g = in.geometry;
@@ -111,7 +123,7 @@ __global__ void __launch_bounds__(kLanes, 1) attention_kernel(Operands in, Heads
   const int64_t query = at.first + lane, row = at.sample * g.queries + query, kv_head = at.head / g.group();
   const int64_t position = g.keys - g.queries + query;
   const int64_t last = g.keys - g.queries + (at.first + kBlock < g.queries ? at.first + kBlock : g.queries);
-  const OwnRow<kSize> q(in.query.at(row, at.head).data, query < g.queries, size, in.scale);
+  const OwnRow<kSize, T> q(in.query.at(row, at.head).data, query < g.queries, size, in.scale);
   float sum[kSize] = {}, peak = -INFINITY, total = 0;
   const Draws draws(in.dropped, at.sample, at.head);
   for (int64_t first = 0; first < last; first += kBlock) {
@@ -135,22 +147,22 @@ __global__ void __launch_bounds__(kLanes, 1) attention_kernel(Operands in, Heads
     for (int k = 0; k < count; ++k) add_scaled(sum, kept[k][lane], tile[k]);
   }
   if (query >= g.queries) return;
-  float* to = out.at(row, at.head).data;
-  for (int d = 0; d < kSize; ++d)
-    if (d < size) to[d] = sum[d] / total;
+  T* to = out.at(row, at.head).data;
+  store(to, size, sum, [total](float x) { return x / total; });
   log_sum[(at.sample * g.heads + at.head) * g.queries + query] = peak + log_f32(total);
 }
 
+template <class T>
 struct GradOperands {
-  Operands in;
-  Heads<const float> d_out, out;
+  Operands<T> in;
+  Heads<const T> d_out, out;
   const float* log_sum;
   float* delta;  // [samples, heads, queries]: sums of d_out * out over a head
 };
 
 // The gradient of a block of queries; leaves their deltas behind.
-template <int kSize>
-__global__ void __launch_bounds__(kLanes, 1) d_query_kernel(GradOperands k, Heads<float> d_query) {
+template <int kSize, class T>
+__global__ void __launch_bounds__(kLanes, 1) d_query_kernel(GradOperands<T> k, Heads<T> d_query) {
   auto& tile = cuda::block_shared<Tile<kSize>, struct QueryTile>();
   auto& kept = cuda::block_shared<Kept, struct QueryKept>();
   const AttentionGeometry& g = k.in.geometry;
@@ -159,19 +171,19 @@ __global__ void __launch_bounds__(kLanes, 1) d_query_kernel(GradOperands k, Head
   const int64_t query = at.first + lane, row = at.sample * g.queries + query, kv_head = at.head / g.group();
   const int64_t number = (at.sample * g.heads + at.head) * g.queries + query;
   const bool exists = query < g.queries;
-  const OwnRow<kSize> q(k.in.query.at(row, at.head).data, exists, size, k.in.scale);
-  const ReadRow dy(k.d_out.at(row, at.head).data, exists, size, 1);
+  const OwnRow<kSize, T> q(k.in.query.at(row, at.head).data, exists, size, k.in.scale);
+  const ReadRow<T> dy(k.d_out.at(row, at.head).data, exists, size, 1);
   float sum[kSize] = {}, delta = 0, log_sum = 0;
   if (exists) {
-    const float* y = k.out.at(row, at.head).data;
-    for (int d = 0; d < size; ++d) delta = std::fma(k.d_out.at(row, at.head).data[d], y[d], delta);
+    const T* y = k.out.at(row, at.head).data;
+    for (int d = 0; d < size; ++d) delta = std::fma(float(k.d_out.at(row, at.head).data[d]), float(y[d]), delta);
     k.delta[number] = delta;
     log_sum = k.log_sum[number];
   }
   const Draws draws(k.in.dropped, at.sample, at.head);
   for (int64_t first = 0; first < at.first + kBlock && first < g.keys; first += kBlock) {
     const int count = int(g.keys - first < kBlock ? g.keys - first : kBlock);
-    const Rows<const float> keys = k.in.key.at(at.sample * g.keys + first, kv_head);
+    const Rows<const T> keys = k.in.key.at(at.sample * g.keys + first, kv_head);
     load_tile<kSize>(tile, keys, count, size, 1);
     for (int j = 0; j < count; ++j)
       kept[j][lane] = exists && first + j <= query ? exp_f32(dot(tile[j], q) - log_sum) : 0;
@@ -182,14 +194,13 @@ __global__ void __launch_bounds__(kLanes, 1) d_query_kernel(GradOperands k, Head
     for (int j = 0; j < count; ++j) add_scaled(sum, kept[j][lane], tile[j]);
   }
   if (!exists) return;
-  float* to = d_query.at(row, at.head).data;
-  for (int d = 0; d < kSize; ++d)
-    if (d < size) to[d] = sum[d] * k.in.scale;
+  T* to = d_query.at(row, at.head).data;
+  store(to, size, sum, [scale = k.in.scale](float x) { return x * scale; });
 }
 
 // The gradients of a block of values, or of keys, over all queries of the group that see them.
-template <int kSize, bool kOfKeys>
-__global__ void __launch_bounds__(kLanes, 1) d_key_or_value_kernel(GradOperands k, Heads<float> result) {
+template <int kSize, bool kOfKeys, class T>
+__global__ void __launch_bounds__(kLanes, 1) d_key_or_value_kernel(GradOperands<T> k, Heads<T> result) {
   auto& tile = cuda::block_shared<Tile<kSize>, struct KeyTile>();
   auto& kept = cuda::block_shared<Kept, struct KeyKept>();
   const AttentionGeometry& g = k.in.geometry;
@@ -197,14 +208,14 @@ __global__ void __launch_bounds__(kLanes, 1) d_key_or_value_kernel(GradOperands 
   const int lane = int(threadIdx.x), size = int(g.head_size);
   const int64_t position = at.first + lane, row = at.sample * g.keys + position;
   const bool exists = position < g.keys;
-  const OwnRow<kSize> key(k.in.key.at(row, at.head).data, exists, size, 1);
-  const ReadRow value(k.in.value.at(row, at.head).data, exists, size, 1);
+  const OwnRow<kSize, T> key(k.in.key.at(row, at.head).data, exists, size, 1);
+  const ReadRow<T> value(k.in.value.at(row, at.head).data, exists, size, 1);
   float sum[kSize] = {};
   for (int64_t head = at.head * g.group(); head < (at.head + 1) * g.group(); ++head) {
     const Draws draws(k.in.dropped, at.sample, head);
     for (int64_t first = at.first; first < g.queries; first += kBlock) {
       const int count = int(g.queries - first < kBlock ? g.queries - first : kBlock);
-      const Rows<const float> queries = k.in.query.at(at.sample * g.queries + first, head);
+      const Rows<const T> queries = k.in.query.at(at.sample * g.queries + first, head);
       const int64_t number = (at.sample * g.heads + head) * g.queries + first;
       load_tile<kSize>(tile, queries, count, size, k.in.scale);
       for (int i = 0; i < count; ++i)
@@ -224,9 +235,8 @@ __global__ void __launch_bounds__(kLanes, 1) d_key_or_value_kernel(GradOperands 
     }
   }
   if (!exists) return;
-  float* to = result.at(row, at.head).data;
-  for (int d = 0; d < kSize; ++d)
-    if (d < size) to[d] = kOfKeys ? sum[d] * k.in.scale : sum[d];
+  T* to = result.at(row, at.head).data;
+  store(to, size, sum, [scale = k.in.scale](float x) { return kOfKeys ? x * scale : x; });
 }
 
 // Calls f with the smallest size of tiles, a constant, that holds a head.
@@ -247,11 +257,13 @@ int64_t scratch_bytes(Cuda, Stream&, const CausalAttention&) { return 0; }
 
 void run(Cuda, Stream& stream, const CausalAttention& k, std::byte*) {
   const AttentionGeometry& g = k.geometry;
-  const Operands in = operands(k);
-  if (g.samples * g.queries == 0) return;
-  with_size(g.head_size, [&](auto size) {
-    cuda::start(stream, blocks_for(g, g.heads, g.queries), kLanes, attention_kernel<size()>, in,
-                heads(HeadColumnsOut{k.out}, g), data<float>(k.log_sum));
+  dispatch_activation(k.out.dtype, [&]<class T>(TypeTag<T>) {
+    const Operands<T> in = operands<T>(k);
+    if (g.samples * g.queries == 0) return;
+    with_size(g.head_size, [&](auto size) {
+      cuda::start(stream, blocks_for(g, g.heads, g.queries), kLanes, attention_kernel<size(), T>, in,
+                  heads<T>(HeadColumnsOut{k.out}, g), data<float>(k.log_sum));
+    });
   });
 }
 
@@ -262,14 +274,16 @@ int64_t scratch_bytes(Cuda, Stream&, const CausalAttentionGrad& k) {
 
 void run(Cuda, Stream& stream, const CausalAttentionGrad& k, std::byte* scratch) {
   const AttentionGeometry& g = k.geometry;
-  const GradOperands in{operands(k), heads(k.d_out, g), heads(k.out, g), data<float>(k.log_sum),
-                        reinterpret_cast<float*>(scratch)};
-  if (g.samples * g.queries == 0) return;
-  with_size(g.head_size, [&](auto size) {
-    cuda::start(stream, blocks_for(g, g.heads, g.queries), kLanes, d_query_kernel<size()>, in, heads(k.d_query, g));
-    const unsigned blocks = blocks_for(g, g.kv_heads, g.keys);
-    cuda::start(stream, blocks, kLanes, d_key_or_value_kernel<size(), true>, in, heads(k.d_key, g));
-    cuda::start(stream, blocks, kLanes, d_key_or_value_kernel<size(), false>, in, heads(k.d_value, g));
+  dispatch_activation(k.out.dtype, [&]<class T>(TypeTag<T>) {
+    const GradOperands<T> in{operands<T>(k), heads<T>(k.d_out, g), heads<T>(k.out, g), data<float>(k.log_sum),
+                             reinterpret_cast<float*>(scratch)};
+    if (g.samples * g.queries == 0) return;
+    with_size(g.head_size, [&](auto size) {
+      const unsigned of_queries = blocks_for(g, g.heads, g.queries), of_keys = blocks_for(g, g.kv_heads, g.keys);
+      cuda::start(stream, of_queries, kLanes, d_query_kernel<size(), T>, in, heads<T>(k.d_query, g));
+      cuda::start(stream, of_keys, kLanes, d_key_or_value_kernel<size(), true, T>, in, heads<T>(k.d_key, g));
+      cuda::start(stream, of_keys, kLanes, d_key_or_value_kernel<size(), false, T>, in, heads<T>(k.d_value, g));
+    });
   });
 }
 

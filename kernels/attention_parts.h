@@ -25,14 +25,17 @@ struct Heads {
   int64_t stride, head_size;
   HOST_DEVICE Rows<T> at(int64_t row, int64_t head) const { return {data + row * stride + head * head_size, stride}; }
 };
-inline Heads<const float> heads(const HeadColumns& columns, const AttentionGeometry& geometry) {
-  return {data<float>(columns.rows) + columns.first, columns.rows.shape[1], geometry.head_size};
+template <class T>
+Heads<const T> heads(const HeadColumns& columns, const AttentionGeometry& geometry) {
+  return {data<T>(columns.rows) + columns.first, columns.rows.shape[1], geometry.head_size};
 }
-inline Heads<float> heads(const HeadColumnsOut& columns, const AttentionGeometry& geometry) {
-  return {data<float>(columns.rows) + columns.first, columns.rows.shape[1], geometry.head_size};
+template <class T>
+Heads<T> heads(const HeadColumnsOut& columns, const AttentionGeometry& geometry) {
+  return {data<T>(columns.rows) + columns.first, columns.rows.shape[1], geometry.head_size};
 }
-inline Heads<const float> heads(const ConstView& rows, const AttentionGeometry& geometry) {
-  return heads(HeadColumns{rows}, geometry);
+template <class T>
+Heads<const T> heads(const ConstView& rows, const AttentionGeometry& geometry) {
+  return heads<T>(HeadColumns{rows}, geometry);
 }
 
 // A Philox call draws for four neighbouring keys of a query.

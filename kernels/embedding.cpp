@@ -8,20 +8,21 @@
 namespace lockstep {
 namespace {
 
-template <class T>
+// A is the dtype of activations, T that of the table.
+template <class A, class T>
 struct LookUpRow {
-  float* out;
+  A* out;
   const int32_t* tokens;
   const T *table, *positions;
   int64_t width, length;
 
   template <class Team>
   HOST_DEVICE void operator()(Team team, int64_t row) const {
-    float* y = out + row * width;
+    A* y = out + row * width;
     const T* x = table + tokens[row] * width;
-    if (positions == nullptr) return team.each(width, [=](int64_t c) { y[c] = float(x[c]); });
+    if (positions == nullptr) return team.each(width, [=](int64_t c) { y[c] = A(float(x[c])); });
     const T* p = positions + row % length * width;
-    team.each(width, [=](int64_t c) { y[c] = float(x[c]) + float(p[c]); });
+    team.each(width, [=](int64_t c) { y[c] = A(float(x[c]) + float(p[c])); });
   }
 };
 
@@ -57,9 +58,10 @@ struct MergeAt {
 };
 
 // The first key of each token adds up the rows of that token.
+template <class A>
 struct SumOfToken {
   float* d_table;
-  const float* d_out;
+  const A* d_out;
   const uint64_t* keys;
   int64_t n, width;
   bool accumulate;
@@ -70,11 +72,11 @@ struct SumOfToken {
     if (i > 0 && token_of(keys[i - 1]) == token) return;
     float* y = d_table + token * width;
     for (int64_t k = i; k < n && token_of(keys[k]) == token; ++k) {
-      const float* x = d_out + row_of(keys[k]) * width;
+      const A* x = d_out + row_of(keys[k]) * width;
       if (k == i && !accumulate)
-        team.each(width, [=](int64_t c) { y[c] = x[c]; });
+        team.each(width, [=](int64_t c) { y[c] = float(x[c]); });
       else
-        team.each(width, [=](int64_t c) { y[c] += x[c]; });
+        team.each(width, [=](int64_t c) { y[c] += float(x[c]); });
     }
   }
 };
@@ -92,10 +94,12 @@ void run(Backend, Stream& stream, const Embed& k) {
   check(k.out.size() == rows * width, ErrorCode::internal,
         [&] { return str("embed: expected ", rows, " rows of ", width, ", got ", to_string(k.out.shape)); });
   const bool placed = k.positions.shape.rank() == 2;
-  dispatch_float(k.table.dtype, [&]<class T>(TypeTag<T>) {
-    backend::rowwise(stream, rows, width,
-                     LookUpRow<T>{data<float>(k.out), data<int32_t>(k.tokens), data<T>(k.table),
-                                  placed ? data<T>(k.positions) : nullptr, width, k.length});
+  dispatch_activation(k.out.dtype, [&]<class A>(TypeTag<A>) {
+    dispatch_float(k.table.dtype, [&]<class T>(TypeTag<T>) {
+      backend::rowwise(stream, rows, width,
+                       LookUpRow<A, T>{data<A>(k.out), data<int32_t>(k.tokens), data<T>(k.table),
+                                       placed ? data<T>(k.positions) : nullptr, width, k.length});
+    });
   });
 }
 
@@ -111,8 +115,10 @@ void run(Backend, Stream& stream, const EmbedGrad& k, std::byte* scratch) {
     std::swap(keys, merged);
   }
   if (!k.accumulate) backend::elementwise(stream, k.d_table.size(), Zero{}, out(data<float>(k.d_table)));
-  backend::rowwise(stream, rows, width,
-                   SumOfToken{data<float>(k.d_table), data<float>(k.d_out), keys, rows, width, k.accumulate});
+  dispatch_activation(k.d_out.dtype, [&]<class A>(TypeTag<A>) {
+    backend::rowwise(stream, rows, width,
+                     SumOfToken<A>{data<float>(k.d_table), data<A>(k.d_out), keys, rows, width, k.accumulate});
+  });
 }
 
 }  // namespace lockstep

@@ -9,7 +9,7 @@ namespace lockstep {
 
 // out[r, :] = table[tokens[r], :] + positions[r % length, :]
 struct Embed {
-  View out;                  // [rows, width] f32
+  View out;                  // [rows, width], f32 or bf16
   ConstView tokens;          // [rows] i32, each in [0, entries)
   ConstView table;           // [entries, width] of any floating dtype
   ConstView positions = {};  // [at least length, width] of the table's dtype; none if it has no dimension
@@ -21,8 +21,9 @@ void run(Cuda, Stream&, const Embed&);
 // d_table[v, :] = sum over the rows r with tokens[r] = v, in ascending order, of d_out[r, :]; with `accumulate` they
 // are added, in this order, to what is there. Rows are sorted by token, so every element has one writer.
 struct EmbedGrad {
-  View d_table;  // [entries, width] f32
-  ConstView d_out, tokens;
+  View d_table;     // [entries, width] f32
+  ConstView d_out;  // [rows, width], f32 or bf16
+  ConstView tokens;
   bool accumulate = false;
 };
 int64_t scratch_bytes(Cpu, Stream&, const EmbedGrad&);

@@ -23,14 +23,17 @@ struct GateGrad {
 
 void run(Backend, Stream& stream, const SwiGlu& k) {
   check_same_size("swiglu", k.out, k.gate, k.up);
-  backend::elementwise(stream, k.out.size(), Gate{}, out(data<float>(k.out)), in(data<float>(k.gate)),
-                       in(data<float>(k.up)));
+  dispatch_activation(k.out.dtype, [&]<class T>(TypeTag<T>) {
+    backend::elementwise(stream, k.out.size(), Gate{}, out(data<T>(k.out)), in(data<T>(k.gate)), in(data<T>(k.up)));
+  });
 }
 
 void run(Backend, Stream& stream, const SwiGluGrad& k) {
   check_same_size("swiglu gradient", k.d_gate, k.d_up, k.d_out, k.gate, k.up);
-  backend::elementwise(stream, k.d_out.size(), GateGrad{}, out(data<float>(k.d_gate)), out(data<float>(k.d_up)),
-                       in(data<float>(k.d_out)), in(data<float>(k.gate)), in(data<float>(k.up)));
+  dispatch_activation(k.d_out.dtype, [&]<class T>(TypeTag<T>) {
+    backend::elementwise(stream, k.d_out.size(), GateGrad{}, out(data<T>(k.d_gate)), out(data<T>(k.d_up)),
+                         in(data<T>(k.d_out)), in(data<T>(k.gate)), in(data<T>(k.up)));
+  });
 }
 
 }  // namespace lockstep

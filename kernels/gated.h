@@ -7,7 +7,7 @@
 
 namespace lockstep {
 
-struct SwiGlu {  // out = gate * sigmoid(gate) * up, all of one size, f32
+struct SwiGlu {  // out = gate * sigmoid(gate) * up, all of one size, f32 or bf16
   View out;
   ConstView gate, up;
 };

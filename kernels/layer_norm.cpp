@@ -8,22 +8,27 @@
 namespace lockstep {
 namespace {
 
+// T is the dtype of activations; means, gains and sums are f32.
+template <class T>
 struct NormalizeRow {
-  float *out, *mean, *rstd;
-  const float *in, *gain, *shift;
+  T* out;
+  float *mean, *rstd;
+  const T* in;
+  const float *gain, *shift;
   int64_t columns;
   float epsilon;
 
   template <class Team>
   HOST_DEVICE void operator()(Team team, int64_t row) const {
-    const float* x = in + row * columns;
-    float* y = out + row * columns;
-    const float m = team.sum(columns, [=](int64_t c) { return x[c]; }) / float(columns);
+    const T* x = in + row * columns;
+    T* y = out + row * columns;
+    const float m = team.sum(columns, [=](int64_t c) { return float(x[c]); }) / float(columns);
     // Two passes are needed: the sum of squares minus the squared mean cancels for large means.
-    const float variance = team.sum(columns, [=](int64_t c) { return (x[c] - m) * (x[c] - m); }) / float(columns);
+    const float variance =
+        team.sum(columns, [=](int64_t c) { return (float(x[c]) - m) * (float(x[c]) - m); }) / float(columns);
     const float r = 1 / std::sqrt(variance + epsilon);
     const float *g = gain, *s = shift;
-    team.each(columns, [=](int64_t c) { y[c] = (x[c] - m) * r * g[c] + s[c]; });
+    team.each(columns, [=](int64_t c) { y[c] = T((float(x[c]) - m) * r * g[c] + s[c]); });
     float *row_mean = mean + row, *row_rstd = rstd + row;
     team.each(1, [=](int64_t) {
       row_mean[0] = m;
@@ -32,34 +37,41 @@ struct NormalizeRow {
   }
 };
 
+template <class T>
 struct GradInputRow {
-  float* d_in;
-  const float *d_out, *in, *gain, *mean, *rstd;
+  T* d_in;
+  const T *d_out, *in;
+  const float *gain, *mean, *rstd;
   int64_t columns;
   bool accumulate;
 
   template <class Team>
   HOST_DEVICE void operator()(Team team, int64_t row) const {
-    const float* x = in + row * columns;
-    const float* dy = d_out + row * columns;
+    const T* x = in + row * columns;
+    const T* dy = d_out + row * columns;
     const float* g = gain;
-    float* dx = d_in + row * columns;
+    T* dx = d_in + row * columns;
     const float m = mean[row], r = rstd[row];
-    const float mean_g = team.sum(columns, [=](int64_t c) { return dy[c] * g[c]; }) / float(columns);
+    const float mean_g = team.sum(columns, [=](int64_t c) { return float(dy[c]) * g[c]; }) / float(columns);
     const float mean_gx =
-        team.sum(columns, [=](int64_t c) { return dy[c] * g[c] * ((x[c] - m) * r); }) / float(columns);
+        team.sum(columns, [=](int64_t c) { return float(dy[c]) * g[c] * ((float(x[c]) - m) * r); }) / float(columns);
+    const auto gradient = [=](int64_t c) {
+      return r * (float(dy[c]) * g[c] - mean_g - (float(x[c]) - m) * r * mean_gx);
+    };
     if (accumulate)
-      team.each(columns, [=](int64_t c) { dx[c] += r * (dy[c] * g[c] - mean_g - (x[c] - m) * r * mean_gx); });
+      team.each(columns, [=](int64_t c) { dx[c] = T(float(dx[c]) + float(T(gradient(c)))); });
     else
-      team.each(columns, [=](int64_t c) { dx[c] = r * (dy[c] * g[c] - mean_g - (x[c] - m) * r * mean_gx); });
+      team.each(columns, [=](int64_t c) { dx[c] = T(gradient(c)); });
   }
 };
 
+template <class T>
 struct GainTerm {
-  const float *d_out, *in, *mean, *rstd;
+  const T *d_out, *in;
+  const float *mean, *rstd;
   int64_t columns;
   HOST_DEVICE float operator()(int64_t r, int64_t c) const {
-    return d_out[r * columns + c] * ((in[r * columns + c] - mean[r]) * rstd[r]);
+    return float(d_out[r * columns + c]) * ((float(in[r * columns + c]) - mean[r]) * rstd[r]);
   }
 };
 
@@ -76,16 +88,20 @@ void run(Backend, Stream& stream, const LayerNorm& k) {
     return str("layer_norm: gain ", to_string(k.gain.shape), " and shift ", to_string(k.shift.shape),
                " do not fit rows of ", to_string(k.in.shape));
   });
-  backend::rowwise(stream, rows, columns,
-                   NormalizeRow{data<float>(k.out), data<float>(k.mean), data<float>(k.rstd), data<float>(k.in),
-                                data<float>(k.gain), data<float>(k.shift), columns, k.epsilon});
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::rowwise(stream, rows, columns,
+                     NormalizeRow<T>{data<T>(k.out), data<float>(k.mean), data<float>(k.rstd), data<T>(k.in),
+                                     data<float>(k.gain), data<float>(k.shift), columns, k.epsilon});
+  });
 }
 
 void run(Backend, Stream& stream, const LayerNormGradInput& k) {
   const int64_t columns = k.gain.size(), rows = k.mean.size();
-  backend::rowwise(stream, rows, columns,
-                   GradInputRow{data<float>(k.d_in), data<float>(k.d_out), data<float>(k.in), data<float>(k.gain),
-                                data<float>(k.mean), data<float>(k.rstd), columns, k.accumulate});
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::rowwise(stream, rows, columns,
+                     GradInputRow<T>{data<T>(k.d_in), data<T>(k.d_out), data<T>(k.in), data<float>(k.gain),
+                                     data<float>(k.mean), data<float>(k.rstd), columns, k.accumulate});
+  });
 }
 
 int64_t scratch_bytes(Backend, Stream&, const LayerNormGradGain& k) {
@@ -94,9 +110,11 @@ int64_t scratch_bytes(Backend, Stream&, const LayerNormGradGain& k) {
 
 void run(Backend, Stream& stream, const LayerNormGradGain& k, std::byte* scratch) {
   const int64_t columns = k.d_gain.size(), rows = k.mean.size();
-  backend::reduce(stream, rows, columns,
-                  GainTerm{data<float>(k.d_out), data<float>(k.in), data<float>(k.mean), data<float>(k.rstd), columns},
-                  StoreGain{data<float>(k.d_gain)}, scratch);
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::reduce(stream, rows, columns,
+                    GainTerm<T>{data<T>(k.d_out), data<T>(k.in), data<float>(k.mean), data<float>(k.rstd), columns},
+                    StoreGain{data<float>(k.d_gain)}, scratch);
+  });
 }
 
 }  // namespace lockstep

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer normalisation over the last dimension (Ba, Kiros & Hinton 2016), with gradients.
+// Layer normalisation over the last dimension (Ba, Kiros & Hinton 2016), with gradients. Rows and their gradients are
+// f32 or bf16; statistics, gain, shift and their gradients are f32.
 #pragma once
 
 #include "kernels/device/view.h"
@@ -18,7 +19,7 @@ void run(Cpu, Stream&, const LayerNorm&);
 void run(Cuda, Stream&, const LayerNorm&);
 
 // d_in = rstd * (g - mean(g) - x_hat * mean(g * x_hat)) with g = d_out * gain, means over the columns of a row; with
-// `accumulate` it is added.
+// `accumulate` it is rounded to the dtype of d_in and added.
 struct LayerNormGradInput {
   View d_in;
   ConstView d_out, in, gain, mean, rstd;

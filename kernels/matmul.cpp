@@ -21,11 +21,10 @@ void check_finish(const Matmul& op, int64_t inner) {
                to_string(op.bias.shape), " and ", to_string(op.bias.dtype));
   });
   const bool gelu = op.activation == Activation::gelu;
-  check(gelu ? op.out.dtype == DType::f32 && op.before.dtype == DType::f32 && op.before.shape == op.out.shape
-             : op.before.shape == Shape{},
+  check(gelu ? op.before.dtype == op.out.dtype && op.before.shape == op.out.shape : op.before.shape == Shape{},
         ErrorCode::plan, [&] {
-          return str("matmul: gelu, and nothing else, keeps what it was taken of, in f32 of shape ",
-                     to_string(op.out.shape), "; got ", to_string(op.before.shape));
+          return str("matmul: gelu, and nothing else, keeps what it was taken of, in ", to_string(op.out.dtype), " ",
+                     to_string(op.out.shape), "; got ", to_string(op.before.dtype), " ", to_string(op.before.shape));
         });
   check(inner > 0 || (!op.has_bias() && op.activation == Activation::none), ErrorCode::plan,
         "matmul: bias and activation need an inner dimension of at least 1");

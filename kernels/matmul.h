@@ -25,7 +25,9 @@ struct Matmul {
   bool accumulate = false;
   ConstView bias = {};                       // [n] of out's dtype, added to every row; none if it has no dimension
   Activation activation = Activation::none;  // bias and activation want k > 0
-  View before = {};  // [m, n]: the argument of gelu, kept for its gradient; gelu wants it, and f32
+  // [m, n] of out's dtype: the argument of gelu, kept for its gradient, and rounded before gelu where it is narrow.
+  // Gelu wants it.
+  View before = {};
 
   // The shape tells, because a rehearsal has no data.
   bool has_bias() const { return bias.shape.rank() == 1; }

@@ -155,6 +155,16 @@ class Widening {
   int64_t bytes_ = 0;
 };
 
+// The product whose narrow result gelu is taken of; one without gelu remains as it is.
+Matmul before_gelu(const Matmul& op) {
+  if (op.activation != Activation::gelu) return op;
+  Matmul product = op;
+  product.out = op.before;
+  product.before = {};
+  product.activation = Activation::none;
+  return product;
+}
+
 constexpr const MatmulLibrary& chosen_library() {
   if constexpr (config::onednn) return onednn::kMatmul;
   return eigen::kMatmul;
@@ -165,13 +175,18 @@ constexpr const MatmulLibrary& chosen_library() {
 int64_t matmul_scratch(Stream& stream, const Matmul& op, const MatmulLibrary& library) {
   check_matmul(op);
   Widening widening(stream, nullptr);
-  const Matmul wide = widening.widened(op);
+  const Matmul wide = widening.widened(is_narrow(op.out.dtype) ? before_gelu(op) : op);
   return widening.bytes() + scratch_f32(stream, wide, library);
 }
 
 void run_matmul(Stream& stream, const Matmul& op, const MatmulLibrary& library, std::byte* scratch) {
   check_matmul(op);
   if (op.a.dtype == DType::f32) return run_f32(stream, op, library, scratch);
+  if (is_narrow(op.out.dtype) && op.activation == Activation::gelu) {
+    if (op.accumulate) run(Cpu{}, stream, Copy{op.before, op.out});
+    run_matmul(stream, before_gelu(op), library, scratch);
+    return run(Cpu{}, stream, Unary<Gelu>{op.out, op.before});
+  }
   Widening widening(stream, scratch);
   const Matmul wide = widening.widened(op);
   run_f32(stream, wide, library, scratch + widening.bytes());

@@ -6,10 +6,11 @@
 namespace lockstep {
 namespace {
 
+template <class T>
 struct Element {
-  const float* in;
+  const T* in;
   int64_t columns;
-  HOST_DEVICE float operator()(int64_t r, int64_t c) const { return in[r * columns + c]; }
+  HOST_DEVICE float operator()(int64_t r, int64_t c) const { return float(in[r * columns + c]); }
 };
 
 struct StoreColumn {
@@ -52,7 +53,10 @@ int64_t scratch_bytes(Backend, Stream&, const ColumnSum& k) {
 void run(Backend, Stream& stream, const ColumnSum& k, std::byte* scratch) {
   check_columns("column sum", k.out, k.in);
   const int64_t rows = k.in.shape[0], columns = k.in.shape[1];
-  backend::reduce(stream, rows, columns, Element{data<float>(k.in), columns}, StoreColumn{data<float>(k.out)}, scratch);
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::reduce(stream, rows, columns, Element<T>{data<T>(k.in), columns}, StoreColumn{data<float>(k.out)},
+                    scratch);
+  });
 }
 
 int64_t scratch_bytes(Backend, Stream&, const Sum& k) {

@@ -8,8 +8,8 @@
 namespace lockstep {
 
 struct ColumnSum {  // out[c] = sum over r of in[r, c]
-  View out;         // [columns]
-  ConstView in;     // [rows, columns]
+  View out;         // [columns] f32
+  ConstView in;     // [rows, columns], f32 or bf16
 };
 int64_t scratch_bytes(Cpu, Stream&, const ColumnSum&);
 void run(Cpu, Stream&, const ColumnSum&, std::byte* scratch);

@@ -8,51 +8,61 @@
 namespace lockstep {
 namespace {
 
+// T is the dtype of activations; statistics, gains and sums are f32.
+template <class T>
 struct ScaleRow {
-  float *out, *rstd;
-  const float *in, *gain;
+  T* out;
+  float* rstd;
+  const T* in;
+  const float* gain;
   int64_t columns;
   float epsilon;
 
   template <class Team>
   HOST_DEVICE void operator()(Team team, int64_t row) const {
-    const float* x = in + row * columns;
-    float* y = out + row * columns;
-    const float square = team.sum(columns, [=](int64_t c) { return x[c] * x[c]; }) / float(columns);
+    const T* x = in + row * columns;
+    T* y = out + row * columns;
+    const float square = team.sum(columns, [=](int64_t c) { return float(x[c]) * float(x[c]); }) / float(columns);
     const float r = 1 / std::sqrt(square + epsilon);
     const float* g = gain;
-    team.each(columns, [=](int64_t c) { y[c] = x[c] * r * g[c]; });
+    team.each(columns, [=](int64_t c) { y[c] = T(float(x[c]) * r * g[c]); });
     float* row_rstd = rstd + row;
     team.each(1, [=](int64_t) { row_rstd[0] = r; });
   }
 };
 
+template <class T>
 struct GradInputRow {
-  float* d_in;
-  const float *d_out, *in, *gain, *rstd;
+  T* d_in;
+  const T *d_out, *in;
+  const float *gain, *rstd;
   int64_t columns;
   bool accumulate;
 
   template <class Team>
   HOST_DEVICE void operator()(Team team, int64_t row) const {
-    const float* x = in + row * columns;
-    const float* dy = d_out + row * columns;
+    const T* x = in + row * columns;
+    const T* dy = d_out + row * columns;
     const float* g = gain;
-    float* dx = d_in + row * columns;
+    T* dx = d_in + row * columns;
     const float r = rstd[row];
-    const float mean = team.sum(columns, [=](int64_t c) { return dy[c] * g[c] * (x[c] * r); }) / float(columns);
+    const float mean =
+        team.sum(columns, [=](int64_t c) { return float(dy[c]) * g[c] * (float(x[c]) * r); }) / float(columns);
+    const auto gradient = [=](int64_t c) { return r * (float(dy[c]) * g[c] - float(x[c]) * r * mean); };
     if (accumulate)
-      team.each(columns, [=](int64_t c) { dx[c] += r * (dy[c] * g[c] - x[c] * r * mean); });
+      team.each(columns, [=](int64_t c) { dx[c] = T(float(dx[c]) + float(T(gradient(c)))); });
     else
-      team.each(columns, [=](int64_t c) { dx[c] = r * (dy[c] * g[c] - x[c] * r * mean); });
+      team.each(columns, [=](int64_t c) { dx[c] = T(gradient(c)); });
   }
 };
 
+template <class T>
 struct GainTerm {
-  const float *d_out, *in, *rstd;
+  const T *d_out, *in;
+  const float* rstd;
   int64_t columns;
   HOST_DEVICE float operator()(int64_t r, int64_t c) const {
-    return d_out[r * columns + c] * (in[r * columns + c] * rstd[r]);
+    return float(d_out[r * columns + c]) * (float(in[r * columns + c]) * rstd[r]);
   }
 };
 
@@ -68,16 +78,20 @@ void run(Backend, Stream& stream, const RmsNorm& k) {
   check(rows * columns == k.in.size() && k.rstd.size() == rows, ErrorCode::internal, [&] {
     return str("rms_norm: gain ", to_string(k.gain.shape), " does not fit rows of ", to_string(k.in.shape));
   });
-  backend::rowwise(
-      stream, rows, columns,
-      ScaleRow{data<float>(k.out), data<float>(k.rstd), data<float>(k.in), data<float>(k.gain), columns, k.epsilon});
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::rowwise(
+        stream, rows, columns,
+        ScaleRow<T>{data<T>(k.out), data<float>(k.rstd), data<T>(k.in), data<float>(k.gain), columns, k.epsilon});
+  });
 }
 
 void run(Backend, Stream& stream, const RmsNormGradInput& k) {
   const int64_t columns = k.gain.size(), rows = k.rstd.size();
-  backend::rowwise(stream, rows, columns,
-                   GradInputRow{data<float>(k.d_in), data<float>(k.d_out), data<float>(k.in), data<float>(k.gain),
-                                data<float>(k.rstd), columns, k.accumulate});
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::rowwise(stream, rows, columns,
+                     GradInputRow<T>{data<T>(k.d_in), data<T>(k.d_out), data<T>(k.in), data<float>(k.gain),
+                                     data<float>(k.rstd), columns, k.accumulate});
+  });
 }
 
 int64_t scratch_bytes(Backend, Stream&, const RmsNormGradGain& k) {
@@ -86,9 +100,10 @@ int64_t scratch_bytes(Backend, Stream&, const RmsNormGradGain& k) {
 
 void run(Backend, Stream& stream, const RmsNormGradGain& k, std::byte* scratch) {
   const int64_t columns = k.d_gain.size(), rows = k.rstd.size();
-  backend::reduce(stream, rows, columns,
-                  GainTerm{data<float>(k.d_out), data<float>(k.in), data<float>(k.rstd), columns},
-                  StoreGain{data<float>(k.d_gain)}, scratch);
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::reduce(stream, rows, columns, GainTerm<T>{data<T>(k.d_out), data<T>(k.in), data<float>(k.rstd), columns},
+                    StoreGain{data<float>(k.d_gain)}, scratch);
+  });
 }
 
 }  // namespace lockstep

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Root-mean-square normalisation over the last dimension (Zhang & Sennrich 2019), with gradients.
+// Root-mean-square normalisation over the last dimension (Zhang & Sennrich 2019), with gradients. Rows and their
+// gradients are f32 or bf16; statistics, gain and its gradient are f32.
 #pragma once
 
 #include "kernels/device/view.h"
@@ -18,7 +19,7 @@ void run(Cpu, Stream&, const RmsNorm&);
 void run(Cuda, Stream&, const RmsNorm&);
 
 // d_in = rstd * (g - x_hat * mean(g * x_hat)) with g = d_out * gain and x_hat = in * rstd, means over the columns of a
-// row; with `accumulate` it is added.
+// row; with `accumulate` it is rounded to the dtype of d_in and added.
 struct RmsNormGradInput {
   View d_in;
   ConstView d_out, in, gain, rstd;

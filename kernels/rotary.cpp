@@ -48,9 +48,10 @@ struct TurnAt {
   }
 };
 
+template <class T>
 struct RotateRow {
-  float* out;
-  const float* in;
+  T* out;
+  const T* in;
   const Turn* turns;
   int64_t width, length, head_size;
   bool neighbours;
@@ -63,12 +64,13 @@ struct RotateRow {
     const float sign = direction;
     const int64_t step = neighbours ? 2 : 1, apart = neighbours ? 1 : half;
     for (int64_t head = row * width; head < (row + 1) * width; head += head_size) {
-      const float* x = in + head;
-      float* y = out + head;
+      const T* x = in + head;
+      T* y = out + head;
       team.each(half, [=](int64_t i) {
-        const float a = x[i * step], b = x[i * step + apart], c = turn[i].cosine, s = sign * turn[i].sine;
-        y[i * step] = a * c - b * s;
-        y[i * step + apart] = b * c + a * s;
+        const float a = float(x[i * step]), b = float(x[i * step + apart]);
+        const float c = turn[i].cosine, s = sign * turn[i].sine;
+        y[i * step] = T(a * c - b * s);
+        y[i * step + apart] = T(b * c + a * s);
       });
     }
   }
@@ -85,9 +87,11 @@ void run(Backend, Stream& stream, const Rotate& k, std::byte* scratch) {
   const int64_t rows = k.in.shape[0], width = k.in.shape[1], pairs = g.head_size / 2;
   auto* turns = reinterpret_cast<Turn*>(scratch);
   backend::gather(stream, g.length * pairs, TurnAt{turns, pairs, g.first_position, g.theta});
-  backend::rowwise(stream, rows, width,
-                   RotateRow{data<float>(k.out), data<float>(k.in), turns, width, g.length, g.head_size,
-                             g.pairs == RotaryPairs::neighbours, k.inverse ? -1.0f : 1.0f});
+  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
+    backend::rowwise(stream, rows, width,
+                     RotateRow<T>{data<T>(k.out), data<T>(k.in), turns, width, g.length, g.head_size,
+                                  g.pairs == RotaryPairs::neighbours, k.inverse ? -1.0f : 1.0f});
+  });
 }
 
 }  // namespace lockstep

@@ -21,7 +21,7 @@ struct RotaryGeometry {
 // out = in turned; backwards (`inverse`) it is turned the other way. out may be in.
 struct Rotate {
   View out;
-  ConstView in;  // [samples * length, heads * head_size] f32
+  ConstView in;  // [samples * length, heads * head_size], f32 or bf16, as out
   RotaryGeometry geometry;
   bool inverse = false;
 };

@@ -86,6 +86,10 @@ std::string_view Trainer::transport() const {
   return device_communicator_ ? device_communicator_->transport() : ranks_.transport();
 }
 
+std::string_view Trainer::remark() const {
+  return device_communicator_ ? std::string_view(device_communicator_->remark()) : std::string_view();
+}
+
 // Samples without numbers are numbered by their rows: dropout is also keyed by the step.
 const Batch& Trainer::with_ids(const Batch& batch) {
   if (batch.sample_ids().data != nullptr) return batch;
@@ -97,7 +101,7 @@ const Batch& Trainer::with_ids(const Batch& batch) {
 std::vector<BatchPart> Trainer::own_parts(const Batch& batch) const {
   std::vector<BatchPart> parts;
   for (int part = step_.first_part(); part < step_.last_part(); ++part) {
-    const SampleRange rows = leaf_range(batch.samples(), planned_.plan.settings.leaves(), part);
+    const SampleRange rows = part_range(batch.samples(), planned_.plan.settings.parts(), part);
     parts.push_back({part, batch.rows(rows.begin, rows.end)});
   }
   return parts;
@@ -131,7 +135,7 @@ StepReport Trainer::run(const Batch& batch) {
 Evaluation Trainer::evaluate(const Batch& batch) {
   learn_sums(batch);
   const size_t columns = 1 + sum_names_.size();
-  std::vector<double> cells(size_t(planned_.plan.settings.leaves()) * columns);
+  std::vector<double> cells(size_t(planned_.plan.settings.parts()) * columns);
   std::vector<BatchPart> parts = own_parts(with_ids(batch));
   BatchUpload upload(stream_, pool_, [](Event& event) { event.synchronize(); });
   const AbandonOnFailure abandon(device_communicator_.get());

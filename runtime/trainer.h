@@ -90,6 +90,8 @@ class Trainer {
   Pool& pool() { return pool_; }
   // "nccl", "staged"; on the CPU what carries bytes between ranks.
   std::string_view transport() const;
+  // What people should hear about that choice; empty where it is the usual one.
+  std::string_view remark() const;
 
  private:
   struct Prepared {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "collectives/device/device_transports.h"
+#include "kernels/device/gpu_report.h"
 
 namespace lockstep {
 
@@ -102,6 +103,10 @@ void check_nobody_shares(const std::vector<Seat>& seats) {
     const Seat& seat = seats[size_t(rank)];
     const auto [owner, is_free] = owners.try_emplace({seat.machine, seat.bus_id}, rank);
     if (is_free) continue;
+    if (GpuReport::is_gpu_instance(seat.name))
+      fail(ErrorCode::launch, str("ranks ", owner->second, " and ", rank, " have parts of one GPU (MIG), and NCCL ",
+                                  "connects no parts of one GPU; start one rank per GPU, switch MIG off, or let ranks ",
+                                  "exchange gradients by --transport staged", table(seats)));
     const auto on_machine = std::ranges::count(seats, seat.machine, &Seat::machine);
     fail(ErrorCode::launch,
          str("ranks ", owner->second, " and ", rank, " would share one GPU: ", seat.host, " has ", on_machine,
@@ -164,9 +169,16 @@ std::unique_ptr<DeviceCommunicator> make_device_communicator(Communicator& ranks
   const bool alone = ranks.size() == 1 && transport == DeviceTransport::automatic;
   if (transport == DeviceTransport::staged || alone) return make_staged_communicator(ranks, device);
   NcclOfAll nccl = load_nccl_on_all(ranks);
-  if (nccl.problem.empty()) return make_nccl_communicator(ranks, device, std::move(nccl.library));
-  check(transport == DeviceTransport::automatic, ErrorCode::device, nccl.problem);
-  return make_staged_communicator(ranks, device);
+  if (!nccl.problem.empty()) {
+    check(transport == DeviceTransport::automatic, ErrorCode::device, nccl.problem);
+    return make_staged_communicator(ranks, device);
+  }
+  NcclAttempt attempt = connect_by_nccl(ranks, device, std::move(nccl.library));
+  if (attempt.communicator) return std::move(attempt.communicator);
+  check(transport == DeviceTransport::automatic, ErrorCode::collective, attempt.problem);
+  auto staged = make_staged_communicator(ranks, device);
+  staged->set_remark(str("gradients go through memory of the host, as with --transport staged: ", attempt.problem));
+  return staged;
 }
 
 std::string describe_nccl() {

@@ -39,6 +39,9 @@ class DeviceCommunicator {
   virtual std::string_view transport() const = 0;
   // Whether collectives can be recorded into a Graph.
   virtual bool recordable() const = 0;
+  // What people should hear about the choice of the transport, equal on all ranks; empty where it is the usual one.
+  const std::string& remark() const { return remark_; }
+  void set_remark(std::string remark) { remark_ = std::move(remark); }
 
   // Sums of floats have the same bits on all ranks; the transport decides the order of additions.
   Work all_reduce(View inout, ReduceOp op, Stream& after, std::source_location where = std::source_location::current());
@@ -89,6 +92,7 @@ class DeviceCommunicator {
   virtual Work do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) = 0;
 
   Communicator& ranks_;
+  std::string remark_;
   Stream stream_;
   Event before_;
   std::vector<std::shared_ptr<Event>> marks_;
@@ -111,7 +115,7 @@ class AbandonOnFailure {
 };
 
 enum class DeviceTransport : uint8_t {
-  automatic,  // NCCL where present, otherwise staged
+  automatic,  // NCCL where it is and connects the ranks, otherwise staged; one rank alone needs neither
   nccl,
   staged,  // several ranks may use one GPU
 };
@@ -125,8 +129,8 @@ DeviceTransport parse_device_transport(std::string_view name);
 Device choose_device(Communicator& ranks, DeviceTransport transport);
 
 // Collective. `device` is the one that choose_device() gave. Error(device), on every rank alike, where NCCL is asked
-// for and missing, or older than the one this was built for. Error(collective) where its ranks do not come together in
-// time.
+// for and missing, or older than the one this was built for. Error(collective), on every rank alike, where it cannot
+// connect one of them in time.
 std::unique_ptr<DeviceCommunicator> make_device_communicator(Communicator& ranks, Device device,
                                                              DeviceTransport transport);
 

@@ -17,9 +17,13 @@ struct NcclLibrary;
 std::shared_ptr<const NcclLibrary> load_nccl();
 std::string describe(const NcclLibrary& library);  // "NCCL 2.28.9 (libnccl.so.2)"
 
-// Both are collective.
-std::unique_ptr<DeviceCommunicator> make_nccl_communicator(Communicator& ranks, Device device,
-                                                           std::shared_ptr<const NcclLibrary> library);
+// Collective. Either the communicator or, on all ranks alike, why NCCL could not connect one of them.
+struct NcclAttempt {
+  std::unique_ptr<DeviceCommunicator> communicator;
+  std::string problem;
+};
+NcclAttempt connect_by_nccl(Communicator& ranks, Device device, std::shared_ptr<const NcclLibrary> library);
+// Collective.
 std::unique_ptr<DeviceCommunicator> make_staged_communicator(Communicator& ranks, Device device);
 
 }  // namespace lockstep

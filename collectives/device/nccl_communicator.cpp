@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collectives by NCCL. Its communicator never blocks the host, because only then can it be aborted: every answer is
 // polled for, with the ranks' deadline and an eye on ranks that have failed.
+#include <algorithm>
+#include <chrono>
 #include <exception>
+#include <thread>
 
 #include "collectives/device/nccl_library.h"
 
@@ -32,7 +35,8 @@ ncclRedOp_t nccl_op(ReduceOp op) {
   return op == ReduceOp::max ? ncclMax : ncclMin;
 }
 
-// Owns NCCL's communicator, and aborts it unless somebody has destroyed it in peace.
+// Owns NCCL's communicator, and aborts it unless somebody has destroyed it in peace. NCCL has reclaimed everything when
+// either returns: these two calls block also where its communicators do not.
 class Connection {
  public:
   explicit Connection(std::shared_ptr<const NcclLibrary> library) : library_(std::move(library)) {}
@@ -40,7 +44,8 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   ~Connection() { abort(); }
   const NcclLibrary& nccl() const { return *library_; }
-  void destroy() { nccl().comm_destroy(std::exchange(comm, nullptr)); }
+  // Returns what NCCL answers; whatever that is, the communicator is gone.
+  ncclResult_t destroy() { return nccl().comm_destroy(std::exchange(comm, nullptr)); }
   void abort() {
     if (comm) nccl().comm_abort(std::exchange(comm, nullptr));
   }
@@ -66,6 +71,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   std::string_view transport() const override { return "nccl"; }
   bool recordable() const override { return true; }
   void abandon() noexcept override { connection_.abort(); }
+  // Collective. Returns why NCCL could not connect one of the ranks, on all of them alike; empty when it has.
+  std::string connect();
 
  private:
   void do_wait(const std::function<bool()>& done, const std::string& what) override;
@@ -75,7 +82,9 @@ class NcclCommunicator final : public DeviceCommunicator {
   Work do_broadcast(View inout, int root, Stream& after) override;
   Work do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) override;
 
-  void connect();
+  std::string share_id(ncclUniqueId& id);
+  // Asks NCCL, for a moment, for its answer to a request that it answered with `result`.
+  void poll(ncclResult_t& result) const;
   // Queues what call(stream) asks of NCCL.
   template <class Call>
   Work issue(std::string_view kind, int64_t bytes, Stream& after, const Call& call);
@@ -85,6 +94,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   void check_health();
   ncclResult_t send_and_receive(std::span<const Outgoing> sends, std::span<const Incoming> receives,
                                 cudaStream_t stream) const;
+  std::string complaint(ncclResult_t result, std::string_view what) const;
   [[noreturn]] void fail_with(ncclResult_t result, std::string_view what) const;
   std::string last_call() const;
   // Gives up NCCL's communicator when `body` fails, before any other destructor runs: freeing memory of the device
@@ -100,36 +110,73 @@ class NcclCommunicator final : public DeviceCommunicator {
 };
 
 NcclCommunicator::NcclCommunicator(Communicator& ranks, Device device, std::shared_ptr<const NcclLibrary> library)
-    : DeviceCommunicator(ranks, device), connection_(std::move(library)) {
-  connect();
-}
+    : DeviceCommunicator(ranks, device), connection_(std::move(library)) {}
 
 // Aborts when something failed above, because the other ranks do not come to a peaceful end then.
 NcclCommunicator::~NcclCommunicator() {
   if (connection_.comm == nullptr || std::uncaught_exceptions() > exceptions_) return;
   try {
     settle(nccl().comm_finalize(connection_.comm), "end");
-    connection_.destroy();
+    if (const ncclResult_t result = connection_.destroy(); result != ncclSuccess) fail_with(result, "end");
   } catch (const std::exception&) {
     // It was given up.
   }
 }
 
-void NcclCommunicator::connect() {
-  ncclUniqueId id{};
+// Returns why rank 0 has none.
+std::string NcclCommunicator::share_id(ncclUniqueId& id) {
+  std::string mine;
   if (rank() == 0) {
     const ncclResult_t result = nccl().get_unique_id(&id);
-    if (result != ncclSuccess) fail_with(result, "make an id");
+    mine = result == ncclSuccess ? "+" + std::string(id.internal, sizeof id.internal)
+                                 : "-" + complaint(result, "make an id");
   }
-  const std::string_view bytes(id.internal, sizeof id.internal);
-  const std::string ids = ranks().all_gather_bytes(rank() == 0 ? bytes : std::string_view())[0];
-  std::copy(ids.begin(), ids.end(), id.internal);
+  const std::string first = ranks().all_gather_bytes(mine)[0];
+  if (first[0] == '-') return first.substr(1);
+  std::copy(first.begin() + 1, first.end(), id.internal);
+  return "";
+}
+
+void NcclCommunicator::poll(ncclResult_t& result) const {
+  constexpr std::chrono::microseconds kPause(500);
+  for (int looks = 0; looks < 20 && result == ncclInProgress; ++looks) {
+    const ncclResult_t asked = nccl().comm_get_async_error(connection_.comm, &result);
+    if (asked != ncclSuccess) result = asked;
+    if (result == ncclInProgress) std::this_thread::sleep_for(kPause);
+  }
+}
+
+// A rank that cannot be connected leaves the others waiting in NCCL. So they tell each other again and again how it
+// goes, until all are connected or one is not to be.
+std::string NcclCommunicator::connect() {
+  ncclUniqueId id{};
+  if (std::string problem = share_id(id); !problem.empty()) return problem;
   // Nobody may wait for NCCL's connections while another rank still needs the host's messages to get here.
   ranks().barrier();
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.commName = "lockstep";
-  settle(nccl().comm_init_rank_config(&connection_.comm, size(), id, rank(), &config), "connect the ranks");
+  ncclResult_t result = nccl().comm_init_rank_config(&connection_.comm, size(), id, rank(), &config);
+  const auto deadline = std::chrono::steady_clock::now() + ranks().timeout();
+  for (;;) {
+    poll(result);
+    std::string mine = "+";
+    if (result == ncclInProgress) {
+      const bool late = std::chrono::steady_clock::now() > deadline;
+      mine = late ? str("-", ranks().describe(rank()), " waited ", double(ranks().timeout().count()) / 1000,
+                        " s for NCCL to connect the ranks; run again with NCCL_DEBUG=INFO to see more")
+                  : "";
+    } else if (result != ncclSuccess) {
+      mine = "-" + complaint(result, "connect the ranks");
+    }
+    const std::vector<std::string> all = ranks().all_gather_bytes(mine);
+    const auto failed = std::ranges::find_if(all, [](const std::string& text) { return text.starts_with('-'); });
+    if (failed != all.end()) {
+      connection_.abort();
+      return failed->substr(1);
+    }
+    if (std::ranges::all_of(all, [](const std::string& text) { return text == "+"; })) return "";
+  }
 }
 
 template <class Body>
@@ -168,11 +215,14 @@ void NcclCommunicator::check_health() {
   if (result != ncclSuccess && result != ncclInProgress) fail_with(result, str("go on", last_call()));
 }
 
-void NcclCommunicator::fail_with(ncclResult_t result, std::string_view what) const {
+std::string NcclCommunicator::complaint(ncclResult_t result, std::string_view what) const {
   const char* detail = nccl().get_last_error(connection_.comm);
-  fail(ErrorCode::collective,
-       str(ranks().describe(rank()), ": NCCL cannot ", what, ": ", nccl().get_error_string(result),
-           detail && *detail ? str(": ", detail) : std::string(), "; run again with NCCL_DEBUG=INFO to see more"));
+  return str(ranks().describe(rank()), ": NCCL cannot ", what, ": ", nccl().get_error_string(result),
+             detail && *detail ? str(": ", detail) : std::string(), "; run again with NCCL_DEBUG=INFO to see more");
+}
+
+void NcclCommunicator::fail_with(ncclResult_t result, std::string_view what) const {
+  fail(ErrorCode::collective, complaint(result, what));
 }
 
 std::string NcclCommunicator::last_call() const {
@@ -256,9 +306,11 @@ Work NcclCommunicator::do_exchange(std::span<const Outgoing> sends, std::span<co
 
 }  // namespace
 
-std::unique_ptr<DeviceCommunicator> make_nccl_communicator(Communicator& ranks, Device device,
-                                                           std::shared_ptr<const NcclLibrary> library) {
-  return std::make_unique<NcclCommunicator>(ranks, device, std::move(library));
+NcclAttempt connect_by_nccl(Communicator& ranks, Device device, std::shared_ptr<const NcclLibrary> library) {
+  auto communicator = std::make_unique<NcclCommunicator>(ranks, device, std::move(library));
+  std::string problem = communicator->connect();
+  if (!problem.empty()) return {nullptr, std::move(problem)};
+  return {std::move(communicator), ""};
 }
 
 }  // namespace lockstep

@@ -13,9 +13,9 @@ std::shared_ptr<const NcclLibrary> load_nccl() {
 
 std::string describe(const NcclLibrary&) { return "no NCCL"; }
 
-std::unique_ptr<DeviceCommunicator> make_nccl_communicator(Communicator&, Device, std::shared_ptr<const NcclLibrary>) {
+NcclAttempt connect_by_nccl(Communicator&, Device, std::shared_ptr<const NcclLibrary>) {
   static_cast<void>(load_nccl());
-  return nullptr;
+  return {};
 }
 
 }  // namespace lockstep

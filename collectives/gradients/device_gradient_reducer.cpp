@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/device/profiling.h"
 #include "kernels/device/transfer.h"
 #include "kernels/pointwise.h"
 
@@ -152,6 +153,7 @@ void DeviceGradientReducer::publish(Stream& compute) {
 }
 
 Work DeviceGradientReducer::start(size_t bucket, Stream& compute) {
+  const ProfilerRange range("bucket", int64_t(bucket));
   const View whole = bucket_of(0, bucket);
   if (comm_.size() == 1) {
     // A leaf that nothing is added to is rounded too, because leaves decide the bits, not ranks.

@@ -131,4 +131,13 @@ decltype(auto) dispatch_float(DType dtype, F&& f) {
   fail(ErrorCode::plan, str("expected a floating dtype (f32, bf16, f16), got ", to_string(dtype)));
 }
 
+// The same for activations of language models, which are kept in f32 or bf16.
+constexpr bool is_activation(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; }
+template <class F>
+decltype(auto) dispatch_activation(DType dtype, F&& f) {
+  if (dtype == DType::f32) return f(TypeTag<float>{});
+  if (dtype == DType::bf16) return f(TypeTag<bfloat16>{});
+  fail(ErrorCode::plan, str("expected activations of f32 or bf16, got ", to_string(dtype), "; cast first"));
+}
+
 }  // namespace lockstep

@@ -2,12 +2,14 @@
 // The CUDA half of the device layer in a build without CUDA: no devices, and a clear error.
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
+#include "kernels/device/gpu_report.h"
 #include "kernels/device/memory_backend.h"
 
 namespace lockstep {
 
 CudaDevices find_cuda_devices() { return {{}, "this build has no CUDA backend (configure with -DLOCKSTEP_CUDA=ON)"}; }
 CudaVersions cuda_versions() { return {}; }
+std::vector<GpuReport> report_gpus() { return {}; }
 
 Stream Stream::cuda(int index, bool) {
   fail(ErrorCode::device, str("device cuda:", index, " asked for, but ", find_cuda_devices().detail));

@@ -66,6 +66,10 @@ class Context {
   // the axes that exist.
   const MeshGroup* group(std::string_view axis) const;
 
+  // The dtype, f32 or bf16, in which activations begin at an embedding; what comes of them is kept in theirs.
+  void set_activations(DType dtype) { activations_ = dtype; }
+  DType activations() const { return activations_; }
+
   RandomPosition& random() { return random_; }
   bool training() const { return training_; }
 
@@ -77,6 +81,7 @@ class Context {
   std::span<const Tensor> values_;
   std::vector<Variable>* asked_ = nullptr;
   const std::vector<MeshGroup>* groups_ = nullptr;
+  DType activations_ = DType::f32;
   RandomPosition random_;
 };
 

@@ -66,9 +66,10 @@ void Tape::watch(Tensor& tensor, int32_t variable, const View& destination, std:
     return str("variable ", name, " has dtype ", to_string(tensor.dtype()),
                "; only floating variables can be differentiated: give it a role other than parameter");
   });
-  check(destination.dtype == DType::f32 && destination.size() == tensor.size(), ErrorCode::internal, [&] {
-    return str("watch: expected ", tensor.size(), " elements of f32 for the gradient of ", name, ", got ",
-               destination.size(), " of ", to_string(destination.dtype));
+  const bool fits = destination.dtype == DType::f32 || destination.dtype == tensor.dtype();
+  check(fits && destination.size() == tensor.size(), ErrorCode::internal, [&] {
+    return str("watch: expected ", tensor.size(), " elements of f32 or ", to_string(tensor.dtype()),
+               " for the gradient of ", name, ", got ", destination.size(), " of ", to_string(destination.dtype));
   });
   add_slot(tensor, variable, destination);
   slots_.back().filled = kind == Destination::adds_up;

@@ -39,7 +39,8 @@ class Gradients {
   // The destination of input i's gradient, to be overwritten.
   View in(int i);
   // The same for an op that can add in place, which saves scratch and a pass: where earlier contributions are in memory
-  // that is this gradient's alone, the op adds its own to them (`holds`); elsewhere it overwrites.
+  // that is this gradient's alone, the op adds its own to them (`holds`); elsewhere it overwrites. What it adds is
+  // rounded to the gradient's dtype before, as it would be in scratch: bits do not depend on who else holds the memory.
   struct Accumulator {
     View view;
     bool holds;
@@ -69,8 +70,9 @@ class Tape {
   // Forgets the pass, but keeps the memory of its records.
   void clear();
 
-  // Puts a variable on the tape. Its gradient goes to `destination` (f32, whatever the variable is), or is added to
-  // what is already there, and is announced under `variable`. `name`, for messages, must stay until clear().
+  // Puts a variable on the tape. Its gradient goes to `destination` (f32 whatever the variable is, or the variable's
+  // own dtype), or is added to what is already there, and is announced under `variable`. `name`, for messages, must
+  // stay until clear().
   enum class Destination : uint8_t { fresh, adds_up };
   void watch(Tensor& tensor, int32_t variable, const View& destination, std::string_view name = "?",
              Destination kind = Destination::fresh);

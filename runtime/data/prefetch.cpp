@@ -15,7 +15,7 @@ const LoaderSettings& checked(const Images& images, const LoaderSettings& s) {
                s.prefetch, " and ", s.steps);
   });
   check(s.first_part >= 0 && s.first_part <= s.end_part && s.end_part <= s.virtual_ranks, ErrorCode::internal, [&] {
-    return str("expected leaves within 0 .. ", s.virtual_ranks, ", got ", s.first_part, " .. ", s.end_part);
+    return str("expected parts within 0 .. ", s.virtual_ranks, ", got ", s.first_part, " .. ", s.end_part);
   });
   check(images.count >= 1 && int64_t(images.labels.size()) == images.count &&
             int64_t(images.pixels.size()) == images.count * images.pixels_each(),
@@ -28,7 +28,7 @@ const LoaderSettings& checked(const Images& images, const LoaderSettings& s) {
 
 ImageBatch empty_batch(const LoaderSettings& settings) {
   ImageBatch batch;
-  batch.leaves.resize(size_t(settings.end_part - settings.first_part));
+  batch.parts.resize(size_t(settings.end_part - settings.first_part));
   return batch;
 }
 
@@ -54,26 +54,26 @@ void BatchLoader::prepare(ImageBatch& batch, int64_t step) {
   batch.epoch = place.epoch;
   batch.global_count = place.positions.count();
   batch.data_hash = XXH3_64bits(samples, size_t(batch.global_count) * sizeof(int64_t));
-  for (size_t i = 0; i < batch.leaves.size(); ++i) {
-    batch.leaves[i].leaf = settings_.first_part + int64_t(i);
-    const SampleRange range = leaf_range(batch.global_count, settings_.virtual_ranks, batch.leaves[i].leaf);
-    fill(batch.leaves[i], samples + range.begin, range.count());
+  for (size_t i = 0; i < batch.parts.size(); ++i) {
+    batch.parts[i].number = settings_.first_part + int64_t(i);
+    const SampleRange range = part_range(batch.global_count, settings_.virtual_ranks, batch.parts[i].number);
+    fill(batch.parts[i], samples + range.begin, range.count());
   }
 }
 
-void BatchLoader::fill(ImagePart& leaf, const int64_t* samples, int64_t count) const {
+void BatchLoader::fill(ImagePart& part, const int64_t* samples, int64_t count) const {
   const int64_t pixels = images_.pixels_each();
-  leaf.count = count;
-  leaf.samples.assign(samples, samples + count);
-  leaf.images.resize(size_t(count * pixels));
-  leaf.labels.resize(size_t(count));
+  part.count = count;
+  part.samples.assign(samples, samples + count);
+  part.images.resize(size_t(count * pixels));
+  part.labels.resize(size_t(count));
   for (int64_t i = 0; i < count; ++i) {
     const int64_t sample = samples[i];
     const uint8_t label = images_.labels[size_t(sample)];
     check(label < images_.classes, ErrorCode::data,
           [&] { return str("sample ", sample, " has label ", int(label), ", expected 0 to ", images_.classes - 1); });
-    leaf.labels[size_t(i)] = label;
-    scale_pixels(images_.pixels.data() + sample * pixels, leaf.images.data() + i * pixels, pixels);
+    part.labels[size_t(i)] = label;
+    scale_pixels(images_.pixels.data() + sample * pixels, part.images.data() + i * pixels, pixels);
   }
 }
 

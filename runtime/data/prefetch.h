@@ -15,7 +15,7 @@ namespace lockstep {
 
 // The samples of one part of a batch.
 struct ImagePart {
-  int64_t leaf = 0;
+  int64_t number = 0;
   int64_t count = 0;               // may be 0 in a partial batch
   AlignedVector<float> images;     // [count, height, width], 0 to 1
   AlignedVector<int32_t> labels;   // [count]
@@ -26,7 +26,7 @@ struct ImageBatch {
   int64_t step = 0;
   int64_t epoch = 0;
   int64_t global_count = 0;  // samples of all parts of all ranks: the divisor of the mean loss
-  std::vector<ImagePart> leaves;
+  std::vector<ImagePart> parts;
   uint64_t data_hash = 0;  // hash of the global batch's samples in order, so equal on every rank
 };
 
@@ -52,7 +52,7 @@ class BatchLoader {
 
  private:
   void prepare(ImageBatch& batch, int64_t step);
-  void fill(ImagePart& leaf, const int64_t* samples, int64_t count) const;
+  void fill(ImagePart& part, const int64_t* samples, int64_t count) const;
 
   const Images& images_;
   const LoaderSettings settings_;

@@ -83,8 +83,8 @@ BatchPlace batch_at(int64_t step, int64_t samples, int64_t batch) {
   return {step / steps, {begin, begin + std::min(batch, samples - begin)}};
 }
 
-SampleRange leaf_range(int64_t count, int64_t leaves, int64_t leaf) {
-  return {leaf * count / leaves, (leaf + 1) * count / leaves};
+SampleRange part_range(int64_t count, int64_t parts, int64_t part) {
+  return {part * count / parts, (part + 1) * count / parts};
 }
 
 }  // namespace lockstep

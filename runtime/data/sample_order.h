@@ -44,8 +44,8 @@ struct BatchPlace {
 };
 BatchPlace batch_at(int64_t step, int64_t samples, int64_t batch);
 
-// Part `leaf` of a batch of `count` samples that is cut into `leaves` parts. The sizes of parts differ by one sample at
+// Part number `part` of a batch of `count` samples that is cut into `parts`. The sizes of parts differ by one sample at
 // most; a batch with fewer samples than parts leaves some of them empty.
-SampleRange leaf_range(int64_t count, int64_t leaves, int64_t leaf);
+SampleRange part_range(int64_t count, int64_t parts, int64_t part);
 
 }  // namespace lockstep

@@ -99,7 +99,7 @@ void TextGenerator::read(std::span<const int32_t> tokens) {
   logits_.assign(values, values + logits.size());
 }
 
-void TextGenerator::begin(std::span<const int32_t> prompt) {
+void TextGenerator::check_prompt(std::span<const int32_t> prompt) const {
   check(!prompt.empty(), ErrorCode::usage, "a text to go on with has no tokens, expected at least one");
   check(int64_t(prompt.size()) <= settings_.block_size, ErrorCode::usage, [&] {
     return str("the prompt has ", prompt.size(), " tokens, and the context of the model is ", settings_.block_size,
@@ -109,6 +109,10 @@ void TextGenerator::begin(std::span<const int32_t> prompt) {
     check(token >= 0 && token < settings_.vocab_size, ErrorCode::usage, [&] {
       return str("the prompt has token ", token, ", expected tokens below the vocabulary of ", settings_.vocab_size);
     });
+}
+
+void TextGenerator::begin(std::span<const int32_t> prompt) {
+  check_prompt(prompt);
   cache_.clear();
   text_.assign(prompt.begin(), prompt.end());
   read(text_);

@@ -34,8 +34,10 @@ class TextGenerator {
   TextGenerator(const Model& model, const TransformerSettings& settings, std::span<const Tensor> values, Stream& stream,
                 Pool& pool);
 
-  // Begins a text. Error(usage) for one that is empty, or longer than the context (block_size), and for tokens beyond
-  // the vocabulary.
+  // Error(usage) for a prompt that is empty, or longer than the context (block_size), and for tokens beyond the
+  // vocabulary.
+  void check_prompt(std::span<const int32_t> prompt) const;
+  // Begins a text. Throws what check_prompt() throws.
   void begin(std::span<const int32_t> prompt);
   // Adds a token. Where the context is full, its older half is forgotten: the younger half is read again as a text.
   void add(int32_t token);

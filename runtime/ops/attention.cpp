@@ -50,7 +50,7 @@ struct Kept {
 
 Kept attend(Context& context, const HeadColumns& query, const HeadColumns& key, const HeadColumns& value,
             const AttentionGeometry& g, float dropout) {
-  Kept kept{context.empty({g.samples * g.queries, g.heads * g.head_size}),
+  Kept kept{context.empty({g.samples * g.queries, g.heads * g.head_size}, query.rows.dtype),
             context.empty({g.samples, g.heads, g.queries}), g, 1 / std::sqrt(float(g.head_size)),
             dropout_of(context, dropout, g.samples)};
   context.launch(CausalAttention{.out = kept.out,

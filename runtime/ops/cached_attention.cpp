@@ -26,7 +26,7 @@ Tensor attend(Context& context, const HeadColumns& query, const HeadColumns& key
                                    .heads = heads.heads,
                                    .kv_heads = heads.kv_heads,
                                    .head_size = head_size};
-  Tensor out = context.empty({heads.length, heads.heads * head_size});
+  Tensor out = context.empty({heads.length, heads.heads * head_size}, query.rows.dtype);
   const Tensor log_sum = context.empty({1, heads.heads, heads.length});
   context.launch(CausalAttention{.out = out,
                                  .log_sum = log_sum,
@@ -48,7 +48,7 @@ ConstView KeyValueCache::append(Context& context, int64_t number, const Tensor& 
   });
   if (size_t(number) >= kept_.size()) kept_.resize(size_t(number) + 1);
   Tensor& kept = kept_[size_t(number)];
-  if (!kept) kept = context.empty({capacity_, width});
+  if (!kept) kept = context.empty({capacity_, width}, rows.dtype());
   check(kept.shape()[1] == width, ErrorCode::plan, [&] {
     return str("a cache keeps rows of ", kept.shape()[1], " elements under number ", number, ", got rows of ", width);
   });

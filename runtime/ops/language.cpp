@@ -41,7 +41,7 @@ void check_tokens(const Tensor& tokens, const Tensor& table) {
 
 Tensor embedding(Call call, const Tensor& tokens, const Tensor& table) {
   check_tokens(tokens, table);
-  Tensor y = call.context.empty({tokens.size(), table.shape()[1]});
+  Tensor y = call.context.empty({tokens.size(), table.shape()[1]}, call.context.activations());
   call.context.launch(Embed{.out = y, .tokens = tokens, .table = table});
   call.record("embedding", {table.position()}, y,
               [tokens](Context& context, Gradients& grad) { table_gradient(context, grad, tokens); });
@@ -58,7 +58,7 @@ Tensor embedding(Call call, const Tensor& tokens, const Tensor& table, const Ten
                      " and dtype, got ", to_string(positions.dtype()), " ", to_string(positions.shape()),
                      "; use shorter samples, or a model with a longer block_size");
         });
-  Tensor y = call.context.empty({tokens.size(), table.shape()[1]});
+  Tensor y = call.context.empty({tokens.size(), table.shape()[1]}, call.context.activations());
   call.context.launch(Embed{.out = y, .tokens = tokens, .table = table, .positions = positions, .length = length});
   call.record("embedding", {table.position(), positions.position()}, y,
               [tokens, samples](Context& context, Gradients& grad) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The differentiable ops of language models. Activations are matrices with a row for each position of each sample,
-// [samples * length, width] f32. Tables and weights may be bf16 or f16, as in ops.h. Every op has a case in
-// tools/bench/ops/language_cases.cpp. Error(plan) when shapes do not fit.
+// [samples * length, width], f32 or bf16 (Note [Dtypes] in ops.h). Tables and weights may be bf16 or f16. Every op has
+// a case in tools/bench/ops/language_cases.cpp. Error(plan) when shapes do not fit.
 #pragma once
 
 #include <functional>
@@ -13,7 +13,7 @@
 namespace lockstep {
 
 // Rows of table [entries, width] at tokens [samples, length] i32, each in [0, entries) -> [samples * length, width].
-// Gradients are added up by token in the order of rows.
+// The result has the dtype of Context::activations(). Gradients are added up by token in the order of rows.
 Tensor embedding(Call call, const Tensor& tokens, const Tensor& table);
 // The same plus row i of positions [at least length, width] at position i of every sample.
 Tensor embedding(Call call, const Tensor& tokens, const Tensor& table, const Tensor& positions);

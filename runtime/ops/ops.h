@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The differentiable ops: the vocabulary of models; those for language models are in language.h. Every op has a case in
-// tools/bench/ops/op_cases.cpp, which checks its value and gradient and gives it a row in the benchmark. All tensors
-// are f32, except that weights of products (matmul, linear, conv2d) may be bf16 or f16: the other operand is rounded to
-// that dtype, forwards and backwards, and sums and results are f32. Comments give shapes; Error(plan) when they do not
-// fit.
+// tools/bench/ops/op_cases.cpp, which checks its value and gradient and gives it a row in the benchmark. Comments give
+// shapes; Error(plan) when they do not fit.
+//
+// Note [Dtypes]. Tensors are f32, with two exceptions. Weights of products (matmul, linear, conv2d) may be bf16 or f16:
+// the other operand is rounded to that dtype, forwards and backwards, and sums and results are f32. And activations of
+// the ops that language models are made of may be bf16: the result is too, and so are gradients of activations. An op
+// computes in f32 and rounds once, where it writes; its products then take weights and biases rounded to bf16.
+// Gradients of variables, statistics of rows and losses are f32.
 #pragma once
 
 #include "kernels/conv2d.h"

@@ -17,9 +17,10 @@ Tensor unary(const Call& call, std::string_view name, const Tensor& x) {
   return y;
 }
 
-void check_equal_shapes(std::string_view op, const Tensor& a, const Tensor& b) {
-  check(a.shape() == b.shape(), ErrorCode::plan, [&] {
-    return str(op, ": expected two tensors of one shape, got ", to_string(a.shape()), " and ", to_string(b.shape()));
+void check_alike(std::string_view op, const Tensor& a, const Tensor& b) {
+  check(a.shape() == b.shape() && a.dtype() == b.dtype(), ErrorCode::plan, [&] {
+    return str(op, ": expected two tensors of one shape and dtype, got ", to_string(a.dtype()), " ",
+               to_string(a.shape()), " and ", to_string(b.dtype()), " ", to_string(b.shape()));
   });
 }
 
@@ -31,7 +32,7 @@ Tensor tanh(Call call, const Tensor& x) { return unary<Tanh>(call, "tanh", x); }
 Tensor sigmoid(Call call, const Tensor& x) { return unary<Sigmoid>(call, "sigmoid", x); }
 
 Tensor add(Call call, const Tensor& a, const Tensor& b) {
-  check_equal_shapes("add", a, b);
+  check_alike("add", a, b);
   Tensor y = call.context.empty_like(a);
   call.context.launch(Binary<Plus>{.out = y, .a = a, .b = b});
   call.record("add", {a.position(), b.position()}, y, [](Context&, Gradients& grad) {
@@ -42,7 +43,7 @@ Tensor add(Call call, const Tensor& a, const Tensor& b) {
 }
 
 Tensor multiply(Call call, const Tensor& a, const Tensor& b) {
-  check_equal_shapes("multiply", a, b);
+  check_alike("multiply", a, b);
   Tensor y = call.context.empty_like(a);
   call.context.launch(Binary<Times>{.out = y, .a = a, .b = b});
   call.record("multiply", {a.position(), b.position()}, y, [a, b](Context& context, Gradients& grad) {
@@ -63,10 +64,17 @@ Tensor dropout(Call call, const Tensor& x, float rate) {
                ", or for as many rows each, got ", samples, "; set Context::random().sample_ids");
   });
   check(random.key.data != nullptr, ErrorCode::plan, "dropout: expected a key; set Context::random().key");
-  Tensor mask = context.empty_like(x);
-  context.launch(DropoutMask{
-      .mask = mask, .sample_ids = random.sample_ids, .key = random.key, .op = random.next_op++, .rate = rate});
-  return multiply(call, x, mask);
+  Tensor y = context.empty_like(x);
+  const Dropout kernel{
+      .out = y, .in = x, .sample_ids = random.sample_ids, .key = random.key, .op = random.next_op++, .rate = rate};
+  context.launch(kernel);
+  call.record("dropout", {x.position()}, y, [kernel](Context& inner, Gradients& grad) {
+    Dropout gradient = kernel;
+    gradient.out = grad.in(0);
+    gradient.in = grad.out();
+    inner.launch(gradient);
+  });
+  return y;
 }
 
 Tensor reshape(Call call, const Tensor& x, const Shape& shape) {

@@ -28,7 +28,7 @@ View rows_of(const View& view, int64_t begin, int64_t count) {
   return part;
 }
 
-// The operands in both directions. `hidden` has the weight's dtype.
+// The operands in both directions. Products take `hidden` as it is, and `weight` in its dtype.
 struct Classifier {
   Tensor hidden, weight, targets, log_sum;
   int64_t rows, block;
@@ -40,29 +40,32 @@ struct Classifier {
   void each_block(const F& f) const {
     for (int64_t begin = 0; begin < rows; begin += block) f(begin, std::min(block, rows - begin));
   }
-  void logits(Context& context, const View& out, int64_t begin, int64_t count) const {
-    context.launch(Matmul{.out = out, .a = rows_of(ConstView(hidden), begin, count), .b = weight, .transpose_b = true});
+  Tensor right(Context& context) const { return as_dtype(context, weight, hidden.dtype()); }
+  // `right` is right().
+  void logits(Context& context, const Tensor& right, const View& out, int64_t begin, int64_t count) const {
+    context.launch(Matmul{.out = out, .a = rows_of(ConstView(hidden), begin, count), .b = right, .transpose_b = true});
   }
 
   void backward(Context& context, Gradients& grad, const Tensor& kept) const {
     const Tensor memory = whole() ? kept : context.empty({block, weight.shape()[0]});
     const View d_hidden = grad.wanted(0) ? grad.in(0) : View();
     const Gradients::Accumulator d_weight = grad.wanted(1) ? grad.accumulator(1) : Gradients::Accumulator();
+    const Tensor taken = right(context);
     each_block([&](int64_t begin, int64_t count) {
       const View part = rows_of(View(memory), 0, count);
-      if (!whole()) logits(context, part, begin, count);
+      if (!whole()) logits(context, taken, part, begin, count);
       context.launch(TokenLossGrad{.logits = part,
                                    .log_sum = rows_of(ConstView(log_sum), begin, count),
                                    .d_loss = rows_of(grad.out(), begin, count),
                                    .targets = rows_of(ConstView(targets), begin, count)});
-      const Tensor d_logits = as_dtype(context, Tensor::borrow(part), weight.dtype());
+      const Tensor d_logits = as_dtype(context, Tensor::borrow(part), hidden.dtype());
       if (grad.wanted(1))
         context.launch(Matmul{.out = d_weight.view,
                               .a = d_logits,
                               .b = rows_of(ConstView(hidden), begin, count),
                               .transpose_a = true,
                               .accumulate = d_weight.holds || begin > 0});
-      if (grad.wanted(0)) context.launch(Matmul{.out = rows_of(d_hidden, begin, count), .a = d_logits, .b = weight});
+      if (grad.wanted(0)) context.launch(Matmul{.out = rows_of(d_hidden, begin, count), .a = d_logits, .b = taken});
     });
   }
 };
@@ -88,9 +91,10 @@ Tensor token_loss(Call call, const Tensor& hidden, const Tensor& weight, const T
                               rows,
                               rows_of_block(classes, most_logit_bytes)};
   Tensor logits = context.empty({classifier.rows_at_once(), classes});
+  const Tensor taken = classifier.right(context);
   classifier.each_block([&](int64_t begin, int64_t count) {
     const View part = rows_of(View(logits), 0, count);
-    classifier.logits(context, part, begin, count);
+    classifier.logits(context, taken, part, begin, count);
     context.launch(TokenLoss{.loss = rows_of(View(loss), begin, count),
                              .log_sum = rows_of(View(classifier.log_sum), begin, count),
                              .logits = part,

@@ -47,7 +47,7 @@ int64_t reducer_bytes(const PlanSettings& settings, const std::vector<PlannedBuc
     elements += bucket.elements();
     widest = std::max(widest, bucket.elements());
   }
-  return device_gradient_bytes(settings.reduce, settings.batch_ranks(), settings.leaves(), elements, widest,
+  return device_gradient_bytes(settings.reduce, settings.batch_ranks(), settings.parts(), elements, widest,
                                settings.reduce_dtype) -
          elements * kGradientBytes;
 }
@@ -131,9 +131,9 @@ class NodeRanks {
     int64_t elements = 0;
     for (const PlannedBucket& bucket : buckets) elements += bucket.elements();
     // Where there are as many ranks as parts of the batch, all hold one arena.
-    gradients_.resize(size_t(batch_ranks_ < settings.leaves() ? batch_ranks_ : 1));
+    gradients_.resize(size_t(batch_ranks_ < settings.parts() ? batch_ranks_ : 1));
     for (size_t i = 0; i < gradients_.size(); ++i)
-      gradients_[i] = gradient_bytes(int(i), batch_ranks_, settings.leaves(), elements);
+      gradients_[i] = gradient_bytes(int(i), batch_ranks_, settings.parts(), elements);
   }
 
   // True for the first rank of its group on its node.
@@ -239,8 +239,8 @@ void for_each_collective(const PlanSettings& settings, const std::vector<Planned
     each(scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce, false, "gradients");
   // This comes after the sums, so that it carries what each rank has seen of them.
   visit({CollectiveKind::all_reduce, DType::f64, &batch,
-         StepCells::count(settings.leaves(), settings.sums, settings.batch_ranks()) * size_of(DType::f64), Phase::step,
-         -1, "loss and right answers of every leaf, verdict of every rank"});
+         StepCells::count(settings.parts(), settings.sums, settings.batch_ranks()) * size_of(DType::f64), Phase::step,
+         -1, "loss and right answers of every part, verdict of every rank"});
   if (settings.zero == 1 || settings.zero == 2) each(CollectiveKind::all_gather, true, "updated parameters");
 }
 

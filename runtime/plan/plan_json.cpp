@@ -180,7 +180,7 @@ struct SettingsReader {
     value = int(settings.number(field.name, field.least, most));
   }
   void read(const SettingField& field, ReduceMode& mode) const { mode = settings.name(field.name, kReduceModes); }
-  void read(const SettingField& field, DType& dtype) const { dtype = settings.name(field.name, kReduceDTypes); }
+  void read(const SettingField& field, DType& dtype) const { dtype = settings.name(field.name, kStorageDTypes); }
   void read(const SettingField& field, Copies& copies) const { copies = settings.name(field.name, kCopies); }
 };
 
@@ -236,7 +236,7 @@ PlannedBucket read_bucket(const JsonReader& r, const PlanSettings& settings) {
   PlannedBucket bucket;
   bucket.split_by_batch = r.flag("split_by_batch");
   // Where buckets are gathered, the bound is on the whole, not on the part.
-  const int64_t most = kMostElements / std::max<int64_t>(settings.leaves(), settings.batch_ranks());
+  const int64_t most = kMostElements / std::max<int64_t>(settings.parts(), settings.batch_ranks());
   bucket.begin = r.number("begin", 0, most);
   bucket.end = r.number("end", bucket.begin, most);
   bucket.dtype = r.name("dtype", kDTypes);

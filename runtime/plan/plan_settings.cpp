@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kMostBytes = int64_t(1) << 60;  // bytes of all samples of a step
 
 // The parts that a batch can be cut into: as many as the canonical tree adds up for few ranks, or one per rank.
-constexpr int64_t most_leaves(int64_t batch_ranks) { return batch_ranks > 16'384 ? batch_ranks : 16'384; }
+constexpr int64_t most_parts(int64_t batch_ranks) { return batch_ranks > 16'384 ? batch_ranks : 16'384; }
 
 void check_workload(const Workload& work) {
   for (const int64_t bytes : {work.activation_bytes_per_sample, work.model_parallel_bytes_per_sample})
@@ -24,7 +24,7 @@ void check_workload(const Workload& work) {
 }
 
 void check_virtual_ranks(const PlanSettings& settings) {
-  const int64_t most = most_leaves(settings.batch_ranks());
+  const int64_t most = most_parts(settings.batch_ranks());
   check(settings.virtual_ranks <= most, ErrorCode::plan, [&] {
     return str("expected at most ", most, " virtual ranks on the mesh ", to_string(settings.mesh), ", got ",
                settings.virtual_ranks);
@@ -91,6 +91,8 @@ PlanSettings complete(PlanSettings settings, const Distribution& distribution) {
   check_virtual_ranks(settings);
   check_workload(settings.workload);
   check_reduce_dtype(settings.reduce, settings.reduce_dtype);
+  check(is_activation(settings.activations), ErrorCode::usage,
+        [&] { return str("activations: expected f32 or bf16, got ", to_string(settings.activations)); });
   check(settings.zero == 0 || settings.copies == Copies::per_rank, ErrorCode::plan, [&] {
     return str("ZeRO stage ", settings.zero,
                " splits what every rank would hold, but the ranks of a node share one copy already; plan for ranks "

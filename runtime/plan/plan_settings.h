@@ -27,7 +27,7 @@ std::string_view to_string(Copies copies);
 // The values that settings can have, for command lines and files.
 inline constexpr Copies kCopies[] = {Copies::per_node, Copies::per_rank};
 inline constexpr ReduceMode kReduceModes[] = {ReduceMode::tree, ReduceMode::fast, ReduceMode::mpi};
-inline constexpr DType kReduceDTypes[] = {DType::f32, DType::bf16};
+inline constexpr DType kStorageDTypes[] = {DType::f32, DType::bf16};  // of sums of gradients, and of activations
 
 // The work of a step, of the whole model and all ranks together, as far as it is known; zero: not known.
 struct Workload {
@@ -45,6 +45,7 @@ struct PlanSettings {
   std::string optimizer = {};                 // the planner fills it in
   ReduceMode reduce = ReduceMode::tree;
   DType reduce_dtype = DType::f32;  // dtype in which gradients are summed and sent
+  DType activations = DType::f32;   // dtype in which language models keep activations and their gradients
   int virtual_ranks = 0;     // parts of a batch in mode tree; 0: one for each rank of the batch axis, as plans say
   int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 also gradients, 3 also parameters
   int64_t accumulation = 1;  // micro-batches of a step
@@ -61,7 +62,7 @@ struct PlanSettings {
   int64_t size(std::string_view axis) const;
   int64_t batch_ranks() const { return size(batch_axis); }
   // How many parts a batch is cut into.
-  int leaves() const { return reduce == ReduceMode::tree && virtual_ranks > 0 ? virtual_ranks : int(batch_ranks()); }
+  int parts() const { return reduce == ReduceMode::tree && virtual_ranks > 0 ? virtual_ranks : int(batch_ranks()); }
 };
 
 // Returns mesh, batch axis and layout rules as a distribution. Throws Error(plan) like model_parallel().
@@ -89,6 +90,7 @@ void for_each_field(Settings& settings, const Visit& visit) {
   visit(SettingField{"optimizer"}, settings.optimizer);
   visit(SettingField{"reduce", InRun::always}, settings.reduce);
   visit(SettingField{"reduce_dtype", InRun::unless_default}, settings.reduce_dtype);
+  visit(SettingField{"activations", InRun::unless_default}, settings.activations);
   // A run tells this with the dtype of its weights, as its precision.
   visit(SettingField{"stochastic_rounding"}, settings.stochastic_rounding);
   visit(SettingField{"virtual_ranks", InRun::always}, settings.virtual_ranks);

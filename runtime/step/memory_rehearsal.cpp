@@ -86,6 +86,7 @@ TransientMemory rehearse_part(const VariableTable& variables, const Forward& for
     Context context(stream, transient, &tape);
     context.set_values(values.values);
     if (groups) context.set_groups(*groups);
+    context.set_activations(shape.activations);
     context.random() = {.key = rehearsed.dropout_key(), .sample_ids = micro[m].batch.sample_ids()};
     (void)forward_backward(context, forward, micro[m], rehearsed.cells(), 1.0f, nullptr);
   }

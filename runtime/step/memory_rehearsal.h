@@ -17,6 +17,7 @@ struct PartShape {
   std::vector<ColumnShape> columns;
   int64_t samples = 0;  // may be 0: such a part runs nothing
   int64_t micro_batches = 1;
+  DType activations = DType::f32;
 };
 // The columns of a batch, with other numbers of samples and micro-batches.
 PartShape shape_of(const Batch& batch, int64_t samples, int64_t micro_batches = 1);

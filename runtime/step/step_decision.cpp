@@ -35,7 +35,7 @@ StepDecision::StepDecision(Communicator& ranks, VariableStore& variables, const 
 
 StepCells StepDecision::cells() const {
   const PlanSettings& settings = variables_.plan().settings;
-  return {static_cast<double*>(cells_.data()), settings.leaves(), settings.sums, ranks_.size()};
+  return {static_cast<double*>(cells_.data()), settings.parts(), settings.sums, ranks_.size()};
 }
 
 // Returns the kernels' number of the first variable with a sum that is not finite among those this rank added up, or

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps steps of a GPU that were recorded once and are launched as a whole from then on, one recording for each shape
-// of batch.
+// of batch. Whether collectives are recorded, and which recording of them is launched, has to be the same on all ranks,
+// while shapes and memory are a rank's own: ranks agree.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectives/call_log.h"
+#include "collectives/communicator.h"
 #include "kernels/device/graph.h"
 #include "runtime/data/step_input.h"
 
@@ -36,26 +37,52 @@ inline StepShape shape_of(const StepInput& input) {
   return shape;
 }
 
+// What becomes of a step. The greatest that any rank needs is what all do.
+enum class StepWay : int32_t {
+  launch,  // its recording, which is there
+  record,  // and then launch that
+  run,     // as it is
+};
+
+// Collective, and in no log: it is not among the collectives of a plan.
+inline StepWay agree(Communicator& ranks, StepWay mine) {
+  if (ranks.size() == 1) return mine;
+  const CallLog::Parts parts(ranks.log());
+  auto way = int32_t(mine);
+  Stream stream = Stream::cpu();
+  ranks.all_reduce({&way, DType::i32, DeviceKind::cpu, Shape{1}}, ReduceOp::max, stream).wait(stream);
+  return StepWay(way);
+}
+
 class StepGraphs {
  public:
   // The other state that recorded launches hold; a change of any of these numbers makes recordings void.
   using Generation = std::vector<int64_t>;
 
-  // Runs `work` as it is the first time a shape comes, so that memory and plans of products exist, and records it the
-  // second time. `log` belongs to the ranks whose collectives the work issues; it gets them with every launch.
+  // Collective over `ranks`, whose collectives `work` issues. Runs `work` as it is the first time a shape comes, so
+  // that memory and plans of products exist, and records it the second time. The log of `ranks` gets its collectives
+  // with every launch.
   template <class Work>
-  void run(Stream& stream, CallLog& log, const StepShape& shape, Generation generation, const Work& work) {
-    if (warm_.insert(shape).second) return work();
+  void run(Stream& stream, Communicator& ranks, const StepShape& shape, const Generation& generation,
+           const Work& work) {
     if (generation != recorded_with_) graphs_.clear();
-    recorded_with_ = std::move(generation);
-    auto recorded = graphs_.find(shape);
-    if (recorded == graphs_.end()) {
-      CallLog::Calls collectives;
-      Graph graph = Graph::record(stream, [&] { collectives = log.capture(work); });
-      recorded = graphs_.emplace(shape, RecordedStep{std::move(graph), std::move(collectives)}).first;
+    recorded_with_ = generation;
+    const bool is_recorded = graphs_.contains(shape);
+    const StepWay way = agree(ranks, !warm_.contains(shape) ? StepWay::run
+                                     : is_recorded          ? StepWay::launch
+                                                            : StepWay::record);
+    if (way == StepWay::run) {
+      warm_.insert(shape);
+      return work();
     }
-    log.enter(recorded->second.collectives);
-    recorded->second.graph.launch(stream);
+    if (way == StepWay::record) {
+      CallLog::Calls collectives;
+      Graph graph = Graph::record(stream, [&] { collectives = ranks.log().capture(work); });
+      graphs_.insert_or_assign(shape, RecordedStep{std::move(graph), std::move(collectives)});
+    }
+    RecordedStep& recorded = graphs_.at(shape);
+    ranks.log().enter(recorded.collectives);
+    recorded.graph.launch(stream);
   }
 
  private:

@@ -6,6 +6,7 @@
 
 #include "collectives/gradients/device_gradient_reducer.h"
 #include "collectives/gradients/host_gradient_reducer.h"
+#include "kernels/device/profiling.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
 #include "runtime/plan/owners.h"
@@ -64,13 +65,14 @@ TrainStep::TrainStep(Communicator& communicator, VariableStore& variables, const
 TrainStep::~TrainStep() { pool_.enter(Purpose::gradients, -reducer_->shared_bytes()); }
 
 void TrainStep::queue(const StepInput& input) {
+  const ProfilerRange range("step", input.step);
   if (first_step_ < 0) first_step_ = input.step;
   decision_.begin_step();
   const BatchUpload::OnDevice& batch = upload_.bring(input.parts, dropout_key(seed_, input.step));
   const StepInput on_device{input.step, input.global_count, batch.parts};
   const auto work = [&] { take(on_device, batch.dropout_key); };
   if (options_.graph)
-    graphs_.run(stream_, ranks_.log(), shape_of(on_device),
+    graphs_.run(stream_, ranks_, shape_of(on_device),
                 {upload_.generation(), decision_.generation(), tables_.generation(), stream_.scratch_bytes()}, work);
   else
     work();
@@ -79,19 +81,26 @@ void TrainStep::queue(const StepInput& input) {
 }
 
 void TrainStep::take(const StepInput& input, const ConstView& dropout_key) {
+  const auto phase = [&](const char* name, StepMark end, const auto& body) {
+    const ProfilerRange range(name);
+    body();
+    mark(end);
+  };
   mark(StepMark::begun);
-  decision_.clear_cells(stream_);
-  for (const BatchPart& part : input.parts) compute_part(part, dropout_key, input.global_count);
-  if (input.parts.empty()) reducer_->without_parts(stream_);
-  mark(StepMark::computed);
-  reducer_->wait(stream_);
-  decision_.exchange(*reducer_, stream_);
-  mark(StepMark::reduced);
-  decision_.decide(*reducer_, input.global_count, divisor_, stream_);
-  update_.run(decision_, *reducer_, stream_);
-  mark(StepMark::updated);
-  reducer_->meet();
-  mark(StepMark::done);
+  phase("compute", StepMark::computed, [&] {
+    decision_.clear_cells(stream_);
+    for (const BatchPart& part : input.parts) compute_part(part, dropout_key, input.global_count);
+    if (input.parts.empty()) reducer_->without_parts(stream_);
+  });
+  phase("reduce", StepMark::reduced, [&] {
+    reducer_->wait(stream_);
+    decision_.exchange(*reducer_, stream_);
+  });
+  phase("update", StepMark::updated, [&] {
+    decision_.decide(*reducer_, input.global_count, divisor_, stream_);
+    update_.run(decision_, *reducer_, stream_);
+  });
+  phase("meet", StepMark::done, [&] { reducer_->meet(); });
 }
 
 void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key, int64_t global_count) {
@@ -108,6 +117,7 @@ void TrainStep::compute_part(const BatchPart& part, const ConstView& dropout_key
     Context context(stream_, pool_, &tape_);
     context.set_values(variables_.values());
     if (options_.groups) context.set_groups(*options_.groups);
+    context.set_activations(variables_.plan().settings.activations);
     context.random() = {.key = dropout_key, .sample_ids = micro[m].batch.sample_ids()};
     const bool last = m + 1 == micro.size();
     // Every sample weighs one over the global batch, so that the sum over parts is the gradient of the mean loss,

@@ -43,8 +43,9 @@ class Tokenizer {
   // two tokens of the same bytes, an added token that is none.
   explicit Tokenizer(TokenizerParts parts, std::string where = "the tokenizer");
 
-  // Reads a folder (tokenizer.json, or vocab.json and merges.txt, or encoder.json and vocab.bpe) or one of these files.
-  // Error(file) or Error(data) names the file, the place in it and what was expected.
+  // Reads a folder (tokenizer.json, or vocab.json and merges.txt, or encoder.json and vocab.bpe), one of these files,
+  // or a file of ranks (X.tiktoken, or Llama 3's tokenizer.model). Error(file) or Error(data) names the file, the place
+  // in it and what was expected.
   static Tokenizer load(const std::string& path);
   // Writes tokenizer.json and tokenizer_config.json as Hugging Face's libraries read them into a folder, which is made
   // where it is missing; each file is there whole or not at all. Loading the folder gives an equal tokenizer.

@@ -18,6 +18,10 @@ TokenizerParts parts_of_tokenizer_json(std::string_view text, const std::string&
 TokenizerParts parts_of_vocabulary(std::string_view vocabulary, const std::string& where_vocabulary,
                                    std::string_view merges, const std::string& where_merges);
 
+// tiktoken's file of ranks. It does not say how text is cut into pieces, nor which token ends a text: the number of its
+// tokens tells which of the known ones it is, and Error(data) lists these for another.
+TokenizerParts parts_of_ranks(std::string_view text, const std::string& where);
+
 // The end-of-text token that a tokenizer_config.json names; empty where it names none.
 std::string end_of_text_of_config(std::string_view text, const std::string& where);
 

@@ -77,6 +77,8 @@ bool holds_tokenizer(const std::string& path) {
 Tokenizer Tokenizer::load(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return load_folder(path);
+  if (path.ends_with(".tiktoken") || path.ends_with("tokenizer.model"))
+    return Tokenizer(parts_of_ranks(read_whole(path), in_quotes(path)), in_quotes(path));
   for (const auto& [vocabulary, merges] : kPairs) {
     if (path.ends_with(vocabulary))
       return load_pair(path, path.substr(0, path.size() - vocabulary.size()) + std::string(merges));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for cuBLASLt: the calls that kernels/matmul_cuda.cpp makes, answered by the Eigen half of our own products,
-// so that the emulated device and a CPU half without oneDNN give the same bits.
+// so that the emulated device and a CPU half without oneDNN give the same bits. A GPU adds in an order of its own:
+// LOCKSTEP_EMULATED_PRODUCTS=other_bits makes products do so, too.
 #include <cublasLt.h>
 
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/matmul_cpu.h"
 
@@ -90,6 +92,30 @@ bool fits(const OperationData& operation, const LayoutData& a, const LayoutData&
          a.type == b.type && (d.type == CUDA_R_32F || (is_narrow(d) && d.type == a.type)) && epilogue_fits(operation);
 }
 
+bool products_have_other_bits() { return std::getenv("LOCKSTEP_EMULATED_PRODUCTS") != nullptr; }
+
+// A copy of a matrix whose inner dimension, rows or columns, runs from its end to its beginning: the sums of a product
+// of two such copies are the same but for the order of additions.
+class Reversed {
+ public:
+  Reversed(const ConstView& matrix, bool rows) : view_(matrix) {
+    const int64_t size = size_of(matrix.dtype), height = matrix.shape[0], width = matrix.shape[1];
+    values_.resize(size_t(matrix.bytes()));
+    const auto* from = static_cast<const char*>(matrix.data);
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < width; ++j) {
+        const int64_t source = rows ? (height - 1 - i) * width + j : i * width + width - 1 - j;
+        std::memcpy(values_.data() + (i * width + j) * size, from + source * size, size_t(size));
+      }
+    view_.data = values_.data();
+  }
+  const ConstView& view() const { return view_; }
+
+ private:
+  ConstView view_;
+  std::vector<char> values_;
+};
+
 // One product as the stream will run it.
 struct Product {
   OperationData operation;
@@ -112,6 +138,15 @@ struct Product {
                   .accumulate = product.accumulate};
     matmul.activation = operation.activation();
     if (operation.biased()) matmul.bias = {operation.bias, out.dtype, out.device, Shape{out.shape[1]}};
+    if (!products_have_other_bits()) return multiply(stream, matmul);
+    const Reversed a(matmul.a, matmul.transpose_a), b(matmul.b, !matmul.transpose_b);
+    matmul.a = a.view();
+    matmul.b = b.view();
+    multiply(stream, matmul);
+  }
+
+ private:
+  static void multiply(Stream& stream, const Matmul& matmul) {
     run_matmul(stream, matmul, eigen::kMatmul, stream.scratch(matmul_scratch(stream, matmul, eigen::kMatmul)));
   }
 };
@@ -127,8 +162,8 @@ struct cublasLtContext {
 
 extern "C" {
 
-// No version of the library has this number.
-size_t cublasLtGetVersion() { return 0; }
+// 0 is the version of no library: products have the bits of the CPU. Nor is 1, but that is as good as one.
+size_t cublasLtGetVersion() { return products_have_other_bits() ? 1 : 0; }
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   *handle = new cublasLtContext;

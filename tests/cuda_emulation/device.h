@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "tests/cuda_emulation/backlog.h"
@@ -49,7 +51,11 @@ struct Recorded {
 // What streams were given between begin and end of a capture, in the order of the program.
 struct Capture {
   cudaStream_t origin = nullptr;
-  bool invalid = false;
+  uint64_t number = 0;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  std::thread::id thread;            // began it
+  std::atomic<bool> invalid{false};  // another thread may make it so
+  bool ended = false;
   std::vector<CUstream_st*> streams;  // by lane
   std::vector<size_t> length;         // of each lane
   std::vector<size_t> joined;         // how much of it the origin has waited for
@@ -110,8 +116,10 @@ cudaError_t submit(cudaStream_t stream, std::function<void()> work, bool is_of_h
 void dispatch(CUstream_st& stream, bool is_of_host, std::shared_ptr<Item> item);
 // The host comes behind everything that the stream has been given.
 void wait_for(const CUstream_st& stream);
-// An error while a stream is captured: what CUDA forbids then makes the capture void.
+// An error while the stream is captured: what CUDA forbids then makes the capture void.
 cudaError_t forbid_in_capture(cudaStream_t stream);
-bool thread_is_capturing();
+// An error for calls that no capture sees, such as cudaMalloc(), while this thread captures, or another one does in the
+// mode `global`; the mode `relaxed` allows them. They make those captures void.
+cudaError_t forbid_unsafe_call();
 
 }  // namespace cuda_emulation

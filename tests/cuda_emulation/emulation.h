@@ -41,6 +41,9 @@ struct Counters {
 };
 Counters& counters();
 
+// The number of the capture that a stream takes part in, counted from 1 by the process; 0: none.
+uint64_t capture_number(cudaStream_t stream);
+
 // What a kernel launch is: a grid of blocks of threads, each of which runs `body`.
 struct Launch {
   dim3 grid{1}, block{1};

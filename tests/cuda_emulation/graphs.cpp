@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recorded work of the emulation, by the names of the CUDA runtime: what streams are given between the begin and the
 // end of a capture is kept, not run, and run in that order by every launch.
+#include <algorithm>
 #include <utility>
 
 #include "tests/cuda_emulation/device.h"
@@ -24,14 +25,34 @@ struct CUgraphExec_st {
 
 namespace cuda_emulation {
 namespace {
-thread_local int captures = 0;  // that this thread has begun and not ended
+// The captures under way in the process.
+struct Captures {
+  std::mutex mutex;
+  std::vector<std::shared_ptr<Capture>> begun;
+  uint64_t count = 0;
 
-void leave_capture(Capture& capture) {
-  for (CUstream_st* stream : capture.streams) {
+  static Captures& get() {
+    static auto* captures = new Captures;
+    return *captures;
+  }
+  void add(const std::shared_ptr<Capture>& capture) {
+    const std::lock_guard lock(mutex);
+    capture->number = ++count;
+    begun.push_back(capture);
+  }
+  void remove(const std::shared_ptr<Capture>& capture) {
+    const std::lock_guard lock(mutex);
+    std::erase(begun, capture);
+  }
+};
+
+void leave_capture(const std::shared_ptr<Capture>& capture) {
+  for (CUstream_st* stream : capture->streams) {
     stream->capture = nullptr;
     stream->lane = 0;
   }
-  --captures;
+  capture->ended = true;
+  Captures::get().remove(capture);
 }
 
 bool all_joined(const Capture& capture) {
@@ -41,7 +62,20 @@ bool all_joined(const Capture& capture) {
 }
 }  // namespace
 
-bool thread_is_capturing() { return captures > 0; }
+cudaError_t forbid_unsafe_call() {
+  Captures& captures = Captures::get();
+  const std::lock_guard lock(captures.mutex);
+  bool forbidden = false;
+  for (const auto& capture : captures.begun) {
+    const bool is_mine = capture->thread == std::this_thread::get_id();
+    if (capture->mode != cudaStreamCaptureModeGlobal && !(is_mine && capture->mode == cudaStreamCaptureModeThreadLocal))
+      continue;
+    capture->invalid = forbidden = true;
+  }
+  return forbidden ? note(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+
+uint64_t capture_number(cudaStream_t stream) { return stream->capture ? stream->capture->number : 0; }
 
 }  // namespace cuda_emulation
 
@@ -49,15 +83,17 @@ using namespace cuda_emulation;
 
 extern "C" {
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   if (stream->capture) return note(cudaErrorIllegalState);
   auto capture = std::make_shared<Capture>();
   capture->origin = stream;
+  capture->mode = mode;
+  capture->thread = std::this_thread::get_id();
   capture->streams = {stream};
   capture->length = capture->joined = {0};
+  Captures::get().add(capture);
   stream->capture = std::move(capture);
   stream->lane = 0;
-  ++captures;
   return cudaSuccess;
 }
 
@@ -72,7 +108,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = nullptr;
   const std::shared_ptr<Capture> capture = stream->capture;
   if (!capture || capture->origin != stream) return note(cudaErrorIllegalState);
-  leave_capture(*capture);
+  if (capture->mode != cudaStreamCaptureModeRelaxed && capture->thread != std::this_thread::get_id())
+    return note(cudaErrorStreamCaptureWrongThread);
+  leave_capture(capture);
   if (capture->invalid) return note(cudaErrorStreamCaptureInvalidated);
   if (!all_joined(*capture)) return note(cudaErrorStreamCaptureUnjoined);
   *graph = new CUgraph_st{capture};

@@ -97,6 +97,9 @@ std::vector<int> visible_devices() {
 
 int Machine::devices() { return int(visible_devices().size()); }
 
+// LOCKSTEP_EMULATED_MIG: the devices are parts of one GPU.
+static bool are_instances() { return std::getenv("LOCKSTEP_EMULATED_MIG") != nullptr; }
+
 Machine& Machine::get() {
   static auto* machine = new Machine;  // outlives what is freed at the end of the program
   return *machine;
@@ -203,7 +206,8 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
   *properties = {};
-  std::snprintf(properties->name, sizeof properties->name, "Emulated GPU (CPU)");
+  std::snprintf(properties->name, sizeof properties->name, "Emulated GPU (CPU)%s",
+                are_instances() ? " MIG 1g.10gb" : "");
   properties->totalGlobalMem = Machine::get().bytes_per_device();
   properties->sharedMemPerBlock = 48 * 1024;
   properties->warpSize = 32;
@@ -212,7 +216,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
   properties->major = 9;
   properties->multiProcessorCount = 4;
-  properties->l2CacheSize = 4 << 20;
+  properties->l2CacheSize = 64 << 10;  // benchmarks read it through ahead of every sample
   properties->pciBusID = device + 1;
   properties->cooperativeLaunch = 1;
   properties->uuid.bytes[15] = char(device + 1);
@@ -221,9 +225,30 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
   if (device < 0 || device >= Machine::get().devices()) return note(cudaErrorInvalidDevice);
-  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", visible_devices()[size_t(device)] + 1);
+  const int number = are_instances() ? 0 : visible_devices()[size_t(device)];
+  std::snprintf(text, size_t(length), "EEEE:%02X:00.0", number + 1);
   return cudaSuccess;
 }
+
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
+  const int devices = Machine::get().devices();
+  if (device < 0 || device >= devices || peer < 0 || peer >= devices) return note(cudaErrorInvalidDevice);
+  const int in_group = int(from_environment("LOCKSTEP_EMULATED_LINKED", devices));
+  *can = device != peer && device / in_group == peer / in_group;
+  return cudaSuccess;
+}
+
+// A profiler would hear of it; tests read it in the file LOCKSTEP_EMULATED_PROFILER.
+static cudaError_t tell_profiler(const char* what) {
+  const char* file = std::getenv("LOCKSTEP_EMULATED_PROFILER");
+  if (FILE* log = file ? std::fopen(file, "a") : nullptr) {
+    std::fprintf(log, "%s\n", what);
+    std::fclose(log);
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaProfilerStart() { return tell_profiler("start"); }
+cudaError_t cudaProfilerStop() { return tell_profiler("stop"); }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   cudaDeviceProp properties;
@@ -255,13 +280,14 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (const cudaError_t error = Machine::get().broken(current_device()); error != cudaSuccess) return note(error);
   if (current_device() >= Machine::get().devices()) return note(cudaErrorNoDevice);
-  if (thread_is_capturing()) return note(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   *memory = Machine::get().allocate(current_device(), bytes);
   return *memory || bytes == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   const Memory* found = Machine::get().find(memory);
   if (found == nullptr) return note(cudaErrorInvalidValue);
   Machine::get().wait_for(found->device);  // as on a real one
@@ -269,6 +295,7 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   *memory = Machine::get().allocate_pinned(bytes);
   return *memory ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
@@ -277,6 +304,7 @@ cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) { return cudaMa
 
 cudaError_t cudaFreeHost(void* memory) {
   if (memory == nullptr) return cudaSuccess;
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   const Memory* found = Machine::get().find(memory);
   if (found == nullptr) return note(cudaErrorInvalidValue);
   Machine::get().wait_for(found->device);  // the one that was current when it was allocated
@@ -293,7 +321,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  if (thread_is_capturing()) return note(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   ++counters().synchronizations;
   Machine::get().wait_for(current_device());
   return note(Machine::get().broken(current_device()));
@@ -316,57 +344,5 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
-}
-
-const char* cudaGetErrorName(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "cudaSuccess";
-    case cudaErrorInvalidValue:
-      return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-      return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration:
-      return "cudaErrorInvalidConfiguration";
-    case cudaErrorNoDevice:
-      return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice:
-      return "cudaErrorInvalidDevice";
-    case cudaErrorLaunchFailure:
-      return "cudaErrorLaunchFailure";
-    case cudaErrorNotReady:
-      return "cudaErrorNotReady";
-    case cudaErrorStreamCaptureUnsupported:
-      return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureInvalidated:
-      return "cudaErrorStreamCaptureInvalidated";
-    case cudaErrorStreamCaptureUnjoined:
-      return "cudaErrorStreamCaptureUnjoined";
-    default:
-      return "cudaErrorUnknown";
-  }
-}
-
-const char* cudaGetErrorString(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "no error";
-    case cudaErrorInvalidValue:
-      return "invalid argument";
-    case cudaErrorMemoryAllocation:
-      return "out of memory";
-    case cudaErrorInvalidConfiguration:
-      return "invalid configuration argument";
-    case cudaErrorNoDevice:
-      return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice:
-      return "invalid device ordinal";
-    case cudaErrorLaunchFailure:
-      return "unspecified launch failure";
-    case cudaErrorStreamCaptureUnsupported:
-      return "operation not permitted when stream is capturing";
-    default:
-      return "unknown error";
-  }
 }
 }

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "kernels/device/check.h"
+#include "tests/cuda_emulation/emulation.h"
 #include "tests/cuda_emulation/nccl_session.h"
 
 using namespace lockstep::emulated_nccl;
@@ -86,6 +87,8 @@ struct ncclComm {
   int polls = 0;  // still to come before `queued` is launched
   std::unique_ptr<Launch> queued;
   cudaStream_t stream = nullptr;  // of all calls
+  uint64_t capture = 0;           // the last one that calls were recorded in
+  int32_t recordings = 0;
   bool finalizing = false;
 
   template <class Body>
@@ -116,6 +119,10 @@ struct ncclComm {
       if (status == cudaSuccess) static_cast<void>(queued.release());
       if (status != cudaSuccess) session->leave_queue();
     } else if (status == cudaSuccess) {
+      // All ranks have to launch the recording that they have made together.
+      const uint64_t number = cuda_emulation::capture_number(stream);
+      if (std::exchange(capture, number) != number) ++recordings;
+      for (Operation& operation : queued->operations) operation.call.recorded = recordings;
       status = cudaLaunchHostFunc(stream, run_recorded, keep(std::move(queued)));
     }
     if (status != cudaSuccess) session->fail(ncclUnhandledCudaError, cudaGetErrorString(status));

@@ -115,7 +115,8 @@ const char* name_of(ncclRedOp_t op) {
 }  // namespace
 
 std::string to_string(const Call& call) {
-  const std::string what = str(" of ", call.count, " ", name_of(call.type));
+  const std::string what = str(call.recorded > 0 ? str(" of recording ", call.recorded, ",") : std::string(), " of ",
+                               call.count, " ", name_of(call.type));
   switch (call.kind) {
     case Kind::none:
       return "nothing";

@@ -24,6 +24,7 @@ struct Call {
   ncclRedOp_t op = ncclSum;
   int32_t peer = 0;  // or the root
   int64_t count = 0;
+  int32_t recorded = 0;  // in that recording of this rank, counted from 1; 0: in none
   friend bool operator==(const Call&, const Call&) = default;
 };
 std::string to_string(const Call& call);

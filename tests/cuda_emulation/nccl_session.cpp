@@ -241,7 +241,7 @@ bool Session::move_piece(Message& message) {
     return true;
   }
   if (sent == received) return false;
-  if (box.call.count != call.count || box.call.type != call.type) {
+  if (box.call.count != call.count || box.call.type != call.type || box.call.recorded != call.recorded) {
     fail_all(ncclInvalidUsage, str("messages differ: rank ", call.peer, ": ", to_string(box.call), "; rank ", rank_,
                                    ": ", to_string(call)));
     return false;

@@ -83,6 +83,13 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
   return error;
 }
 
+// The host cannot ask how far an event has come that was last recorded in a capture, for it has not run.
+cudaError_t forbid_captured(cudaEvent_t event) {
+  if (!event->capture) return forbid_unsafe_call();
+  event->capture->invalid = true;
+  return note(cudaErrorCapturedEvent);
+}
+
 }  // namespace
 
 cudaError_t launch(const Launch& launch, cudaStream_t stream, std::function<void()> body) {
@@ -137,6 +144,7 @@ cudaError_t cudaStreamGetDevice(cudaStream_t stream, int* device) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (const cudaError_t error = forbid_in_capture(stream); error != cudaSuccess) return error;
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   ++counters().synchronizations;
   wait_for(*stream);
   return note(Machine::get().broken(stream->device));
@@ -144,6 +152,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (const cudaError_t error = forbid_in_capture(stream); error != cudaSuccess) return error;
+  if (const cudaError_t error = forbid_unsafe_call(); error != cudaSuccess) return error;
   if (!stream->backlog->empty()) return cudaErrorNotReady;
   wait_for(*stream);
   return note(Machine::get().broken(stream->device));
@@ -180,6 +189,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (!event->mark) return cudaSuccess;
   if (options().ignored_waits == (stream->urgent ? Waits::of_urgent_streams : Waits::of_other_streams))
     return cudaSuccess;
+  // Only the order of a stream crosses the border of a capture: none of its streams waits for what was recorded before
+  // it, and nobody waits for what was recorded in one that is over.
+  if ((event->capture && event->capture->ended) || (stream->capture && !event->capture)) {
+    if (stream->capture) stream->capture->invalid = true;
+    return note(cudaErrorStreamCaptureIsolation);
+  }
   if (const std::shared_ptr<Capture>& capture = event->capture) {
     if (!stream->capture) {  // a stream joins the capture by waiting for it
       stream->capture = capture;
@@ -188,7 +203,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
       capture->length.push_back(0);
       capture->joined.push_back(0);
     }
-    if (stream->capture != capture) return note(cudaErrorStreamCaptureMerge);
+    if (stream->capture != capture) {
+      stream->capture->invalid = capture->invalid = true;
+      return note(cudaErrorStreamCaptureMerge);
+    }
     if (stream == capture->origin) capture->joined[event->lane] = event->position;
   }
   const std::shared_ptr<Mark> mark = event->mark;
@@ -196,7 +214,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  if (event->capture && !event->capture->invalid && event->capture.use_count() > 1) return note(cudaErrorCapturedEvent);
+  if (const cudaError_t error = forbid_captured(event); error != cudaSuccess) return error;
   ++counters().synchronizations;
   if (event->mark) {
     event->mark->wait();
@@ -206,6 +224,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const cudaError_t error = forbid_captured(event); error != cudaSuccess) return error;
   if (event->mark && !event->mark->reached) return cudaErrorNotReady;
   if (event->mark) acquire_order(&event->mark->order);
   return note(Machine::get().broken(event->device));

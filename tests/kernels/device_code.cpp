@@ -30,8 +30,13 @@ bool is_vector_of_128_bits(const std::string& instruction) {
 void count_access(Kernel& kernel, const std::string& instruction) {
   if (!std::regex_search(instruction, std::regex(R"(\.(global|shared|local|param|const)\b)")))
     ++kernel.generic_accesses;
-  if (instruction.find(".global") == std::string::npos || !is_vector_of_128_bits(instruction)) return;
-  (instruction.starts_with("ld") ? kernel.vector_loads : kernel.vector_stores) += 1;
+  if (instruction.find(".global") == std::string::npos) return;
+  const bool is_load = instruction.starts_with("ld");
+  if (is_vector_of_128_bits(instruction)) {
+    (is_load ? kernel.vector_loads : kernel.vector_stores) += 1;
+  } else {
+    kernel.other_loads += is_load;
+  }
 }
 
 // The same bits as on the CPU take one rounding to nearest for each operation, and no flush of subnormals.
@@ -132,15 +137,17 @@ Table read_table(const std::string& path) {
     Row row;
     row.line = number;
     words >> loads >> stores >> row.registers;
-    while (words >> word && (word == "fma" || word.starts_with("stack="))) {
+    while (words >> word && (word == "fma" || word.starts_with("stack=") || word.starts_with("other="))) {
       if (word == "fma") row.fused_math = true;
+      if (word.starts_with("other=")) row.other_loads = std::stoi(word.substr(6));
       if (word.starts_with("stack=")) row.stack_bytes = std::stoi(word.substr(6));
     }
     std::getline(words, row.pattern);
     row.pattern = word + row.pattern;
     if (row.pattern.empty())
       throw std::runtime_error(place(table, row) +
-                               ": expected LOADS STORES REGISTERS [fma] [stack=BYTES] PATTERN, got '" + line + "'");
+                               ": expected LOADS STORES REGISTERS [fma] [stack=BYTES] [other=LOADS] PATTERN, got '" +
+                               line + "'");
     row.loads = read_count(loads);
     row.stores = read_count(stores);
     row.regex = std::regex(row.pattern);
@@ -165,6 +172,10 @@ void compare(Table& table, const Kernel& kernel, const std::string& source, Find
   };
   compare_count("128-bit loads", expected(row->loads, "In|InOut"), kernel.vector_loads, where, findings);
   compare_count("128-bit stores", expected(row->stores, "Out|InOut"), kernel.vector_stores, where, findings);
+  if (row->other_loads != Row::kAny && kernel.other_loads > row->other_loads)
+    findings.push_back(where + ": expected at most " + std::to_string(row->other_loads) + " narrower loads, got " +
+                       std::to_string(kernel.other_loads) +
+                       "; what is the same for all elements is loaded once a thread");
   compare_count("generic accesses", 0, kernel.generic_accesses, where, findings);
   if (!kernel.loose_arithmetic.empty())
     findings.push_back(where + ": " + std::to_string(kernel.loose_arithmetic.size()) +

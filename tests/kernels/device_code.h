@@ -17,6 +17,7 @@ struct Resources {
 struct Kernel {
   std::string name;                            // without namespaces and parameters: "gather_kernel<MaskAt>"
   int vector_loads = 0, vector_stores = 0;     // 128-bit accesses to global memory
+  int other_loads = 0;                         // narrower ones
   int generic_accesses = 0;                    // of which the compiler does not know that they go to global memory
   int fused_operations = 0;                    // contractions, unless the text calls std::fma
   std::vector<std::string> loose_arithmetic;   // instructions that may round otherwise than the CPU's
@@ -26,10 +27,12 @@ struct Kernel {
 // One line of the table: what is expected of the kernels whose names match.
 struct Row {
   static constexpr int kOperands = -1;  // as many as the operands in the kernel's name ask for
+  static constexpr int kAny = -1;
   int line = 0;
   int loads = 0, stores = 0, registers = 0;
   int stack_bytes = 0;      // of arrays that are indexed at run time
   bool fused_math = false;  // std::fma is called
+  int other_loads = kAny;   // at most
   std::string pattern;
   std::regex regex;
   bool used = false;

@@ -35,6 +35,9 @@ __global__ void allowed(float* to, int k) {
   for (int i = 0; i < k; ++i) own[to[i] > 0 ? i : k] = i;
   to[threadIdx.x] = own[k];
 }
+__global__ void reloads(float* to, const float* same) {
+  for (int i = 0; i < 4; ++i) to[4 * threadIdx.x + i] = __fadd_rn(to[4 * threadIdx.x + i], *same);
+}
 __global__ void unknown() {}
 ]])
 file(WRITE ${WORK}/table.txt [[
@@ -44,6 +47,7 @@ operands 1 32 ^fine
 0 0 1 ^generic
 0 0 32 stack=128 ^(contracted|approximate|indexed)
 0 0 64 fma stack=256 ^allowed
+0 0 32 other=5 ^reloads
 0 0 32 ^nobody
 ]])
 set(command "${NVCC} -O3 -std=c++20 -x cu -c ${WORK}/planted.cpp.cu -o ${WORK}/planted.o")
@@ -59,8 +63,9 @@ set(expected
   "planted.cpp: approximate: 1 instructions need not round as on the CPU, the first is div.approx.f32"
   "planted.cpp: indexed on sm_80: expected at most 128 bytes of stack and no spills, got "
   "planted.cpp: indexed on sm_90: expected at most 128 bytes of stack and no spills, got "
+  "planted.cpp: reloads: expected at most 5 narrower loads, got 8"
   "planted.cpp: unknown: no row of ${WORK}/table.txt matches"
-  "${WORK}/table.txt:7: no kernel has a name like '^nobody'")
+  "${WORK}/table.txt:8: no kernel has a name like '^nobody'")
 
 execute_process(COMMAND ${CHECK} ${WORK}/compile_commands.json ${WORK}/table.txt ${WORK}/code
   OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE result)
@@ -71,7 +76,7 @@ foreach(finding IN LISTS expected)
   endif()
 endforeach()
 list(LENGTH expected count)
-string(FIND "${output}" "9 kernels of 1 files, ${count} findings" at)
+string(FIND "${output}" "10 kernels of 1 files, ${count} findings" at)
 if(at EQUAL -1 OR NOT result EQUAL 1)
   message(FATAL_ERROR "expected ${count} findings and exit code 1, got exit code ${result} and\n${output}")
 endif()

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 #include <vector>
 
+#include "kernels/chunk_squares.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
 #include "kernels/reduction.h"
@@ -75,17 +77,18 @@ TEST(Elementwise, RefusesViewsOfDifferentSizes) {
   EXPECT_THROW(launch(stream, AddInto{view(a, {4}), view(b, {5})}), Error);
 }
 
+// What becomes of ones.
 std::vector<float> dropout_mask(std::vector<int64_t> samples, int64_t columns, int64_t step = 3, uint32_t op = 0,
                                 float rate = 0.3f, uint64_t seed = 11) {
-  std::vector<float> mask(samples.size() * size_t(columns));
+  std::vector<float> ones(samples.size() * size_t(columns), 1.0f), mask(ones.size());
   Stream stream = Stream::cpu();
   const auto key = int64_t(dropout_key(seed, step));
-  launch(stream,
-         DropoutMask{.mask = view(mask, {int64_t(samples.size()), columns}),
-                     .sample_ids = {samples.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(samples.size())}},
-                     .key = {&key, DType::i64, DeviceKind::cpu, Shape{}},
-                     .op = op,
-                     .rate = rate});
+  launch(stream, Dropout{.out = view(mask, {int64_t(samples.size()), columns}),
+                         .in = view(ones, {int64_t(samples.size()), columns}),
+                         .sample_ids = {samples.data(), DType::i64, DeviceKind::cpu, Shape{int64_t(samples.size())}},
+                         .key = {&key, DType::i64, DeviceKind::cpu, Shape{}},
+                         .op = op,
+                         .rate = rate});
   return mask;
 }
 
@@ -114,6 +117,36 @@ TEST(Dropout, DiffersBySampleStepOpAndSeed) {
   EXPECT_NE(mask, dropout_mask({40}, 101, 3, 1));
   EXPECT_NE(mask, dropout_mask({40}, 101, 3, 0, 0.3f, 12));
   EXPECT_EQ(mask, dropout_mask({40}, 101));
+}
+
+TEST(Dropout, DiffersInEveryStep) {
+  std::set<std::vector<float>> masks;
+  for (int64_t step = 0; step < 100; ++step) masks.insert(dropout_mask({40}, 101, step));
+  EXPECT_EQ(masks.size(), 100u);
+}
+
+// Norms of what float could not square without a loss.
+TEST(ChunkSquares, AreThoseOfDouble) {
+  const std::vector<float> values = {1 + 0x1p-23f, 1e-30f, 3e30f};
+  for (const float x : values) {
+    double sum = 0;
+    const int64_t begin = 0, end = 1;
+    Stream stream = Stream::cpu();
+    launch(stream, ChunkSquares{.sums = {&sum, DType::f64, DeviceKind::cpu, Shape{1}},
+                                .values = {&x, DType::f32, DeviceKind::cpu, Shape{1}},
+                                .begins = {&begin, DType::i64, DeviceKind::cpu, Shape{1}},
+                                .ends = {&end, DType::i64, DeviceKind::cpu, Shape{1}}});
+    EXPECT_EQ(sum, double(x) * double(x));
+  }
+}
+
+TEST(Dropout, RepeatsNoStretchOfAWideRow) {
+  constexpr int64_t kWidth = 128;
+  const std::vector<float> mask = dropout_mask({40}, (1 << 16) + kWidth);
+  const auto stretch = [&](int64_t begin) {
+    return std::vector<float>(mask.begin() + begin, mask.begin() + begin + kWidth);
+  };
+  for (int64_t begin = kWidth; begin <= 1 << 16; begin *= 2) EXPECT_NE(stretch(begin), stretch(0)) << begin;
 }
 
 }  // namespace

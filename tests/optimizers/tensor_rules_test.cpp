@@ -340,6 +340,15 @@ TEST(TensorRules, TakeFactorsOfGradientsAsRangesDo) {
 }
 
 // Inside of Muon, with Keras' numbers.
+// Biases begin so: the length of the weight alone would keep it there.
+TEST(Lamb, MovesAWeightOfZerosByTheRate) {
+  const auto lamb = make_optimizer("lamb", {{"learning_rate", 0.25}});
+  FlatVariables flat(*lamb, std::vector<float>(6), {2, 3});
+  flat.grad = {1, -2, 3, -4, 5, -6};
+  flat.update(*lamb, 1);
+  for (size_t i = 0; i < 6; ++i) EXPECT_NEAR(flat.param[i], i % 2 == 0 ? -0.25 : 0.25, 1e-5) << i;
+}
+
 TEST(Muon, MakesMatricesOrthogonalAndAsLongAsKerasDoes) {
   const vectors::json all = vectors::read();
   const auto named = [&](const std::string& id) {

@@ -13,6 +13,7 @@
 #include "runtime/layers/linear.h"
 #include "runtime/layers/metrics.h"
 #include "runtime/ops/ops.h"
+#include "tests/support/devices.h"
 #include "tests/support/files.h"
 #include "tests/support/ranks.h"
 
@@ -236,6 +237,30 @@ TEST(Trainer, NamesOptionsThatCannotBe) {
   EXPECT_THAT(with({.freeze = {"up/weigth"}}), HasSubstr("up/weight"));
   EXPECT_THAT(with({.device = "tpu"}), HasSubstr("tpu"));
   EXPECT_THAT(with({.plan = {.mesh = {{"data", 3}}}}, ErrorCode::plan), HasSubstr("3"));
+}
+
+// A larger batch takes the place of memory that recorded steps of smaller ones hold.
+TEST(TrainerOnAGpu, RecordsStepsAnewWhereBatchesGrow) {
+  LOCKSTEP_NEEDS_GPU();
+  if (!products_have_equal_bits()) GTEST_SKIP() << "products of this GPU have bits of their own";
+  const auto ledger = [](const char* device, bool graph) {
+    TrainerOptions options = kOptions;
+    options.plan.virtual_ranks = 1;
+    options.device = device;
+    options.graph = graph;
+    const Net net;
+    const auto serial = make_serial_communicator();
+    Trainer trainer(*serial, net.variables, net, options);
+    std::vector<std::string> lines;
+    for (const int64_t rows : {4, 4, 4, 200, 4, 4, 200, 200, 4}) {
+      const Data data(rows);
+      lines.push_back(trainer.ledger_line(trainer.run(data.batch())));
+    }
+    return lines;
+  };
+  const std::vector<std::string> expected = ledger("cpu", false);
+  EXPECT_EQ(ledger("cuda", false), expected);
+  EXPECT_EQ(ledger("cuda", true), expected);
 }
 
 }  // namespace

@@ -88,7 +88,7 @@ inline bool can_run(DeviceTransport transport, int ranks) {
 // body(rank) by each transport, on 1 to 4 thread ranks or once on the ranks of mpirun. Skips, saying why, without GPUs.
 inline void on_every_device_group(const std::function<void(DeviceRank&)>& body) {
   const CudaDevices found = find_cuda_devices();
-  if (found.count() == 0) GTEST_SKIP() << found.detail;
+  if (found.count() == 0) GTEST_SKIP() << "needs a GPU: " << found.detail;
   for (const DeviceTransport transport : {DeviceTransport::nccl, DeviceTransport::staged}) {
     SCOPED_TRACE(transport == DeviceTransport::nccl ? "by NCCL" : "staged");
     const auto on_ranks = [&](Communicator& ranks) { with_device(ranks, transport, body); };

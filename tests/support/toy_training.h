@@ -157,8 +157,8 @@ inline Outcome train(const Setting& setting) {
       const int64_t count = std::min(setting.batch, kSamples - begin);  // the last of a round may be partial
       std::vector<BatchPart> own;
       for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
-        own.push_back(mine.leaf(leaf, begin + leaf * count / plan.settings.leaves(),
-                                begin + (leaf + 1) * count / plan.settings.leaves()));
+        own.push_back(mine.leaf(leaf, begin + leaf * count / plan.settings.parts(),
+                                begin + (leaf + 1) * count / plan.settings.parts()));
       step.queue({s, count, own});
       if (!setting.report_every_step && s + 1 < setting.steps) continue;
       const StepReport report = step.report();

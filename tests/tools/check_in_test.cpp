@@ -17,6 +17,16 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
+// Products of oneDNN have no stack of their own for a handler.
+TEST(StopRequest, HandlesSignalsOnTheStackThatThreadsKeepForThem) {
+  const StopRequest asked;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) {
+    struct sigaction installed {};
+    sigaction(signal, nullptr, &installed);
+    EXPECT_NE(installed.sa_flags & SA_ONSTACK, 0) << name_of_signal(signal);
+  }
+}
+
 TEST(CheckIn, AllRanksStopAfterTheSameStepWhateverRankIsAsked) {
   for (const double seconds : {1e-6, 0.004, 0.1}) {
     std::mutex mutex;

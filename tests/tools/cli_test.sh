@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The program from end to end, with real processes: cli_test.sh GROUP PROGRAM [MPIRUN]
 # GROUP: usage | numbers | data | outputs | neighbours | streams | plan_readers | weights | threads | plan | plan_files | plan_verify |
-# optimizer_options | groups | precision | schedules | plot | text | language | language_refusals | language_plan | sample | convert | gpu_refusals | gpu_bench_kernels, and with MPIRUN: launch | reachable | stops | small_memory | no_threads | failing_ranks | ledgers | language_mpi |
-# plan_verify_mpi | gpu_ranks | gpu_training | gpu_bench | gpu_bench_train
+# optimizer_options | groups | precision | schedules | plot | text | language | language_refusals | language_plan | sample | convert | gpu_refusals | gpu_bench_kernels | gpu_profiling |
+# gpu_doctor, and with MPIRUN: launch | reachable | stops | small_memory | no_threads | failing_ranks | ledgers | language_mpi |
+# plan_verify_mpi | gpu_ranks | gpu_without_connections | gpu_training | gpu_bench | gpu_bench_train
 # shellcheck disable=SC2034  # what the parts use
 set -u
 

@@ -148,6 +148,33 @@ TEST(Progress, ErasesALongerLineAndKeepsTheLastOfAnEpoch) {
   EXPECT_THAT(lines[1], StartsWith("epoch 2/2  step 1001/2000"));
 }
 
+// Plain lines at the ends of epochs of ten steps, and one in between that is due after a while.
+std::string losses_of(ProgressWords words) {
+  std::FILE* file = std::tmpfile();
+  Progress progress(file, /*terminal=*/false, 20, 10, std::move(words));
+  StepReport report;
+  report.sums = {{"correct", 0, 0}};
+  for (int64_t step = 0; step < 20; ++step) {
+    report.loss_sum += step < 10 ? 4 * 3.0 : 4 * 1.0;  // of each of four samples
+    report.sums[0].all_steps += step < 10 ? 1 : 3;
+    progress.step(step, 4, [&]() -> const StepReport& { return report; });
+  }
+  std::rewind(file);
+  std::string text(2000, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), file));
+  std::fclose(file);
+  return text;
+}
+
+TEST(Progress, ShowsMeansOfItsEpochAndNotOfTheRun) {
+  const std::string images = losses_of({});
+  EXPECT_THAT(images, HasSubstr("epoch 1/2  step 10/20  loss 3.0000  accuracy 0.2500"));
+  EXPECT_THAT(images, HasSubstr("epoch 2/2  step 20/20  loss 1.0000  accuracy 0.7500"));
+  const std::string tokens = losses_of({.unit = "tokens", .share_name = "", .share_sum = "", .recent_loss = true});
+  EXPECT_THAT(tokens, HasSubstr("epoch 1/2  step 10/20  loss 3.0000"));
+  EXPECT_THAT(tokens, HasSubstr("epoch 2/2  step 20/20  loss 1.0000"));
+}
+
 TEST(Progress, ATerminalThatIsDumbGetsPlainLines) {
   Terminal terminal;
   const char* before = getenv("TERM");

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The scripts for machines with GPUs and without network: scripts_test.sh GROUP, GROUP being
-#   usage     options that cannot be meant
+# The scripts for machines with GPUs and without network: scripts_test.sh GROUP [BUILD], GROUP being
+#   usage     options that cannot be meant; no step of gpu_check.sh takes the time of another
+#   steps     what gpu_check.sh makes of steps that go well, fail, differ, find no GPU or do not end, with a program that
+#             answers at once
+#   rehearsal gpu_check.sh itself on the build in the folder BUILD, with one emulated GPU whose products have other bits
 #   reports   the reports of gpu_check.sh: valid whatever a log holds, and on a machine without GPU
 #   mpirun    what tools/mpirun.sh tells the mpirun of Open MPI 5
 #   novels    text to train on comes out of a Debian package (exit code 77: it cannot be fetched here)
 #   bundle    a bundle is filled, keeps its limit, and its Open MPI works from anywhere (exit code 77: cannot be filled here)
 set -u
 group=$1
+build=${2:-}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -42,7 +46,14 @@ usage() {
   done
   expect_code 2 "got '0'" "$root/tools/gpu_check.sh" --minutes 0
   expect_code 2 "got 'few'" "$root/tools/gpu_check.sh" --minutes few
-  expect_code 2 "takes a folder" "$root/tools/gpu_check.sh" --output
+  for option in --output --build --data; do
+    expect_code 2 "$option takes a folder" "$root/tools/gpu_check.sh" $option
+  done
+  expect_code 2 "there is no program" "$root/tools/gpu_check.sh" --dry-run --build "$work" --output "$work/check"
+  # What begins last begins in time, whatever the others do: 9 minutes less what looking at the machine takes.
+  local sum
+  sum=$("$root/tools/gpu_check.sh" --limits | awk '{ if ($1 == "all") all = $2; else sum += $2 } END { print sum == all ? sum : -1 }')
+  expect "limits of all steps are within 9 minutes: $sum" [ "$sum" -gt 400 -a "$sum" -le 520 ]
   expect_code 2 "no folder given" "$root/tools/offline_bundle.sh"
   expect_code 2 "got 'x'" "$root/tools/offline_bundle.sh" --limit x "$work/bundle"
   expect_code 2 "more than one folder" "$root/tools/offline_bundle.sh" "$work/a" "$work/b"
@@ -96,6 +107,130 @@ mpirun() {
   expect_code 0 '^policy=:oversubscribe ranks=' env SLURM_JOB_ID=1 PATH="$work/bin:$PATH" "$root/tools/mpirun.sh" -np 1 program
   expect_code 0 '^policy=:oversubscribe ranks=' "${here[@]}" -H here -np 1 program
   expect_code 0 '^policy=slot ranks=' env PRTE_MCA_rmaps_default_mapping_policy=slot "${here[@]}" -np 2 program
+}
+
+# stand_in FILE: a program from standard input.
+stand_in() {
+  mkdir -p "$(dirname "$1")"
+  { echo '#!/bin/sh'; cat; } >"$1"
+  chmod +x "$1"
+}
+
+# A build whose program and tests answer at once. FAULT has words for what goes wrong.
+make_stand_ins() {
+  stand_in "$work/build/lockstep" <<'END'
+log=$(dirname "$0")/calls
+echo "$OMPI_COMM_WORLD_SIZE $*" >>"$log"
+case "$*" in
+  doctor*) echo '{'; echo '  "gpus": "Emulated GPU"'; echo '}' ;;
+  "bench collectives"*)
+    case "$FAULT" in *wrong*) wrong=3 ;; *) wrong=0 ;; esac
+    echo '[ {"name": "all_reduce", "value": 1,'
+    echo "   \"note\": \"1 us, $wrong wrong, roof\"}"; echo ']' ;;
+  "bench kernels"*)
+    case "$FAULT" in *hang*) sleep 100 ;; esac
+    size=${*##*optimizer/adam/}
+    printf '[\n  {\n    "name": "optimizer/adam/%s",\n    "value": 2\n  }\n]\n' "$size" ;;
+  train*)
+    for word in "$@"; do case "$last" in --ledger) ledger=$word ;; --metrics) metrics=$word ;; esac; last=$word; done
+    [ -z "${ledger:-}" ] || { printf 'header\nstep\n' >"$ledger"; echo '{"loss": 0.5}' >"$metrics"; }
+    case "$FAULT,${OMPI_COMM_WORLD_SIZE:-1}" in *other_bits*,2) echo other >>"$ledger" ;; esac
+    echo test_accuracy=0.5 images_per_second=1 steps=1 ranks=1 ;;
+esac
+END
+  stand_in "$work/build/tests/kernels/kernels_test" <<'END'
+echo "$*" >"$(dirname "$0")/filter"
+echo '[       OK ] A (1 ms)'
+END
+  stand_in "$work/bin/ctest" <<'END'
+case "$*" in
+  *-N*) echo '  Test #1: kernels.A'; echo '  Test #2: kernels.Matmul.B' ;;
+  *) echo '1/2 Test #1: kernels.A ....   Passed  0.1 sec'
+     case "$FAULT" in *skipped*) echo '2/2 Test #2: kernels.B ....***Skipped  0.1 sec' ;; esac ;;
+esac
+END
+  stand_in "$work/bin/compute-sanitizer" <<'END'
+[ "$1" != --version ] || { echo stand-in; exit; }
+tool=$2
+shift 4
+"$@" || exit
+case "$FAULT,$tool" in
+  *finding*,memcheck) echo '========= Invalid __global__ read of size 4'; sleep 100 ;;
+  *slow*,racecheck) sleep 100 ;;
+esac
+echo '========= ERROR SUMMARY: 0 errors'
+END
+  stand_in "$work/bin/mpirun" <<'END'
+while [ "${1#-}" != "$1" ]; do shift 2; done
+OMPI_COMM_WORLD_SIZE=2 exec "$@"
+END
+  mkdir "$work/data"
+}
+
+# result_of STEP: what the report says of it.
+result_of() {
+  sed -n "s/^.*{\"name\": \"$1\", \"result\": \"\([^\"]*\)\".*/\1/p" "$work/check/report.json"
+}
+expect_result() { expect "step '$1' has $2, got '$(result_of "$1")'" [ "$(result_of "$1")" = "$2" ]; }
+
+# check CODE MINUTES FAULT: gpu_check.sh with the stand-ins.
+check() {
+  rm -f "$work/build/calls"
+  FAULT=$3 PATH=$work/bin:$PATH expect_code "$1" "report.md" "$root/tools/gpu_check.sh" --dry-run --minutes "$2" \
+    --build "$work/build" --data "$work/data" --output "$work/check"
+  expect "the report is whole" [ "$(json "$work/check/report.json" finished)" = ON ]
+}
+
+steps() {
+  make_stand_ins
+  check 0 9 none
+  for step in doctor "collectives by NCCL" "collectives through the host" "same bits" "fused Adam against copy" \
+    "train mlp" "train cnn" "tests on the device" "compute-sanitizer memcheck" "compute-sanitizer racecheck"; do
+    expect_result "$step" passed
+  done
+  # One GPU: NCCL for one rank, memory of the host for two.
+  expect "one rank by NCCL" grep -q '^ bench collectives --device cuda --transport nccl' "$work/build/calls"
+  expect "two ranks through the host" grep -q '^2 bench collectives --device cuda --transport staged' "$work/build/calls"
+  expect "two ranks train through the host" grep -q '^2 train .*--device cuda --transport staged' "$work/build/calls"
+  expect "racecheck leaves products out" grep -q 'kernels_test\|A:Matmul.B:-Matmul' "$work/build/tests/kernels/filter"
+  local before
+  before=$(grep -n '^. *train --device\|^ bench coll\|^2 bench coll\|train.*--epochs\|train.*cnn' "$work/build/calls" | head -n 2)
+  expect "collectives come before training: $before" [ "$(grep -c collectives <<<"$before")" = 2 ]
+  expect "ledgers are in the folder" [ -s "$work/check/files/two_ranks.ledger" ]
+
+  # A tool that found nothing while it ran is a note; what hangs takes no time from what comes behind it.
+  check 0 4 slow
+  expect_result "compute-sanitizer racecheck" partly
+  check 1 4 "wrong other_bits skipped finding hang"
+  expect_result "collectives by NCCL" failed
+  expect_result "same bits" failed
+  expect_result "fused Adam against copy" "cut off"
+  expect_result "train cnn" passed
+  expect_result "tests on the device" failed
+  expect "the skipped test is named" grep -q 'must not be skipped.*kernels.B' "$work/check/report.md"
+  expect_result "compute-sanitizer memcheck" "cut off"
+  expect_result "compute-sanitizer racecheck" passed
+}
+
+rehearsal() {
+  # shellcheck source=/dev/null
+  . "$root/tests/tools/cli/support.sh"
+  make_data "$work/data"
+  stand_in "$work/bin/compute-sanitizer" <<'END'
+[ "$1" != --version ] || { echo stand-in; exit; }
+shift 4
+"$@" && echo '========= ERROR SUMMARY: 0 errors'
+END
+  PATH=$work/bin:$PATH expect_code 0 "incomplete after" "$root/tools/gpu_check.sh" --dry-run --build "$build" \
+    --data "$work/data" --output "$work/check"
+  cat "$work/check/report.md"
+  for step in doctor "collectives by NCCL" "collectives through the host" "same bits" "fused Adam against copy" \
+    "train mlp" "train cnn" "tests on the device" "compute-sanitizer memcheck" "compute-sanitizer racecheck"; do
+    expect_result "$step" passed
+  done
+  expect_result "PyTorch's fused AdamW" skipped
+  expect "products have other bits than on the CPU" [ "$(json "$work/check/files/bits.json" steps_equal_to_cpu)" = 0 ]
+  expect "it ends in time" [ "$(json "$work/check/report.json" seconds)" -lt 540 ]
 }
 
 novels() {

@@ -8,6 +8,7 @@
 #include <iosfwd>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lockstep {
@@ -21,6 +22,12 @@ struct BenchmarkRow {
   int64_t bytes = 0;         // moved by one call, by formula
   int64_t flops = 0;         // done by one call, by formula; 0: the call is bound by memory
   std::string note = {};
+};
+
+// Which rows are wanted: those whose names contain `text`; all of them where it is empty.
+struct RowFilter {
+  std::string text = {};
+  bool wants(std::string_view name) const { return name.find(text) != std::string_view::npos; }
 };
 
 struct TimingOptions {

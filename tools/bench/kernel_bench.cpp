@@ -170,9 +170,15 @@ BenchmarkRow bench_narrow(Stream& stream, Pool& pool, const Optimizer& optimizer
           .note = str(n, " parameters of ", bytes / n, " bytes, ", where(stream), ", roof: add in place")};
 }
 
-BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, const MemoryBenchOptions& options) {
-  constexpr int64_t kElements = 64, kMostTensors = 10'000;
-  const int64_t tensors = std::clamp<int64_t>(options.elements / kElements, 1, kMostTensors);
+constexpr int64_t kElements = 64;  // of a small tensor
+
+int64_t small_tensors(const MemoryBenchOptions& options) {
+  return std::clamp<int64_t>(options.elements / kElements, 1, 10'000);
+}
+
+std::string small_tensors_name(int64_t tensors) { return str("optimizer/adam/", tensors, "x", kElements); }
+
+BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, int64_t tensors) {
   const auto adam = make_optimizer("adam");
   UpdateBench bench(stream, pool, *adam, tensors * kElements);
   std::vector<uint32_t> variable_of;
@@ -182,7 +188,7 @@ BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, const MemoryBenchOp
   const std::array<std::function<void()>, 2> calls = {[&] { bench.step(GranuleMap{}); }, [&] { bench.step(granules); }};
   const InterleavedTimes times = time_interleaved(calls, {.rounds = 25, .seconds_per_sample = 0});
   return {
-      .name = str("optimizer/adam/", tensors, "x", kElements),
+      .name = small_tensors_name(tensors),
       .value = times.seconds(1) * 1e6,
       .unit = "us",
       .roof = times.seconds(0) * 1e6,
@@ -194,14 +200,16 @@ BenchmarkRow bench_small_tensors(Stream& stream, Pool& pool, const MemoryBenchOp
 }  // namespace
 
 std::vector<BenchmarkRow> bench_memory(Stream& stream, Pool& pool, const MemoryBenchOptions& options) {
+  const std::array names = {"memory/add_in_place", "memory/copy"};
+  if (std::ranges::none_of(names, [&](const char* name) { return options.rows.wants(name); })) return {};
   const int64_t n = options.elements, bytes = 8 * n;
   const Array a(stream, pool, n, -1, 1), b(stream, pool, n, -1, 1);
   const std::array<std::function<void()>, 2> calls = {timed(stream, AddInPlace{a.view(), 1e-6f}),
                                                       timed(stream, CopyArray{b.view(), a.view()})};
   const InterleavedTimes times = time_interleaved(calls, options.timing);
-  const std::array names = {"memory/add_in_place", "memory/copy"};
   std::vector<BenchmarkRow> rows;
   for (size_t i = 0; i < names.size(); ++i) {
+    if (!options.rows.wants(names[i])) continue;
     rows.push_back({.name = names[i],
                     .value = gigabytes_per_second(bytes, times.seconds(i)),
                     .unit = "GB/s",
@@ -216,12 +224,15 @@ std::vector<BenchmarkRow> bench_optimizers(Stream& stream, Pool& pool, const Mem
         "the optimizers' benchmark runs on the CPU; choose --device cpu");
   std::vector<BenchmarkRow> rows;
   for (const std::string_view name : optimizer_names())
-    if (const auto optimizer = make_optimizer(name); !optimizer->updates_by_tensor())
+    if (const auto optimizer = make_optimizer(name);
+        !optimizer->updates_by_tensor() && options.rows.wants(str("optimizer/", name)))
       rows.push_back(bench_optimizer(stream, pool, *optimizer, options));
   const auto adam = make_optimizer("adam");
   for (const Precision& precision : kPrecisions)
-    if (is_narrow(precision.weights)) rows.push_back(bench_narrow(stream, pool, *adam, precision, options));
-  rows.push_back(bench_small_tensors(stream, pool, options));
+    if (is_narrow(precision.weights) && options.rows.wants(str("optimizer/adam/", precision.name)))
+      rows.push_back(bench_narrow(stream, pool, *adam, precision, options));
+  const int64_t tensors = small_tensors(options);
+  if (options.rows.wants(small_tensors_name(tensors))) rows.push_back(bench_small_tensors(stream, pool, tensors));
   return rows;
 }
 

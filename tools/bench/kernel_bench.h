@@ -16,6 +16,7 @@ struct MemoryBenchOptions {
   int64_t tensors = 200;                // tensors of different sizes that optimizers update
   // Single calls: an update clears its gradient, so after hundreds of calls moments would be subnormal and slow.
   TimingOptions timing = {.warmup_rounds = 1, .rounds = 7, .seconds_per_sample = 0};
+  RowFilter rows = {};
 };
 
 // Times in-place add and copy in GB/s, with the stream's threads.

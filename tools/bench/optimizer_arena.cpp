@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/chunk_squares.h"
 #include "kernels/device/check.h"
 #include "kernels/device/transfer.h"
 #include "kernels/launch.h"
@@ -83,10 +84,35 @@ GranuleMap OptimizerArena::granule_map() const {
           .numbers = static_cast<const int64_t*>(numbers_.data())};
 }
 
-DeviceCall OptimizerArena::step() {
+// As runtime/step/gradient_norms.cpp does for one variable of all elements.
+void OptimizerArena::add_squares() {
+  const Shape chunks{(elements_ + kSquareChunk - 1) / kSquareChunk};
+  launch(stream_, ChunkSquares{.sums = chunks_.view(DType::f64, chunks),
+                               .values = array(grad_),
+                               .begins = begins_.view(DType::i64, chunks),
+                               .ends = ends_.view(DType::i64, chunks)});
+  launch(stream_, SumsOfChunks{.sums = squares_.view(DType::f64, Shape{1}),
+                               .chunks = chunks_.view(DType::f64, chunks),
+                               .first_chunk = first_chunk_.view(DType::i64, Shape{2})});
+}
+
+DeviceCall OptimizerArena::step(Phase phase) {
   std::vector<View> slots;
   for (const Buffer& slot : slots_) slots.push_back(array(slot));
-  return {[this, slots] {
+  if (phase == Phase::whole) {
+    std::vector<int64_t> begins, ends;
+    for (int64_t at = 0; at < elements_; at += kSquareChunk) {
+      begins.push_back(at);
+      ends.push_back(std::min(elements_, at + kSquareChunk));
+    }
+    begins_ = upload(begins, pool_, stream_);
+    ends_ = upload(ends, pool_, stream_);
+    chunks_ = upload(std::vector<double>(begins.size()), pool_, stream_);
+    first_chunk_ = upload(std::vector<int64_t>{0, int64_t(begins.size())}, pool_, stream_);
+    squares_ = upload(std::vector<double>(1), pool_, stream_);
+  }
+  return {[this, slots, phase] {
+            if (phase == Phase::whole) add_squares();
             optimizer_.prepare(stream_, state(), {}, nullptr);
             optimizer_.update(stream_, state(),
                               {.param = precision_.stochastic_rounding ? narrow_view() : array(param_),

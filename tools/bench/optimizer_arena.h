@@ -26,12 +26,16 @@ class OptimizerArena {
   // memory runs out.
   OptimizerArena(const Optimizer& optimizer, const TensorSizes& sizes, Stream& stream, const Precision& precision = {});
 
-  // Both launches of a step. Gradients are filled anew ahead of each sample, because an update clears them.
-  DeviceCall step();
+  // What of a step is done: constants and update, or first the squares of gradients as well, whose sums show numbers
+  // that are not finite.
+  enum class Phase : uint8_t { update, whole };
+  // The launches of a step. Gradients are filled anew ahead of each sample, because an update clears them.
+  DeviceCall step(Phase phase = Phase::update);
 
  private:
   View array(const Buffer& buffer) const { return buffer.view(DType::f32, Shape{elements_}); }
   Buffer filled(float low, float high);
+  void add_squares();
   View narrow_view() const { return narrow_.view(precision_.weights, Shape{elements_}); }
   StepState state() const;
   GranuleMap granule_map() const;
@@ -46,6 +50,7 @@ class OptimizerArena {
   Buffer iteration_, learning_rate_, scalars_, decision_, constants_;
   Buffer narrow_;                           // the parameter, or a copy of it
   Buffer variable_of_, factors_, numbers_;  // for several tensors, and narrow ones
+  Buffer begins_, ends_, chunks_, first_chunk_, squares_;
 };
 
 }  // namespace lockstep

@@ -94,14 +94,14 @@ class TrainBench {
         products_(run_.model(), options.batch, run_.stream(), run_.pool()) {
     const int64_t batch = options.batch * communicator.size();
     if (reads_tokens(run_.model())) {
-      tokens_.emplace(run_.model().columns, run_.step().first_part(), run_.step().last_part(), batch / run_.leaves());
-      global_count_ = batch / run_.leaves() * run_.leaves();
+      tokens_.emplace(run_.model().columns, run_.step().first_part(), run_.step().last_part(), batch / run_.parts());
+      global_count_ = batch / run_.parts() * run_.parts();
       return;
     }
     loader_.emplace(dataset_.train, LoaderSettings{.batch = batch,
                                                    .steps = int64_t(1) << 40,
                                                    .seed = 1,
-                                                   .virtual_ranks = run_.leaves(),
+                                                   .virtual_ranks = run_.parts(),
                                                    .first_part = run_.step().first_part(),
                                                    .end_part = run_.step().last_part()});
   }
@@ -126,7 +126,7 @@ class TrainBench {
     if (tokens_) return run_.step().queue({next_step_++, global_count_, tokens_->parts()});
     const ImageBatch& batch = loader_->next();
     parts_.clear();
-    for (const ImagePart& part : batch.leaves) parts_.push_back(image_part(part, dataset_.train));
+    for (const ImagePart& part : batch.parts) parts_.push_back(image_part(part, dataset_.train));
     run_.step().queue({batch.step, batch.global_count, parts_});
   }
 

@@ -30,7 +30,7 @@ set(max_files_of_a_folder 25)  # only sources in runtime/ and tools/
 # Vendor headers and their homes, as regular expressions.
 set(vendors CUDA NCCL MPI oneDNN Eigen toml++ RE2 utf8proc)
 set(headers_CUDA "^(cuda|cublas|cudnn|curand|cub/|cooperative_groups|nvtx|thrust/)")
-set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/(device|memory)_cuda\\.cpp|device/cuda_check\\.h)$|^tests/cuda_emulation/")
+set(home_CUDA "^kernels/(backend_cuda\\.cuh|matmul_cuda\\.cpp|device/[a-z_]+_cuda\\.cpp|device/cuda_check\\.h)$|^tests/cuda_emulation/")
 set(headers_NCCL "^nccl")
 set(home_NCCL "^(collectives/device/(nccl_[a-z_]*\\.cpp|nccl_library\\.h)|tests/cuda_emulation/.*)$")
 set(headers_MPI "^mpi")

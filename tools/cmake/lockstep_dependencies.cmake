@@ -116,6 +116,10 @@ if(LOCKSTEP_HAS_CUDA AND NOT LOCKSTEP_CUDA STREQUAL "EMULATED")
   endif()
 endif()
 
+if(LOCKSTEP_HAS_CUDA)
+  find_path(NVTX_INCLUDE_DIR nvtx3/nvToolsExt.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+endif()
+
 set(nccl_found FALSE)
 if(LOCKSTEP_HAS_CUDA AND NOT LOCKSTEP_NCCL STREQUAL "OFF")
   execute_process(

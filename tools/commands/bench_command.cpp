@@ -27,6 +27,7 @@ struct BenchOptions {
   int64_t threads = 1;
   std::optional<int64_t> elements;
   bool warm = false;
+  RowFilter rows;
   TrainBenchOptions train;
 };
 
@@ -38,6 +39,7 @@ std::vector<BenchmarkRow> device_kernel_rows(const BenchOptions& options) {
   DeviceBenchOptions device;
   if (options.elements) device.elements = device.sweep_elements = *options.elements;
   if (options.warm) device.timing.cache = Cache::warm;
+  device.rows = options.rows;
   DeviceBench bench(device);
   std::vector<BenchmarkRow> rows = bench.memory();
   for (const auto& more : {bench_ops(bench), bench.optimizers(), bench.adam_sizes(), bench.adam_tensors()})
@@ -45,14 +47,22 @@ std::vector<BenchmarkRow> device_kernel_rows(const BenchOptions& options) {
   return rows;
 }
 
-std::vector<BenchmarkRow> kernel_rows(const BenchOptions& options) {
-  if (parse_device(options.device) == DeviceKind::cuda) return device_kernel_rows(options);
+std::vector<BenchmarkRow> host_kernel_rows(const BenchOptions& options) {
   Stream stream = Stream::cpu(int(options.threads));
-  std::vector<BenchmarkRow> rows = bench_ops(int(options.threads));
+  std::vector<BenchmarkRow> rows = bench_ops(int(options.threads), options.rows);
   Pool pool(stream.device());
-  const MemoryBenchOptions memory{.elements = options.elements.value_or(int64_t(1) << 26)};
+  const MemoryBenchOptions memory{.elements = options.elements.value_or(int64_t(1) << 26), .rows = options.rows};
   for (const auto& more : {bench_memory(stream, pool, memory), bench_optimizers(stream, pool, memory)})
     rows.insert(rows.end(), more.begin(), more.end());
+  return rows;
+}
+
+std::vector<BenchmarkRow> kernel_rows(const BenchOptions& options) {
+  const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
+  std::vector<BenchmarkRow> rows = on_gpu ? device_kernel_rows(options) : host_kernel_rows(options);
+  check(!rows.empty(), ErrorCode::usage, [&] {
+    return str("--rows: no row has '", options.rows.text, "' in its name; without the option there are all of them");
+  });
   return rows;
 }
 
@@ -165,6 +175,7 @@ void add_bench_command(CLI::App& app, Command& chosen) {
       "--elements", options->elements,
       "parameters of the optimizer rows; on a GPU the most elements of any array (default: 67108864, and 268435456 "
       "for Adam on a GPU)");
+  kernels.add_option("--rows", options->rows.text, "measure only rows whose names contain this");
   kernels.add_flag("--warm", options->warm, "leave operands in the cache of a GPU between samples");
   add_collectives(bench, options, chosen);
   CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
@@ -178,8 +189,8 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   add_transport_option(train, options->transport, "carry data between GPUs by: auto | nccl | staged");
   PlanSettings& plan = options->train.plan;
   add_choice(train, "--reduce", plan.reduce, kReduceModes, "sum gradients by: tree | fast | mpi");
-  add_choice(train, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes, "add gradients in: f32 | bf16");
-  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many leaves (0: one for each rank)")
+  add_choice(train, "--reduce-dtype", plan.reduce_dtype, kStorageDTypes, "add gradients in: f32 | bf16");
+  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many parts (0: one for each rank)")
       ->capture_default_str();
   train.add_option("--rounds", options->train.rounds, "measure so often, and take medians")->capture_default_str();
 }

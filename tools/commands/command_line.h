@@ -55,7 +55,11 @@ CLI::Option* add_choice(CLI::App& command, const std::string& flag, T& value, co
                         const std::string& help) {
   return command
       .add_option_function<std::string>(
-          flag, [flag, &value, &choices](const std::string& name) { value = parse_choice(flag, name, choices); }, help)
+          flag,
+          [option = flag.substr(0, flag.find(',')), &value, &choices](const std::string& name) {
+            value = parse_choice(option, name, choices);
+          },
+          help)
       ->default_str(std::string(to_string(value)));
 }
 // Adds an option for bytes, given in MiB.

@@ -5,11 +5,13 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "collectives/bootstrap.h"
 #include "collectives/device/device_communicator.h"
 #include "collectives/usable_cores.h"
 #include "kernels/config.h"
+#include "kernels/device/gpu_report.h"
 #include "kernels/matmul.h"
 #include "kernels/numerics.h"
 #include "runtime/data/dataset.h"
@@ -55,8 +57,22 @@ std::string data_set() {
   }
 }
 
+std::string cuda_version(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
+// `driver` is the newest CUDA that the driver serves.
+std::string cuda() {
+  if (!config::cuda) return "not in this build";
+  const auto [runtime, driver] = cuda_versions();
+  return fmt::format("kernels built in, for CUDA {}; {}", cuda_version(runtime),
+                     driver == 0        ? std::string("no driver")
+                     : driver < runtime ? fmt::format("the driver serves CUDA {} only: a newer one may be needed",
+                                                      cuda_version(driver))
+                                        : fmt::format("the driver serves CUDA {}", cuda_version(driver)));
+}
+
 std::vector<Finding> examine(const Communicator& communicator, int threads) {
-  const CudaDevices cuda = find_cuda_devices();
+  const CudaDevices found = find_cuda_devices();
+  const std::vector<GpuReport> gpus = report_gpus();
   const LauncherClaim launcher = read_launcher();
   const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE));
   const Place& place = communicator.place();
@@ -67,8 +83,10 @@ std::vector<Finding> examine(const Communicator& communicator, int threads) {
       {"numerics", numerics({})},
       {"mpi", config::mpi ? mpi_name() : "not in this build: ranks are threads of one process (train --ranks N)"},
       {"nccl", config::nccl ? describe_nccl() : "not in this build"},
-      {"cuda", config::cuda ? "kernels built in" : "not in this build"},
-      {"gpus", cuda.count() > 0 ? cuda.detail : fmt::format("none: {}", cuda.detail)},
+      {"cuda", cuda()},
+      {"gpus", found.count() > 0 ? found.detail : fmt::format("none: {}", found.detail)},
+      {"each gpu", gpus.empty() ? "none" : gpu_lines(gpus)},
+      {"gpu links", gpus.empty() ? "none" : gpu_links(gpus)},
       {"launcher", launcher.launcher.empty() ? "none" : launcher.launcher},
       {"ranks",
        fmt::format("{} over {}, {} on this node", communicator.size(), communicator.transport(), place.local_size)},
@@ -90,7 +108,9 @@ void run_doctor(bool json, Communicator& communicator) {
     print_output(object.dump(2) + "\n");
     return;
   }
-  for (const Finding& finding : findings) print_output(fmt::format("{:<18}{}\n", finding.name, finding.value));
+  for (const Finding& finding : findings)
+    print_output(fmt::format("{:<18}{}\n", finding.name,
+                             std::regex_replace(finding.value, std::regex("\n"), "\n" + std::string(18, ' '))));
 }
 
 }  // namespace

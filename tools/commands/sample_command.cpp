@@ -2,14 +2,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <iostream>
-#include <limits>
-#include <optional>
 
 #include "runtime/files/standard_output.h"
 #include "runtime/language/language_model.h"
 #include "runtime/language/text_generator.h"
+#include "runtime/language/text_writer.h"
 #include "runtime/run_device.h"
 #include "tools/commands/command_line.h"
 
@@ -29,52 +27,23 @@ class Speaker {
  public:
   Speaker(const LanguageModel& model, const Tokenizer& tokenizer, const SampleOptions& options, Stream& stream,
           Pool& pool)
-      : tokenizer_(tokenizer),
-        options_(options),
+      : options_(options),
         generator_(model.model, model.settings, model.values, stream, pool),
-        ends_(model.ends) {
-    if (const std::optional<int32_t> end = tokenizer.end_of_text()) ends_.push_back(*end);
-  }
+        writer_(generator_, tokenizer, model.ends) {}
 
   void go_on(const std::string& prompt) {
-    std::vector<int32_t> tokens = tokenizer_.encode(prompt);
-    if (tokens.empty()) tokens = {first_token()};
-    generator_.begin(tokens);
-    print_output(prompt);
-    StreamDecoder decoder(tokenizer_);
-    for (int64_t count = 0; count < options_.tokens; ++count) {
-      const int32_t token = choose_token(allowed_logits(), options_.sampling, draws_++);
-      if (std::ranges::find(ends_, token) != ends_.end()) break;
-      print_output(decoder.next(token));
+    writer_.go_on(prompt, options_.tokens, options_.sampling, [](const std::string& text) {
+      print_output(text);
       flush_output();
-      if (count + 1 < options_.tokens) generator_.add(token);
-    }
-    print_output(decoder.rest() + "\n");
+    });
+    print_output("\n");
     flush_output();
   }
 
  private:
-  // A text without a beginning follows the end of another.
-  int32_t first_token() const {
-    check(!ends_.empty(), ErrorCode::usage,
-          "an empty --prompt needs a tokenizer with an end-of-text token, behind which a text begins; give a --prompt");
-    return ends_.back();
-  }
-
-  // Rows that pad the vocabulary have no text, and neither have numbers that the tokenizer leaves out.
-  std::span<const float> allowed_logits() {
-    const std::span<float> logits = generator_.logits();
-    for (size_t token = 0; token < logits.size(); ++token)
-      if (token >= tokenizer_.parts().tokens.size() || tokenizer_.parts().tokens[token].empty())
-        logits[token] = -std::numeric_limits<float>::infinity();
-    return logits;
-  }
-
-  const Tokenizer& tokenizer_;
   const SampleOptions& options_;
   TextGenerator generator_;
-  std::vector<int32_t> ends_;
-  uint64_t draws_ = 0;
+  TextWriter writer_;
 };
 
 // Every line is a prompt; what cannot be gone on with is said and the next line is read.

@@ -97,13 +97,12 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           "set any hyper-parameter of the optimizer: NAME=VALUE, such as rho=0.95 (repeatable; docs/optimizers.md)")
       ->allow_extra_args(false);
   command
-      .add_option(
-          "--virtual-ranks,--train.virtual_ranks", plan.virtual_ranks,
-          "cut the batch into this many leaves: with the same number, every number of ranks gives the same bits "
-          "(0: one for each rank)")
+      .add_option("--virtual-ranks,--train.virtual_ranks", plan.virtual_ranks,
+                  "cut the batch into this many parts: with the same number, every number of ranks gives the same bits "
+                  "(0: one for each rank)")
       ->capture_default_str();
   add_choice(command, "--reduce", plan.reduce, kReduceModes,
-             "sum gradients by: tree, canonical sums with the same bits | fast, one leaf per rank | mpi, "
+             "sum gradients by: tree, canonical sums with the same bits | fast, one part per rank | mpi, "
              "MPI_Allreduce, to compare");
   command
       .add_option_function<std::string>(
@@ -116,8 +115,10 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
           "keep matrices in: f32 | bf16, with f32 masters | bf16-stochastic, without | f16, with f32 masters "
           "(docs/precision.md)")
       ->default_str("f32");
-  add_choice(command, "--reduce-dtype", plan.reduce_dtype, kReduceDTypes,
+  add_choice(command, "--reduce-dtype", plan.reduce_dtype, kStorageDTypes,
              "add gradients in: f32 | bf16, they and their sums are rounded to bf16, and half the bytes travel");
+  add_choice(command, "--activations,--train.activations", plan.activations, kStorageDTypes,
+             "keep activations of a language model, and their gradients, in: f32 | bf16 (docs/precision.md)");
   command
       .add_option("--dropout,--model.dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
       ->capture_default_str();
@@ -167,6 +168,16 @@ void add_train_command(CLI::App& app, Command& chosen) {
       .add_option("--eval-tokens,--train.eval_tokens", options->data.eval_tokens,
                   "judge by so many tokens of the validation (0: all)")
       ->capture_default_str();
+  command
+      .add_option("--sample-every,--train.sample_every", options->sample.every,
+                  "let a language model write a text after every so many steps, for people to look at (0: never)")
+      ->capture_default_str();
+  command.add_option("--sample-prompt,--train.sample_prompt", options->sample.prompt,
+                     "let it go on with this text (default: begin one)");
+  command
+      .add_option("--sample-tokens,--train.sample_tokens", options->sample.tokens,
+                  "let it write up to so many tokens each time")
+      ->capture_default_str();
   command.add_option("--classes", options->data.classes, "classes of the images (0: those of the training labels)")
       ->capture_default_str();
   command.add_option("--epochs,--train.epochs", options->epochs, "go through the training images so many times")
@@ -200,6 +211,9 @@ void add_train_command(CLI::App& app, Command& chosen) {
                        "carry gradients between GPUs by: auto | nccl | staged, through memory of the host, also where "
                        "ranks share a GPU");
   command.add_flag("--graph", options->graph, "record a step on a GPU once and launch it as a whole");
+  command.add_option("--profile-steps", options->profile_steps,
+                     "FIRST:LAST: the steps that a profiler records which waits for them (nsys "
+                     "--capture-range=cudaProfilerApi)");
   command
       .add_option("--timeout", options->timeout_seconds,
                   "wait so many seconds for other ranks, from their start to their end")

@@ -103,10 +103,10 @@ std::string memory(const Planning& planning, const Plan& plan, Rows shown) {
                         of(m.slots), of(m.gradients), of(m.scalars), of(m.gathered), of(m.total()), kind,
                         readable_bytes(m.total()));
   }
-  if (planning.leaf())
+  if (planning.part())
     text += fmt::format(
-        "  while a leaf of {} samples runs, at the peak: activations {} B, scratch of kernels {} B (rehearsed)\n",
-        planning.leaf()->samples, planning.leaf()->memory.activations, planning.leaf()->memory.scratch);
+        "  while a part of {} samples runs, at the peak: activations {} B, scratch of kernels {} B (rehearsed)\n",
+        planning.part()->samples, planning.part()->memory.activations, planning.part()->memory.scratch);
   else if (plan.activation_bytes > 0)
     text += fmt::format("  while a micro-batch runs, by the model file's figure per sample: {} B of activations ({})\n",
                         plan.activation_bytes, readable_bytes(plan.activation_bytes));

@@ -129,9 +129,9 @@ class Verification {
 
 void Verification::run_steps() {
   TrainingRun run({*planning_.model(), planning_.optimizer(), plan_}, ranks_, {}, 1);
-  const int64_t leaf_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.leaves());
-  const MadeUpParts parts(planning_.model()->columns, run.step().first_part(), run.step().last_part(), leaf_samples);
-  const int64_t global_count = leaf_samples * run.leaves();
+  const int64_t part_samples = std::max<int64_t>(1, plan_.settings.workload.batch / run.parts());
+  const MadeUpParts parts(planning_.model()->columns, run.step().first_part(), run.step().last_part(), part_samples);
+  const int64_t global_count = part_samples * run.parts();
 
   run.batch_axis().log().keep_records(true);
   const size_t before = run.batch_axis().log().records().size();
@@ -143,7 +143,9 @@ void Verification::run_steps() {
   const TransientMemory transient = rehearse_part(
       planning_.variables(),
       [&](Context& context, const Batch& batch) { return planning_.model()->forward(context, batch); },
-      {planning_.model()->columns, parts.parts().empty() ? 0 : leaf_samples, plan_.settings.accumulation}, 1);
+      {planning_.model()->columns, parts.parts().empty() ? 0 : part_samples, plan_.settings.accumulation,
+       plan_.settings.activations},
+      1);
   if (ranks_.rank() == 0) print_output(fmt::format("  {:44}  {:>14}  {:>14}\n", "rank 0", "forecast", "measured"));
   exact("bytes that stay: parameters", forecast.parameters, run.pool().live(Purpose::parameters).now);
   exact("bytes that stay: slots", forecast.slots, run.pool().live(Purpose::slots).now);

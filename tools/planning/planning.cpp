@@ -128,14 +128,14 @@ void Planning::read_model() {
 }
 
 void Planning::rehearse_activations() {
-  const int64_t samples = std::max<int64_t>(1, settings_.workload.batch / settings_.leaves());
+  const int64_t samples = std::max<int64_t>(1, settings_.workload.batch / settings_.parts());
   const int64_t micro_batches = settings_.accumulation;
-  leaf_ = {samples,
+  part_ = {samples,
            rehearse_part(
                variables_, [&](Context& context, const Batch& batch) { return model_->forward(context, batch); },
-               {model_->columns, samples, micro_batches}, 1)};
+               {model_->columns, samples, micro_batches, settings_.activations}, 1)};
   const int64_t at_once = (samples + micro_batches - 1) / micro_batches;
-  settings_.workload.activation_bytes_per_sample = (leaf_->memory.activations + at_once - 1) / at_once;
+  settings_.workload.activation_bytes_per_sample = (part_->memory.activations + at_once - 1) / at_once;
 }
 
 void Planning::search_best() {

@@ -52,11 +52,11 @@ class Planning {
   const ModelSettings& images() const { return options_.images; }
   double dropout() const { return options_.model.dropout; }
   // What a part of the batch needs while it runs, as rehearsed; for a model from a file only its figures are known.
-  struct Leaf {
+  struct Part {
     int64_t samples = 0;
     TransientMemory memory;
   };
-  const std::optional<Leaf>& leaf() const { return leaf_; }
+  const std::optional<Part>& part() const { return part_; }
   PlannerInput input() const { return {.variables = variables_, .optimizer = *optimizer_, .settings = settings_}; }
   const OptimizerSet& optimizer() const { return *optimizer_; }
   // The plan asked for, or the best one under the memory limit.
@@ -74,7 +74,7 @@ class Planning {
   std::optional<Model> model_;
   VariableTable variables_;
   PlanSettings settings_;
-  std::optional<Leaf> leaf_;
+  std::optional<Part> part_;
   std::optional<OptimizerSet> optimizer_;
   ForecastOptions options_;
   MachineProfile profile_;

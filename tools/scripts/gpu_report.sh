@@ -50,11 +50,12 @@ record() {
   write_reports no
 }
 
-# The overall result: failed when a step failed or was cut off; incomplete when time or a tool was missing.
+# The overall result: failed when a step failed or was cut off; incomplete when a tool was missing, or found nothing in
+# a part of its work.
 overall() {
   if cat "$steps"/*/result 2>/dev/null | grep -Eq '^(failed|cut off)$'; then
     echo failed
-  elif [ "$1" = no ] || cat "$steps"/*/result 2>/dev/null | grep -q '^skipped$'; then
+  elif [ "$1" = no ] || cat "$steps"/*/result 2>/dev/null | grep -Eq '^(skipped|partly)$'; then
     echo incomplete
   else
     echo passed

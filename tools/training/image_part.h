@@ -11,7 +11,7 @@ namespace lockstep {
 
 inline BatchPart image_part(const ImagePart& part, const Images& images) {
   const int64_t n = part.count;
-  return {.number = int(part.leaf),
+  return {.number = int(part.number),
           .batch = Batch(
               {{"images", {part.images.data(), DType::f32, DeviceKind::cpu, Shape{n, images.height, images.width, 1}}},
                {"labels", ConstView{part.labels.data(), DType::i32, DeviceKind::cpu, Shape{n}}}},

@@ -39,7 +39,8 @@ StopRequest::StopRequest() {
   first_signal = 0;
   struct sigaction action {};
   action.sa_handler = keep;
-  action.sa_flags = SA_RESTART;
+  // A product of oneDNN that is interrupted has no stack of its own (kernels/onednn_thread.h).
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
   sigfillset(&action.sa_mask);
   for (size_t i = 0; i < kSignals.size(); ++i) {
     sigaction(kSignals[i], &action, &before_[i]);

@@ -12,6 +12,8 @@
 
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
+#include "kernels/device/printable.h"
+#include "kernels/device/profiling.h"
 #include "kernels/numerics.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/files/atomic_file.h"
@@ -30,6 +32,11 @@ namespace lockstep {
 namespace {
 
 std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
+
+// Texts of models may hold bytes that are no UTF-8.
+std::string json_line(const nlohmann::json& value) {
+  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
 
 bool is_file_to_be(const std::string& path) {
   std::error_code ignored;
@@ -111,6 +118,10 @@ struct Outputs {
     metrics->write_line(line.dump());
   }
 
+  void write_sample(const std::string& text, int64_t step) {
+    if (metrics) metrics->write_line(json_line({{"sample", text}, {"step", step}}));
+  }
+
   // `step`: after so many steps; none at the end.
   void write_score(const Score& score, std::optional<int64_t> step) {
     if (!metrics) return;
@@ -179,6 +190,46 @@ void warn_unused(const TrainingRun& run, const std::vector<int32_t>& unused) {
                              run.plan().variables[size_t(v)].path));
 }
 
+// Has a profiler that waits for it record some of the steps, at most to the end of the run.
+class ProfiledSteps {
+ public:
+  explicit ProfiledSteps(const StepInterval& steps) : steps_(steps) {}
+  ProfiledSteps(const ProfiledSteps&) = delete;
+  ProfiledSteps& operator=(const ProfiledSteps&) = delete;
+  ~ProfiledSteps() { end(); }
+
+  void begin(int64_t step) {
+    if (step != steps_.first) return;
+    start_profiler();
+    records_ = true;
+  }
+  bool ends_after(int64_t step) const { return records_ && step == steps_.last; }
+  void end() {
+    if (std::exchange(records_, false)) stop_profiler();
+  }
+
+ private:
+  StepInterval steps_;
+  bool records_ = false;
+};
+
+std::string mebibytes(int64_t bytes) { return fmt::format("{:.1f} MiB", double(bytes) / double(1 << 20)); }
+
+// What the run of rank 0 has taken of its GPU, beside what its plan has told. Libraries take more.
+std::string memory_text(TrainingRun& run) {
+  const Pool& pool = run.pool();
+  const PlannedMemory& planned = run.plan().memory();
+  int64_t stays = 0, peak = 0;
+  for (const Purpose purpose : {Purpose::parameters, Purpose::slots, Purpose::gradients, Purpose::scalars})
+    stays += pool.live(purpose).now;
+  for (size_t purpose = 0; purpose < kPurposes; ++purpose) peak += pool.live(Purpose(purpose)).peak;
+  return fmt::format(
+      "memory of the GPU of rank 0: {} reserved, {} of it for kernels; {} live, {} at the peak; {} stay, {} planned\n",
+      mebibytes(pool.held() + run.stream().scratch_bytes()), mebibytes(run.stream().scratch_bytes()),
+      mebibytes(pool.live_total()), mebibytes(peak), mebibytes(stays),
+      mebibytes(planned.parameters + planned.slots + planned.gradients + planned.scalars));
+}
+
 std::string describe(const RunDevice& device, const TrainingRun& run) {
   if (device.device.kind == DeviceKind::cpu) return fmt::format("{} threads", device.threads);
   return fmt::format("{} ({})", find_cuda_devices().devices[size_t(device.device.index)].name, run.transport());
@@ -195,6 +246,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
         "for each rank with mpirun, or leave --graph out");
   const bool first = communicator.rank() == 0;
   const std::unique_ptr<TrainingTask> task = make_task(communicator, options.model, options.data);
+  task->check_sample(options.sample);
   check_files(communicator, options, *task);
   const RunDevice device = choose_run_device(communicator, options.device, options.transport, options.threads);
   PlannedRun planned = plan_run(options.model, task->images(), options.plan, communicator.size(),
@@ -212,6 +264,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
                   {.clip = options.clip, .graph = options.graph}, schedule);
   std::optional<Outputs> outputs;
   if (first) outputs.emplace(options, ledger_header(description, numerics(device.device)));
+  if (first && !run.remark().empty()) print_remark(fmt::format("lockstep: warning: {}\n", run.remark()));
   if (first)
     print_output(fmt::format("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
                              options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
@@ -221,7 +274,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
   const std::unique_ptr<BatchSource> batches = task->batches({.batch = options.batch,
                                                               .steps = steps,
                                                               .seed = uint64_t(options.seed),
-                                                              .virtual_ranks = run.leaves(),
+                                                              .virtual_ranks = run.parts(),
                                                               .first_part = run.step().first_part(),
                                                               .end_part = run.step().last_part()});
   const JudgedModel judged{communicator, run.stream(), run.pool(), run.model(), run.variables().values()};
@@ -230,8 +283,10 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
                   device.device.kind == DeviceKind::cpu || !options.ledger.empty() || !options.metrics.empty());
   Progress progress(first ? stdout : nullptr, draws_on_terminal(options.progress), steps, per_epoch, words);
   CheckIn check_in(communicator, run.step().last_part() - run.step().first_part());
+  ProfiledSteps profiled(parse_profile_steps(options.profile_steps));
   int64_t step = 0;
   while (step < steps && check_in.signal() == 0) {
+    profiled.begin(step + 1);
     const auto start = std::chrono::steady_clock::now();
     const StepBatch batch = batches->next();
     run.step().queue({batch.step, batch.global_count, batch.parts});
@@ -246,6 +301,10 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
       const std::string news = check_in.straggler_news();
       if (first && !news.empty()) fmt::print(stderr, "lockstep: warning: {}\n", news);
     }
+    if (profiled.ends_after(step + 1)) {
+      (void)reports.get();  // waits for the GPU
+      profiled.end();
+    }
     reports.step_is_over();
     ++step;
     if (options.eval_every > 0 && step % options.eval_every == 0 && step < steps && task->can_score()) {
@@ -253,6 +312,19 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
       const Score score = task->score(judged);
       if (first) print_output(fmt::format("step {}/{}  {}\n", step, steps, score.text));
       if (outputs) outputs->write_score(score, step);
+      progress.go_on();
+    }
+    if (options.sample.every > 0 && step % options.sample.every == 0) {
+      progress.pause();
+      if (first) {
+        const std::string text =
+            task->sample(options.sample, uint64_t(options.seed), run.model(), run.variables(), device.threads);
+        print_output(fmt::format("step {}/{}  sample {}\n", step, steps, printable(json_line(text), 100'000)));
+        flush_output();
+        outputs->write_sample(text, step);
+      }
+      // The others' waiting is none of a step's.
+      communicator.barrier();
       progress.go_on();
     }
   }
@@ -277,6 +349,7 @@ TrainResult train(const TrainOptions& options, Communicator& communicator, const
   }
   result.text += fmt::format("{}_per_second={:.0f}", words.unit, speed);
   if (first && !options.save.empty()) task->save(options.save, run.model(), run.variables());
+  if (first && device.device.kind == DeviceKind::cuda) print_output(memory_text(run));
   return result;
 }
 

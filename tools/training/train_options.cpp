@@ -2,6 +2,7 @@
 #include "tools/training/train_options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "kernels/device/device.h"
 #include "kernels/device/known_name.h"
 #include "kernels/device/number_text.h"
+#include "runtime/models/model_list.h"
 #include "runtime/variables/precision.h"
 #include "tools/training/tasks/chosen_model.h"
 
@@ -68,6 +70,15 @@ void check_threads(int64_t threads) { check_between("--threads", threads, 0, 102
 void check_plan_options(const ModelOptions& model, const PlanSettings& plan) {
   check_reduce_dtype(plan.reduce, plan.reduce_dtype);
   check_between("--virtual-ranks", plan.virtual_ranks, 0, 4096);
+  check(plan.activations == DType::f32 || shipped_transformer(model.name), ErrorCode::usage, [&] {
+    return str("--activations ", to_string(plan.activations), ": the ops of model ", model.name,
+               " keep activations in f32; leave it out, or choose a language model (--model gpt-mini)");
+  });
+  check(plan.activations == DType::f32 || model.weights != DType::f16, ErrorCode::usage, [&] {
+    return str("--activations ", to_string(plan.activations),
+               " with --precision f16: a product takes both operands in one narrow dtype; use --precision bf16, or "
+               "activations of f32");
+  });
   // A rate that f32 rounds to 1 would leave nothing.
   check(model.dropout >= 0 && float(model.dropout) < 1, ErrorCode::usage, [&] {
     return str("--dropout: expected a rate in [0, 1)", model.dropout < 1 ? " that stays below 1 in f32" : "", ", got ",
@@ -86,6 +97,10 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check_between("--epochs", options.epochs, 1, 1'000'000'000);
   check_between("--steps", options.steps, 0, 1'000'000'000'000);
   check_between("--eval-every", options.eval_every, 0, 1'000'000'000'000);
+  check_between("--sample-every", options.sample.every, 0, 1'000'000'000'000);
+  check_between("--sample-tokens", options.sample.tokens, 1, 1'000'000);
+  check(options.sample.every > 0 || options.sample.prompt.empty(), ErrorCode::usage,
+        "--sample-prompt says how texts begin that are written during training; give --sample-every STEPS too");
   check_between("--batch", options.batch, 1, 1'000'000'000);
   check_between("--accumulation", options.plan.accumulation, 1, 1'000'000);
   check_between("--seed", options.seed, 0, std::numeric_limits<int64_t>::max());
@@ -101,10 +116,28 @@ void check_train_options(const TrainOptions& options, int ranks) {
   check(options.progress == "auto" || options.progress == "terminal" || options.progress == "plain", ErrorCode::usage,
         [&] { return str("--progress: expected auto, terminal or plain, got '", options.progress, "'"); });
   const bool on_gpu = parse_device(options.device) == DeviceKind::cuda;
+  parse_profile_steps(options.profile_steps);
+  check(on_gpu || options.profile_steps.empty(), ErrorCode::usage,
+        "--profile-steps is for profilers of GPUs; leave it out, or use --device cuda");
   check(on_gpu || !options.graph, ErrorCode::usage,
         "--graph records the work of a GPU; leave it out, or use --device cuda");
   check(!on_gpu || options.plan.reduce != ReduceMode::mpi, ErrorCode::usage,
         "--reduce mpi sums in memory of the host; with --device cuda reduce by 'tree' or 'fast'");
+}
+
+StepInterval parse_profile_steps(const std::string& text) {
+  if (text.empty()) return {};
+  StepInterval steps;
+  const char* end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, steps.first);
+  const bool has_colon = first.ec == std::errc() && first.ptr < end && *first.ptr == ':';
+  const auto last = std::from_chars(has_colon ? first.ptr + 1 : end, end, steps.last);
+  check(has_colon && last.ec == std::errc() && last.ptr == end && steps.first >= 1 && steps.first <= steps.last,
+        ErrorCode::usage, [&] {
+          return str("--profile-steps: expected FIRST:LAST, two numbers of steps from 1 on, as 10:12, got '", text,
+                     "'");
+        });
+  return steps;
 }
 
 void set_hyperparameter(ModelOptions& options, const std::string& option, const std::string& text) {

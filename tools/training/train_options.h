@@ -53,6 +53,13 @@ struct DataOptions {
   int64_t eval_tokens = 0;                   // of validation that count; 0: all
 };
 
+// Texts that a language model writes while it is trained, for people to look at.
+struct SampleRequest {
+  int64_t every = 0;        // steps; 0: none
+  std::string prompt = {};  // empty: a text is begun
+  int64_t tokens = 64;      // at most, behind the prompt
+};
+
 struct TrainOptions {
   ModelOptions model;
   PlanSettings plan;  // what the command line says of it; ranks are those that exist
@@ -64,6 +71,7 @@ struct TrainOptions {
   int64_t steps = 0;       // above 0: replaces epochs
   int64_t batch = 128;     // samples
   int64_t eval_every = 0;  // steps; 0: the model is judged at the end alone
+  SampleRequest sample = {};
   int64_t seed = 1;
   int64_t threads = 0;  // 0: the cores this rank may use
   int64_t ranks = 0;    // above 0: as many ranks as threads of this process
@@ -73,7 +81,15 @@ struct TrainOptions {
   std::string progress = "auto";  // auto | terminal | plain
   ClipOptions clip = {};
   std::string ledger, metrics, save;
+  std::string profile_steps = {};  // "FIRST:LAST": a profiler that waits records these steps
 };
+
+// Steps counted from 1, both included. Steps that no run has where there are none.
+struct StepInterval {
+  int64_t first = 0, last = 0;
+};
+// Error(usage) unless `text` is "FIRST:LAST" or empty.
+StepInterval parse_profile_steps(const std::string& text);
 
 // The bytes that `option` gives in MiB, at least one. Error(usage).
 int64_t bytes_of_mib(const char* option, double mib);

@@ -31,13 +31,14 @@ class TrainingRun {
   const Model& model() const { return model_; }
   const OptimizerSet& optimizer() const { return trainer_.optimizer(); }
   const Plan& plan() const { return trainer_.plan(); }
-  int leaves() const { return plan().settings.leaves(); }
+  int parts() const { return plan().settings.parts(); }
   Stream& stream() { return trainer_.stream(); }
   Pool& pool() { return trainer_.pool(); }
   VariableStore& variables() { return trainer_.variables(); }
   Communicator& batch_axis() { return trainer_.batch_axis(); }
   TrainStep& step() { return trainer_.train_step(); }
   std::string_view transport() const { return trainer_.transport(); }
+  std::string_view remark() const { return trainer_.remark(); }
 
  private:
   Model model_;

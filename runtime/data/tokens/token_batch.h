@@ -18,7 +18,7 @@ inline Batch token_batch(const TokenPart& part, int64_t sequence_length) {
 
 // The same as a part of a training step.
 inline BatchPart token_part(const TokenPart& part, int64_t sequence_length) {
-  return {.number = int(part.leaf), .batch = token_batch(part, sequence_length)};
+  return {.number = int(part.number), .batch = token_batch(part, sequence_length)};
 }
 
 }  // namespace lockstep

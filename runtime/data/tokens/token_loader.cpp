@@ -24,7 +24,7 @@ const TokenLoaderSettings& checked(const TokenLoaderSettings& s) {
 
 TokenBatch empty_batch(const TokenLoaderSettings& settings) {
   TokenBatch batch;
-  batch.leaves.resize(size_t(settings.end_part - settings.first_part));
+  batch.parts.resize(size_t(settings.end_part - settings.first_part));
   return batch;
 }
 
@@ -45,10 +45,10 @@ void TokenLoader::prepare(TokenBatch& batch, int64_t step) {
   batch.global_count = place.positions.count();
   batch.data_hash = XXH3_64bits(samples, size_t(batch.global_count) * sizeof(int64_t));
   const size_t length = size_t(data_.sequence_length());
-  for (size_t i = 0; i < batch.leaves.size(); ++i) {
-    TokenPart& part = batch.leaves[i];
-    part.leaf = settings_.first_part + int64_t(i);
-    const SampleRange range = leaf_range(batch.global_count, settings_.virtual_ranks, part.leaf);
+  for (size_t i = 0; i < batch.parts.size(); ++i) {
+    TokenPart& part = batch.parts[i];
+    part.number = settings_.first_part + int64_t(i);
+    const SampleRange range = part_range(batch.global_count, settings_.virtual_ranks, part.number);
     part.count = range.count();
     part.samples.assign(samples + range.begin, samples + range.end);
     part.tokens.resize(size_t(part.count) * length);

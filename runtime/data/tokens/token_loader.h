@@ -15,7 +15,7 @@ namespace lockstep {
 
 // The samples of one part of a batch.
 struct TokenPart {
-  int64_t leaf = 0;
+  int64_t number = 0;
   int64_t count = 0;               // may be 0 in a partial batch
   AlignedVector<int32_t> tokens;   // [count, T]
   AlignedVector<int32_t> targets;  // [count, T]: the token behind each
@@ -26,7 +26,7 @@ struct TokenBatch {
   int64_t step = 0;
   int64_t epoch = 0;
   int64_t global_count = 0;  // samples of all parts of all ranks: the divisor of the mean loss
-  std::vector<TokenPart> leaves;
+  std::vector<TokenPart> parts;
   uint64_t data_hash = 0;  // hash of the global batch's samples in order, so equal on every rank
 };
 

@@ -154,8 +154,8 @@ void check_tree_memory(const Plan& plan, const RankClass& members, const CopyByt
   for (Wide arenas = 0; arenas < kMostArenas && !explained; ++arenas) {
     const Wide rest = Wide(members.memory.gradients) - copy.gradients - arenas * arena - (arenas + 1) * packed;
     explained = slice == 0 ? rest == 0
-                           : rest % slice == 0 && rest / slice >= std::min<Wide>(ranks, plan.settings.leaves()) &&
-                                 rest / slice <= plan.settings.leaves();
+                           : rest % slice == 0 && rest / slice >= std::min<Wide>(ranks, plan.settings.parts()) &&
+                                 rest / slice <= plan.settings.parts();
   }
   demand(explained, [&] {
     return str("the ", members.ranks, " ranks like rank ", members.first_rank, " hold ", members.memory.gradients,
@@ -198,7 +198,7 @@ void check_collectives(const Plan& plan) {
   std::vector<Need> needs, found;
   if (s.batch_ranks() > 1) {
     needs.push_back({Phase::step, CollectiveKind::all_reduce, DType::f64,
-                     (Wide(s.leaves()) * (1 + s.sums) + s.batch_ranks()) * size_of(DType::f64), -1});
+                     (Wide(s.parts()) * (1 + s.sums) + s.batch_ranks()) * size_of(DType::f64), -1});
     for (size_t b = 0; b < plan.buckets.size(); ++b) add_needs(plan, int64_t(b), needs);
   }
   for (const PlannedCollective& c : plan.collectives)

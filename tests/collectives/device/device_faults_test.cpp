@@ -104,6 +104,17 @@ TEST_F(DeviceFaults, RanksThatWouldShareAGpuSeeWhoSitsWhere) {
               Each(""));
 }
 
+TEST_F(DeviceFaults, RanksWithPartsOfOneGpuHearThatNcclDoesNotConnectThem) {
+  const Variable parts("LOCKSTEP_EMULATED_MIG", "1");
+  EXPECT_THAT(
+      errors_of_ranks(2, kLate, [&](Communicator& ranks) { with_device(ranks, DeviceTransport::automatic, nothing); }),
+      Each(AllOf(StartsWith("launch: ranks 0 and 1 have parts of one GPU (MIG)"),
+                 HasSubstr("switch MIG off, or let ranks exchange gradients by --transport staged"))));
+  EXPECT_THAT(
+      errors_of_ranks(2, kLate, [&](Communicator& ranks) { with_device(ranks, DeviceTransport::staged, nothing); }),
+      Each(""));
+}
+
 TEST_F(DeviceFaults, TwoRanksOnOneGpuAreRefusedByNcclToo) {
   const auto on_the_first = [](Communicator& ranks) {
     make_device_communicator(ranks, {DeviceKind::cuda, 0}, DeviceTransport::nccl);
@@ -143,13 +154,27 @@ TEST_F(DeviceFaults, ALibraryThatIsNotNcclIsRefused) {
   EXPECT_THAT(describe_nccl(), HasSubstr("libm.so.6 has no function ncclGetVersion"));
 }
 
-TEST_F(DeviceFaults, ARankThatFailsToConnectEndsTheOthers) {
+// The others wait for it in NCCL meanwhile.
+TEST_F(DeviceFaults, ARankThatNcclCannotConnectIsToldByAll) {
   const Variable fault("LOCKSTEP_EMULATED_NCCL_FAULT", "init_error:1");
-  const auto errors = errors_by_nccl(3, kLate, nothing);
-  EXPECT_THAT(errors[1], AllOf(StartsWith("collective: rank 1 "), HasSubstr("NCCL cannot connect the ranks: "),
-                               HasSubstr("system error: emulated failure"), HasSubstr("NCCL_DEBUG=INFO")));
-  EXPECT_THAT(errors[0], HasSubstr("rank 1 failed and ended the run"));
-  EXPECT_THAT(errors[2], HasSubstr("rank 1 failed and ended the run"));
+  EXPECT_THAT(errors_by_nccl(3, kLate, nothing),
+              Each(AllOf(StartsWith("collective: rank 1 "), HasSubstr("NCCL cannot connect the ranks: "),
+                         HasSubstr("system error: emulated failure"), HasSubstr("NCCL_DEBUG=INFO"))));
+}
+
+TEST_F(DeviceFaults, RanksThatNcclCannotConnectGoThroughTheHost) {
+  for (const auto& [fault, reason] :
+       {std::pair{"init_error:1", "rank 1 ("}, std::pair{"init_hang:0", "waited 1 s for NCCL to connect the ranks"}}) {
+    const Variable variable("LOCKSTEP_EMULATED_NCCL_FAULT", fault);
+    const auto stage = [&](DeviceRank& on) {
+      EXPECT_EQ(on.comm.transport(), "staged");
+      EXPECT_THAT(on.comm.remark(), AllOf(StartsWith("gradients go through memory of the host"), HasSubstr(reason)));
+      reduce(on, 100);
+    };
+    EXPECT_THAT(
+        errors_of_ranks(3, kSoon, [&](Communicator& ranks) { with_device(ranks, DeviceTransport::automatic, stage); }),
+        Each(""));
+  }
 }
 
 TEST_F(DeviceFaults, ConnectingHasADeadline) {

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "tests/cuda_emulation/emulation.h"
@@ -214,9 +215,10 @@ TEST_F(CudaStandIn, RecordsWithoutRunningAndRunsWhatItRecorded) {
 }
 
 // A capture that `body` makes void ends with `expected`.
-void expect_void_capture(const std::function<void(cudaStream_t)>& body, cudaError_t expected) {
+void expect_void_capture(const std::function<void(cudaStream_t)>& body, cudaError_t expected,
+                         cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal) {
   const Stream stream;
-  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess);
   body(stream);
   cudaGraph_t graph = nullptr;
   EXPECT_EQ(cudaStreamEndCapture(stream, &graph), expected);
@@ -243,12 +245,69 @@ TEST_F(CudaStandIn, RefusesInACaptureWhatCannotBeRecorded) {
       cudaErrorStreamCaptureInvalidated);
 }
 
-TEST_F(CudaStandIn, RefusesToAllocateWhileItsThreadRecords) {
-  const Stream stream;
-  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+// Calls that no capture sees.
+void expect_unsafe_calls(const Event& event, const Stream& other, cudaError_t expected) {
   void* memory = nullptr;
-  expect_error(cudaMalloc(&memory, 8), cudaErrorStreamCaptureUnsupported);
+  EXPECT_EQ(cudaMalloc(&memory, 8), expected);
+  EXPECT_EQ(cudaFree(memory), memory ? expected : cudaSuccess);
+  memory = nullptr;
+  EXPECT_EQ(cudaMallocHost(&memory, 8), expected);
+  EXPECT_EQ(cudaFreeHost(memory), memory ? expected : cudaSuccess);
+  EXPECT_EQ(cudaEventQuery(event), expected);
+  EXPECT_EQ(cudaEventSynchronize(event), expected);
+  EXPECT_EQ(cudaStreamQuery(other), expected);
+  EXPECT_EQ(cudaStreamSynchronize(other), expected);
+  EXPECT_EQ(cudaDeviceSynchronize(), expected);
+}
+
+TEST_F(CudaStandIn, RefusesCallsThatNoCaptureSeesByTheModeOfTheCapture) {
+  const Stream other;
+  const Event event;
+  ASSERT_EQ(cudaEventRecord(event, other), cudaSuccess);
+  const auto unsafe = [&](cudaError_t expected) { expect_unsafe_calls(event, other, expected); };
+  const auto in_another_thread = [&](cudaError_t expected) { std::thread([&] { unsafe(expected); }).join(); };
+  const Stream stream;
   cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  in_another_thread(cudaSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "other threads do as they like";
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), cudaSuccess);
+  unsafe(cudaSuccess);
+  in_another_thread(cudaSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "everybody does";
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  const auto forbidden = [&](cudaStream_t) { unsafe(cudaErrorStreamCaptureUnsupported); };
+  expect_void_capture(forbidden, cudaErrorStreamCaptureInvalidated);
+  expect_void_capture(forbidden, cudaErrorStreamCaptureInvalidated, cudaStreamCaptureModeGlobal);
+  expect_void_capture([&](cudaStream_t) { in_another_thread(cudaErrorStreamCaptureUnsupported); },
+                      cudaErrorStreamCaptureInvalidated, cudaStreamCaptureModeGlobal);
+}
+
+TEST_F(CudaStandIn, KeepsEventsOnTheirSideOfACapture) {
+  const Stream other;
+  const Event before, within;
+  ASSERT_EQ(cudaEventRecord(before, other), cudaSuccess);
+  expect_void_capture(
+      [&](cudaStream_t stream) { EXPECT_EQ(cudaStreamWaitEvent(stream, before, 0), cudaErrorStreamCaptureIsolation); },
+      cudaErrorStreamCaptureInvalidated);
+  expect_void_capture(
+      [&](cudaStream_t stream) {
+        EXPECT_EQ(cudaEventRecord(within, stream), cudaSuccess);
+        EXPECT_EQ(cudaEventQuery(within), cudaErrorCapturedEvent);
+      },
+      cudaErrorStreamCaptureInvalidated);
+  const cudaGraphExec_t graph = record(other, [&] { EXPECT_EQ(cudaEventRecord(within, other), cudaSuccess); });
+  expect_error(cudaEventSynchronize(within), cudaErrorCapturedEvent);
+  expect_error(cudaStreamWaitEvent(other, within, 0), cudaErrorStreamCaptureIsolation);
+  EXPECT_EQ(cudaGraphExecDestroy(graph), cudaSuccess);
+}
+
+TEST_F(CudaStandIn, EndsACaptureInTheThreadThatBeganIt) {
+  const Stream stream;
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  std::thread([&] { EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureWrongThread); }).join();
   EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
   EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
 }

@@ -59,6 +59,16 @@ TEST_F(TapeTest, AddsToSharedMemoryWithoutTouchingTheOtherOwner) {
   EXPECT_THAT(gradient(1), ElementsAre(1, 1));
 }
 
+TEST_F(TapeTest, LetsNoOpAddToSharedMemory) {
+  // Normalising adds to the gradient of its input where that is its own; here the other summand has the same memory.
+  const Tensor a = watched({1, 5, 2}, 0), b = watched({3, 4, 7}, 1);
+  const Tensor left = multiply(context, a, tensor({1, 1, 1})), right = multiply(context, b, tensor({1, 1, 1}));
+  const Tensor normed = layer_norm(context, left, tensor({1, 2, 3}), tensor({0, 0, 0}), 1e-5f);
+  backward(add(context, add(context, left, right), normed));
+  EXPECT_THAT(gradient(1), ElementsAre(1, 1, 1));
+  EXPECT_THAT(gradient(0), testing::Not(ElementsAre(1, 1, 1)));
+}
+
 TEST_F(TapeTest, ZeroesAndAnnouncesAVariableThatNoOpUsed) {
   const Tensor x = watched({1}, 0);
   watched({4, 4}, 1);

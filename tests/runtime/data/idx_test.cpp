@@ -140,6 +140,13 @@ TEST(Idx, RefusesWhatFollowsTheStream) {
   EXPECT_THAT(refusal(whole + "x"), HasSubstr("goes on behind the end"));
   EXPECT_THAT(refusal(whole + whole), HasSubstr("more values than its header says")) << "two members are one stream";
   EXPECT_THAT(refusal(whole + std::string(200'000, '\0')), HasSubstr("goes on behind the end"));
+  // Also where the stream ends with what was read at once: a name of the file inside makes it that long.
+  std::string named = whole;
+  named[3] = 0x08;
+  named.insert(10, std::string((1 << 16) - whole.size() - 1, 'n') + '\0');
+  ASSERT_EQ(named.size(), size_t(1) << 16);
+  EXPECT_EQ(refusal(named), "");
+  EXPECT_THAT(refusal(named + "x"), HasSubstr("goes on behind the end"));
 }
 
 TEST(Idx, SpendsNoMemoryOnSizesTheFileCannotHold) {

@@ -24,20 +24,20 @@ Images numbered_images(int64_t count, int64_t height = 3, int64_t width = 5) {
   return images;
 }
 
-void expect_true_copy(const Images& images, const ImagePart& leaf) {
-  ASSERT_EQ(int64_t(leaf.samples.size()), leaf.count);
-  ASSERT_EQ(int64_t(leaf.labels.size()), leaf.count);
-  ASSERT_EQ(int64_t(leaf.images.size()), leaf.count * images.pixels_each());
-  for (int64_t i = 0; i < leaf.count; ++i) {
-    const int64_t sample = leaf.samples[size_t(i)];
-    EXPECT_EQ(leaf.labels[size_t(i)], images.labels[size_t(sample)]);
+void expect_true_copy(const Images& images, const ImagePart& part) {
+  ASSERT_EQ(int64_t(part.samples.size()), part.count);
+  ASSERT_EQ(int64_t(part.labels.size()), part.count);
+  ASSERT_EQ(int64_t(part.images.size()), part.count * images.pixels_each());
+  for (int64_t i = 0; i < part.count; ++i) {
+    const int64_t sample = part.samples[size_t(i)];
+    EXPECT_EQ(part.labels[size_t(i)], images.labels[size_t(sample)]);
     for (int64_t p = 0; p < images.pixels_each(); ++p)
-      EXPECT_EQ(leaf.images[size_t(i * images.pixels_each() + p)],
+      EXPECT_EQ(part.images[size_t(i * images.pixels_each() + p)],
                 float(double(images.pixels[size_t(sample * images.pixels_each() + p)]) / 255.0));
   }
 }
 
-// The samples of all steps, in the order of the leaves.
+// The samples of all steps, in the order of the parts.
 std::vector<std::vector<int64_t>> samples_of(const Images& images, const LoaderSettings& settings,
                                              std::vector<uint64_t>* hashes = nullptr) {
   BatchLoader loader(images, settings);
@@ -46,8 +46,8 @@ std::vector<std::vector<int64_t>> samples_of(const Images& images, const LoaderS
     const ImageBatch& batch = loader.next();
     if (hashes) hashes->push_back(batch.data_hash);
     steps.emplace_back();
-    for (const ImagePart& leaf : batch.leaves)
-      steps.back().insert(steps.back().end(), leaf.samples.begin(), leaf.samples.end());
+    for (const ImagePart& part : batch.parts)
+      steps.back().insert(steps.back().end(), part.samples.begin(), part.samples.end());
   }
   return steps;
 }
@@ -61,12 +61,12 @@ TEST(BatchLoader, HandsOutTheStepsInOrderWithTrueCopies) {
     EXPECT_EQ(batch.step, step);
     EXPECT_EQ(batch.epoch, step / 7);
     EXPECT_EQ(batch.global_count, step % 7 == 6 ? 2 : 8);
-    ASSERT_EQ(batch.leaves.size(), 4u);
+    ASSERT_EQ(batch.parts.size(), 4u);
     int64_t count = 0;
-    for (int64_t leaf = 0; leaf < 4; ++leaf) {
-      EXPECT_EQ(batch.leaves[size_t(leaf)].leaf, leaf);
-      expect_true_copy(images, batch.leaves[size_t(leaf)]);
-      count += batch.leaves[size_t(leaf)].count;
+    for (int64_t part = 0; part < 4; ++part) {
+      EXPECT_EQ(batch.parts[size_t(part)].number, part);
+      expect_true_copy(images, batch.parts[size_t(part)]);
+      count += batch.parts[size_t(part)].count;
     }
     EXPECT_EQ(count, batch.global_count);
   }
@@ -75,7 +75,7 @@ TEST(BatchLoader, HandsOutTheStepsInOrderWithTrueCopies) {
 TEST(BatchLoader, GivesTheNearestFloatToEveryPixelValue) {
   Images images = numbered_images(1, 16, 16);
   BatchLoader loader(images, {.batch = 1, .steps = 1});
-  expect_true_copy(images, loader.next().leaves[0]);
+  expect_true_copy(images, loader.next().parts[0]);
 }
 
 TEST(BatchLoader, FollowsTheOrderOfSeedAndEpoch) {
@@ -133,10 +133,10 @@ TEST(BatchLoader, LeavesTheBatchInUseAloneAndReusesItsMemory) {
     // Long enough for the thread to overwrite what it should not.
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(batch.step, step);
-    expect_true_copy(images, batch.leaves[0]);
-    EXPECT_EQ(uintptr_t(batch.leaves[0].images.data()) % 64, 0u);
-    EXPECT_EQ(uintptr_t(batch.leaves[0].labels.data()) % 64, 0u);
-    blocks.insert(batch.leaves[0].images.data());
+    expect_true_copy(images, batch.parts[0]);
+    EXPECT_EQ(uintptr_t(batch.parts[0].images.data()) % 64, 0u);
+    EXPECT_EQ(uintptr_t(batch.parts[0].labels.data()) % 64, 0u);
+    blocks.insert(batch.parts[0].images.data());
   }
   EXPECT_EQ(blocks.size(), 3u);
 }

@@ -112,19 +112,19 @@ TEST(BatchPlace, RefusesSizesBelowOne) {
   EXPECT_THAT(error_of([] { steps_per_epoch(4, 0); }), HasSubstr("at least 1, got 4 and 0"));
 }
 
-TEST(LeafRange, CutsABatchWithoutGapIntoNearlyEqualParts) {
-  EXPECT_EQ(leaf_range(128, 8, 3), (SampleRange{48, 64}));
-  EXPECT_EQ(leaf_range(10, 4, 0), (SampleRange{0, 2}));
-  EXPECT_EQ(leaf_range(10, 4, 1), (SampleRange{2, 5}));
-  EXPECT_EQ(leaf_range(10, 4, 3), (SampleRange{7, 10}));
+TEST(PartRange, CutsABatchWithoutGapIntoNearlyEqualParts) {
+  EXPECT_EQ(part_range(128, 8, 3), (SampleRange{48, 64}));
+  EXPECT_EQ(part_range(10, 4, 0), (SampleRange{0, 2}));
+  EXPECT_EQ(part_range(10, 4, 1), (SampleRange{2, 5}));
+  EXPECT_EQ(part_range(10, 4, 3), (SampleRange{7, 10}));
   for (const int64_t count : {0, 1, 5, 96, 128}) {
-    for (const int64_t leaves : {1, 3, 8, 24}) {
+    for (const int64_t parts : {1, 3, 8, 24}) {
       int64_t end = 0;
-      for (int64_t leaf = 0; leaf < leaves; ++leaf) {
-        const SampleRange range = leaf_range(count, leaves, leaf);
+      for (int64_t part = 0; part < parts; ++part) {
+        const SampleRange range = part_range(count, parts, part);
         EXPECT_EQ(range.begin, end);
-        EXPECT_GE(range.count(), count / leaves);
-        EXPECT_LE(range.count(), count / leaves + 1);
+        EXPECT_GE(range.count(), count / parts);
+        EXPECT_LE(range.count(), count / parts + 1);
         end = range.end;
       }
       EXPECT_EQ(end, count);

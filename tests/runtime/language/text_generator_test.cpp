@@ -58,6 +58,7 @@ TEST(ChooseToken, LeavesOutTheUnlikely) {
   EXPECT_THAT(chosen(logits, {.top_p = 0.65}), ElementsAre(1, 3));
   EXPECT_THAT(chosen(logits, {.top_p = 0.75}), ElementsAre(0, 1, 3));
   EXPECT_THAT(chosen(logits, {.top_k = 2, .top_p = 0.5}), ElementsAre(1)) << "of the two that are left it has 4/7";
+  EXPECT_THAT(chosen({2, 2, 2, 2}, {.top_p = 0.5}), ElementsAre(0, 1)) << "two reach it exactly";
 }
 
 TEST(ChooseToken, RepeatsItselfBySeed) {
@@ -108,7 +109,14 @@ TEST_P(Generation, ForgetsTheOlderHalfOfAFullContext) {
   const std::vector<float> after = logits();
   generator.begin(std::span(text).last(40));
   EXPECT_EQ(logits(), after);
-  // There is room again, for a context's half.
+  // There is room again, for a context's half, and nothing is forgotten before it is full.
+  text.resize(80);
+  generator.begin(std::span(text).first(79));
+  generator.add(text[79]);
+  const std::vector<float> added = logits();
+  generator.begin(text);
+  const std::vector<float> read = logits();
+  for (size_t i = 0; i < read.size(); ++i) ASSERT_NEAR(added[i], read[i], 1e-4f) << i;
   for (int i = 0; i < 60; ++i) generator.add(i);
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <mutex>
 #include <random>
@@ -11,6 +12,7 @@
 #include "runtime/step/memory_rehearsal.h"
 #include "runtime/trainer.h"
 #include "tests/runtime/models/parity_case.h"
+#include "tests/runtime/models/tiny_training.h"
 #include "tests/support/devices.h"
 #include "tests/support/ranks.h"
 
@@ -26,52 +28,6 @@ TEST(LanguageModel, HasTheNumbersOfTransformers) {
     for (const auto& [what, difference] : parity.differences()) EXPECT_LE(difference, 1e-5) << name << ": " << what;
     EXPECT_EQ(parity.greedy(), parity.expected_greedy()) << name;
   }
-}
-
-TransformerSettings tiny(TransformerFamily family) {
-  return {.family = family,
-          .vocab_size = 29,
-          .block_size = 16,
-          .n_layer = 2,
-          .n_head = 2,
-          .n_kv_head = family == TransformerFamily::llama ? 1 : 0,
-          .n_embd = 16,
-          .dropout = 0};
-}
-
-// Samples of a sequence in which a token follows from the two before it, some of whose targets are masked.
-struct Text {
-  std::vector<int32_t> tokens, targets;
-  int64_t length;
-
-  Text(int64_t samples, int64_t length_of, int64_t vocabulary, bool masked) : length(length_of) {
-    for (int64_t s = 0; s < samples; ++s) {
-      int64_t before = s % vocabulary, now = (s * 7 + 1) % vocabulary;
-      for (int64_t t = 0; t < length; ++t) {
-        const int64_t next = (now + 2 * before + 3) % vocabulary;
-        tokens.push_back(int32_t(now));
-        targets.push_back(masked && (s + t) % 5 == 0 ? -1 : int32_t(next));
-        before = now, now = next;
-      }
-    }
-  }
-  Batch batch() const { return Batch({{"tokens", tokens, {length}}, {"targets", targets, {length}}}); }
-};
-
-const TrainerOptions kOptions{.optimizer = {.name = "adamw", .options = {{"learning_rate", 0.01}}},
-                              .plan = {.virtual_ranks = 6},
-                              .clip = {.global_clipnorm = 1},
-                              .threads = 1};
-
-std::vector<std::string> ledger_of(Communicator& ranks, const TransformerSettings& settings,
-                                   const TrainerOptions& options, int64_t steps) {
-  const Model model = make_transformer("tiny", settings);
-  const Text text(13, 11, settings.vocab_size, true);
-  Trainer trainer(ranks, model.variables, model.forward, options);
-  std::vector<std::string> ledger;
-  for (int64_t step = 0; step < steps; ++step) ledger.push_back(trainer.ledger_line(trainer.run(text.batch())));
-  ranks.barrier();
-  return ledger;
 }
 
 class EveryFamily : public testing::TestWithParam<TransformerFamily> {};
@@ -113,23 +69,89 @@ TEST_P(EveryFamily, TakesTheSameBitsHoweverItIsComputed) {
     }
 }
 
+TEST_P(EveryFamily, FollowsTheSameLossInSeveralMicroBatches) {
+  const TransformerSettings settings = tiny(GetParam());
+  const Model model = make_transformer("tiny", settings);
+  const Text text(12, 11, settings.vocab_size, true);
+  const auto serial = make_serial_communicator();
+  const auto losses = [&](int64_t accumulation) {
+    Trainer trainer(*serial, model.variables, model.forward,
+                    {.optimizer = {.name = "sgd", .options = {{"learning_rate", 0.5}}},
+                     .plan = {.virtual_ranks = 2, .accumulation = accumulation},
+                     .threads = 1});
+    std::vector<float> all;
+    for (int step = 0; step < 6; ++step) {
+      const double before = trainer.evaluate(text.batch()).loss;
+      all.push_back(trainer.run(text.batch()).loss);
+      EXPECT_NEAR(all.back(), before, 1e-4) << "the mean over what is not masked";
+    }
+    return all;
+  };
+  const std::vector<float> whole = losses(1), cut = losses(3);
+  EXPECT_NEAR(whole[0], std::log(29.0), 0.1);
+  EXPECT_LT(whole[5], whole[0] - 0.02f);
+  for (size_t step = 0; step < 6; ++step) EXPECT_NEAR(cut[step], whole[step], 2e-4f) << step;
+}
+
+TEST_P(EveryFamily, LearnsWithActivationsInBf16) {
+  TrainerOptions options = kOptions;
+  for (const char* precision : {"f32", "bf16"}) {
+    options.precision = precision;
+    std::vector<double> losses;
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      options.plan.activations = dtype;
+      run_ranks(1, [&](Communicator& ranks) {
+        const TransformerSettings settings = tiny(GetParam());
+        const Model model = make_transformer("tiny", settings);
+        const Text text(12, 16, settings.vocab_size, false);
+        Trainer trainer(ranks, model.variables, model.forward, options);
+        double loss = 0;
+        for (int step = 0; step < 60; ++step) loss = trainer.run(text.batch()).loss;
+        losses.push_back(loss);
+      });
+    }
+    EXPECT_LT(losses[0], 2) << precision;
+    EXPECT_NE(losses[0], losses[1]) << precision;
+    EXPECT_NEAR(losses[0], losses[1], 0.2) << precision;
+  }
+}
+
+// Sums of gradients in bf16 are rounded alike whether there is room to add in place or not.
+TEST_P(EveryFamily, TakesTheSameBitsInBf16WhenBlocksAreRecomputed) {
+  TransformerSettings settings = tiny(GetParam());
+  TrainerOptions options = kOptions;
+  options.plan.activations = DType::bf16;
+  std::vector<std::string> kept, recomputed;
+  run_ranks(1, [&](Communicator& ranks) {
+    kept = ledger_of(ranks, settings, options, 2);
+    settings.recompute = true;
+    recomputed = ledger_of(ranks, settings, options, 2);
+  });
+  EXPECT_EQ(kept, recomputed);
+}
+
+// The bits of the CPU where products have them, and otherwise those of one rank with a GPU.
 TEST_P(EveryFamily, TakesTheSameBitsOnAGpu) {
   LOCKSTEP_NEEDS_GPU();
-  if (!products_have_equal_bits()) GTEST_SKIP() << "products of this GPU have bits of their own";
   TransformerSettings settings = tiny(GetParam());
   if (GetParam() == TransformerFamily::gpt) settings.dropout = 0.2f;
-  TrainerOptions options = kOptions;
-  std::vector<std::string> expected;
-  run_ranks(1, [&](Communicator& ranks) { expected = ledger_of(ranks, settings, options, 2); });
+  TrainerOptions options = kOptions, first = kOptions;
   options.device = "cuda";
-  for (const bool graph : {false, true}) {
-    options.graph = graph, settings.recompute = graph;
-    std::mutex mutex;
-    run_ranks(2, [&](Communicator& ranks) {
-      const std::vector<std::string> ledger = ledger_of(ranks, settings, options, 2);
-      const std::lock_guard lock(mutex);
-      EXPECT_EQ(ledger, expected) << "recorded: " << graph;
-    });
+  if (!products_have_equal_bits()) first.device = "cuda";
+  for (const DType activations : {DType::f32, DType::bf16}) {
+    options.plan.activations = first.plan.activations = activations;
+    settings.recompute = false;
+    std::vector<std::string> expected;
+    run_ranks(1, [&](Communicator& ranks) { expected = ledger_of(ranks, settings, first, 2); });
+    for (const bool graph : {false, true}) {
+      options.graph = graph, settings.recompute = graph;
+      std::mutex mutex;
+      run_ranks(std::min(2, find_cuda_devices().count()), [&](Communicator& ranks) {
+        const std::vector<std::string> ledger = ledger_of(ranks, settings, options, 2);
+        const std::lock_guard lock(mutex);
+        EXPECT_EQ(ledger, expected) << "recorded: " << graph << ", activations in " << to_string(activations);
+      });
+    }
   }
 }
 
@@ -142,6 +164,17 @@ TEST_P(EveryFamily, ForgetsInsideOfRecomputedBlocks) {
     return rehearse_part(model.variables, model.forward, {model.columns, 4}, 1).activations;
   };
   EXPECT_LT(2 * peak(true), peak(false));
+}
+
+TEST_P(EveryFamily, KeepsHalfTheBytesInBf16) {
+  TransformerSettings settings = tiny(GetParam());
+  settings.n_layer = 8, settings.n_embd = 32;
+  const auto peak = [&](DType activations) {
+    const Model model = make_transformer("tiny", settings);
+    return double(rehearse_part(model.variables, model.forward, {model.columns, 4, 1, activations}, 1).activations);
+  };
+  // Statistics of norms and of attention stay f32.
+  EXPECT_NEAR(peak(DType::bf16) / peak(DType::f32), 0.5, 0.05);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EveryFamily, testing::Values(TransformerFamily::gpt, TransformerFamily::llama),
@@ -162,10 +195,11 @@ TEST(LanguageModel, NeedsTheMemoryThatItsRehearsalTells) {
     const int64_t samples = pick(1, 4), accumulation = pick(1, 2);
     const int threads = int(pick(1, 2));
     const std::string precision = number % 5 == 4 ? "bf16" : "f32";
+    const DType activations = number % 4 < 2 ? DType::f32 : DType::bf16;
     const auto serial = make_serial_communicator();
     Trainer trainer(*serial, model.variables, model.forward,
                     {.optimizer = {.name = "sgd"},
-                     .plan = {.virtual_ranks = 2, .accumulation = accumulation},
+                     .plan = {.activations = activations, .virtual_ranks = 2, .accumulation = accumulation},
                      .precision = precision,
                      .threads = threads});
     const Text text(2 * samples, settings.block_size, 5, false);
@@ -173,7 +207,7 @@ TEST(LanguageModel, NeedsTheMemoryThatItsRehearsalTells) {
     VariableTable variables = model.variables;
     if (precision == "bf16") variables.narrow_weights(DType::bf16);
     const TransientMemory forecast =
-        rehearse_part(variables, model.forward, {model.columns, samples, accumulation}, threads);
+        rehearse_part(variables, model.forward, {model.columns, samples, accumulation, activations}, threads);
     EXPECT_EQ(forecast.activations, trainer.pool().live(Purpose::activations).peak) << "model " << number;
     EXPECT_EQ(forecast.scratch, trainer.stream().scratch_bytes()) << "model " << number;
   }

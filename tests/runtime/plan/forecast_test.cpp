@@ -38,7 +38,7 @@ struct RandomCase {
   int virtual_ranks = 1;
   int64_t bucket_bytes = 1;
   std::string optimizer;
-  int64_t leaf_samples = 1;
+  int64_t part_samples = 1;
 
   explicit RandomCase(uint64_t seed) {
     std::mt19937_64 random(seed);
@@ -68,7 +68,7 @@ struct RandomCase {
     bucket_bytes = int64_t(1) << below(16);
     const std::vector<std::string_view> names = optimizer_names();
     optimizer = names[size_t(below(int64_t(names.size())))];
-    leaf_samples = 1 + below(9);
+    part_samples = 1 + below(9);
     reduce_dtype = below(2) ? DType::bf16 : DType::f32;
   }
 
@@ -145,7 +145,7 @@ struct Samples {
   Samples(int64_t n, int64_t width) : inputs(size_t(n * width), 0.5f), labels(size_t(n), 1) {
     for (int64_t i = 0; i < n; ++i) ids.push_back(i);
   }
-  BatchPart leaf(int number) const {
+  BatchPart part(int number) const {
     const auto n = int64_t(labels.size());
     return labelled_part(number, {inputs.data(), DType::f32, DeviceKind::cpu, Shape{n, int64_t(inputs.size()) / n}},
                          {labels.data(), DType::i32, DeviceKind::cpu, Shape{n}},
@@ -164,12 +164,12 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
   const Forward forward = [&](Context& context, const Batch& batch) { return c.forward(context, batch); };
   VariableStore store(plan, c.variables, optimizer, batch, pool, 3);
   TrainStep step(batch, store, optimizer, forward, stream, pool, 3);
-  const Samples samples(c.leaf_samples, c.inputs);
-  std::vector<BatchPart> leaves;
-  for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf) leaves.push_back(samples.leaf(leaf));
+  const Samples samples(c.part_samples, c.inputs);
+  std::vector<BatchPart> parts;
+  for (int part = step.first_part(); part < step.last_part(); ++part) parts.push_back(samples.part(part));
   const size_t before = batch.log().records().size();
   batch.log().keep_records(true);
-  for (int64_t s = 0; s < kSteps; ++s) (void)step.run({s, c.leaf_samples * plan.settings.leaves(), leaves});
+  for (int64_t s = 0; s < kSteps; ++s) (void)step.run({s, c.part_samples * plan.settings.parts(), parts});
 
   std::string text;
   const auto same = [&](std::string_view what, int64_t planned, int64_t found) {
@@ -186,7 +186,7 @@ std::string differences(const RandomCase& c, const Plan& plan, const OptimizerSe
                                   [&](const RankClass& members) { return members.memory == planned; });
   same("a class of ranks that holds this", 1, listed);
   const TransientMemory transient =
-      rehearse_part(c.variables, forward, labelled_shape({c.inputs}, leaves.empty() ? 0 : c.leaf_samples), 1);
+      rehearse_part(c.variables, forward, labelled_shape({c.inputs}, parts.empty() ? 0 : c.part_samples), 1);
   same("activations at the peak", transient.activations, pool.live(Purpose::activations).peak);
   const std::vector<int32_t> tensors = tensors_of_rank(plan, optimizer, batch.place());
   same("scratch", std::max(transient.scratch, rehearse_updates(plan, optimizer, tensors, 1)), stream.scratch_bytes());

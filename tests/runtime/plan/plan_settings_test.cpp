@@ -24,6 +24,7 @@ PlanSettings unusual() {
           .optimizer = "sgd",
           .reduce = ReduceMode::fast,
           .reduce_dtype = DType::bf16,
+          .activations = DType::bf16,
           .virtual_ranks = 3,
           .zero = 1,
           .accumulation = 2,
@@ -60,8 +61,8 @@ void change(Enum& value) {
 TEST(PlanSettings, ListsEveryFieldThatItHas) {
   // Which does not compile when there is one more: name it here, and change it in unusual().
   const PlanSettings settings = unusual();
-  const auto& [mesh, batch_axis, layout_rules, optimizer, reduce, reduce_dtype, virtual_ranks, zero, accumulation,
-               bucket_bytes, first_bucket_bytes, copies, ranks_per_node, replicate_indivisible, sums,
+  const auto& [mesh, batch_axis, layout_rules, optimizer, reduce, reduce_dtype, activations, virtual_ranks, zero,
+               accumulation, bucket_bytes, first_bucket_bytes, copies, ranks_per_node, replicate_indivisible, sums,
                stochastic_rounding, workload] = settings;
   const auto& [batch, activation_bytes, model_parallel_bytes, flops] = workload;
   const std::vector<const void*> all = {&mesh,
@@ -70,6 +71,7 @@ TEST(PlanSettings, ListsEveryFieldThatItHas) {
                                         &optimizer,
                                         &reduce,
                                         &reduce_dtype,
+                                        &activations,
                                         &virtual_ranks,
                                         &zero,
                                         &accumulation,
@@ -133,10 +135,10 @@ TEST(PlanSettings, DescribeARunByWhatDecidesItsNumbers) {
 
 TEST(PlanSettings, SayHowManyPartsABatchHas) {
   const std::vector<MeshAxis> mesh = {{"data", 4}, {"model", 2}};
-  EXPECT_EQ(plan_of({.mesh = mesh}).settings.leaves(), 4);
-  EXPECT_EQ(plan_of({.mesh = mesh, .virtual_ranks = 6}).settings.leaves(), 6);
-  EXPECT_EQ(plan_of({.mesh = mesh, .reduce = ReduceMode::fast, .virtual_ranks = 6}).settings.leaves(), 4);
-  EXPECT_EQ((PlanSettings{.mesh = mesh, .batch_axis = "model"}.leaves()), 2) << "before it is planned";
+  EXPECT_EQ(plan_of({.mesh = mesh}).settings.parts(), 4);
+  EXPECT_EQ(plan_of({.mesh = mesh, .virtual_ranks = 6}).settings.parts(), 6);
+  EXPECT_EQ(plan_of({.mesh = mesh, .reduce = ReduceMode::fast, .virtual_ranks = 6}).settings.parts(), 4);
+  EXPECT_EQ((PlanSettings{.mesh = mesh, .batch_axis = "model"}.parts()), 2) << "before it is planned";
 }
 
 TEST(PlanSettings, MakeTheFirstBucketSmallerSoThatItsSumStartsEarly) {

@@ -124,6 +124,19 @@ TEST(Planner, KeepsALayoutGivenByHandAndRefusesOneThatDoesNotFit) {
   EXPECT_THAT(error_of([&] { plan_for(2, variables); }), HasSubstr("layout of 1 dimensions"));
 }
 
+TEST(Planner, RunsNoPlanWhoseSlotsAreSplit) {
+  const VariableTable variables = small_model();
+  const auto adam = make_optimizer("adam");
+  const auto refusal = [&](int zero) {
+    const Plan plan = make_plan({.variables = variables,
+                                 .optimizer = *adam,
+                                 .settings = {.mesh = {{"data", 2}}, .zero = zero, .copies = Copies::per_rank}});
+    return error_of([&] { check_runnable(plan, DeviceKind::cuda); });
+  };
+  EXPECT_EQ(refusal(0), "no error");
+  for (const int zero : {1, 2, 3}) EXPECT_THAT(refusal(zero), HasSubstr("training runs without ZeRO")) << zero;
+}
+
 TEST(Variables, RefuseATrainableIntegerAndAFloatingCounter) {
   VariableTable variables;
   EXPECT_THAT(error_of([&] {
@@ -145,6 +158,69 @@ TEST(Plan, HasEqualHashesForEqualContentOnly) {
   Plan changed = plan_for(2);
   changed.variables[0].on_tape = false;
   EXPECT_NE(changed.hash(), plan_for(2).hash());
+}
+
+// Ranks compare the hash, so what it leaves out may differ between them unseen.
+// (tests/runtime/plan/plan_settings_test.cpp has the settings.)
+TEST(Plan, HashesEveryFieldOfItsContent) {
+  const std::pair<const char*, std::function<void(Plan&)>> changes[] = {
+      {"path", [](Plan& p) { p.variables[0].path += "x"; }},
+      {"shape",
+       [](Plan& p) {
+         p.variables[0].shape = {3, 5};
+       }},
+      {"dtype", [](Plan& p) { p.variables[0].dtype = DType::bf16; }},
+      {"role", [](Plan& p) { p.variables[0].role = Role::statistic; }},
+      {"by_optimizer", [](Plan& p) { p.variables[0].by_optimizer = true; }},
+      {"layout_given", [](Plan& p) { p.variables[0].layout_given = true; }},
+      {"aggregation_given", [](Plan& p) { p.variables[0].aggregation_given = true; }},
+      {"layout_rule", [](Plan& p) { p.variables[0].layout_rule = 0; }},
+      {"parameter", [](Plan& p) { p.variables[0].parameter = 0; }},
+      {"slot", [](Plan& p) { p.variables[0].slot = 0; }},
+      {"layout", [](Plan& p) { p.variables[0].layout.axes[1] = "data"; }},
+      {"on_tape", [](Plan& p) { p.variables[0].on_tape = false; }},
+      {"in_gradient_sync", [](Plan& p) { p.variables[0].in_gradient_sync = false; }},
+      {"aggregation", [](Plan& p) { p.variables[0].aggregation = Aggregation::max; }},
+      {"residence", [](Plan& p) { p.variables[0].residence = Residence::split; }},
+      {"rules", [](Plan& p) { p.variables[0].rules[4] = "R9"; }},
+      {"section", [](Plan& p) { p.variables[0].section = Section::frozen; }},
+      {"bucket", [](Plan& p) { ++p.variables[0].bucket; }},
+      {"offset", [](Plan& p) { ++p.variables[0].offset; }},
+      {"local_elements", [](Plan& p) { ++p.variables[0].local_elements; }},
+      {"pending", [](Plan& p) { p.pending.emplace_back("later"); }},
+      {"begin of a bucket", [](Plan& p) { ++p.buckets[0].begin; }},
+      {"end of a bucket", [](Plan& p) { ++p.buckets[0].end; }},
+      {"dtype of a bucket", [](Plan& p) { p.buckets[0].dtype = DType::bf16; }},
+      {"split of a bucket", [](Plan& p) { p.buckets[0].split_by_batch = true; }},
+      {"members of a bucket", [](Plan& p) { std::swap(p.buckets[0].variables[0], p.buckets[0].variables[1]); }},
+      {"arena_elements", [](Plan& p) { ++p.arena_elements; }},
+      {"frozen_bytes", [](Plan& p) { ++p.frozen_bytes; }},
+      {"local_bytes", [](Plan& p) { ++p.local_bytes; }},
+      {"slots", [](Plan& p) { ++p.slots; }},
+      {"master_slot", [](Plan& p) { ++p.master_slot; }},
+      {"activation_bytes", [](Plan& p) { ++p.activation_bytes; }},
+      {"kind of a collective", [](Plan& p) { p.collectives[0].kind = CollectiveKind::broadcast; }},
+      {"dtype of a collective", [](Plan& p) { p.collectives[0].dtype = DType::i64; }},
+      {"group of a collective", [](Plan& p) { p.collectives[0].group = "model"; }},
+      {"bytes of a collective", [](Plan& p) { ++p.collectives[0].bytes; }},
+      {"phase of a collective", [](Plan& p) { p.collectives[0].phase = Phase::micro_batch; }},
+      {"what a collective carries", [](Plan& p) { p.collectives[0].what += "x"; }},
+      {"order of collectives", [](Plan& p) { std::swap(p.collectives.front(), p.collectives.back()); }},
+      {"ranks of a class", [](Plan& p) { ++p.classes[0].ranks; }},
+      {"first rank of a class", [](Plan& p) { ++p.classes[0].first_rank; }},
+      {"node_copy of a class", [](Plan& p) { p.classes[0].node_copy = !p.classes[0].node_copy; }},
+      {"parameters of a class", [](Plan& p) { ++p.classes[0].memory.parameters; }},
+      {"slots of a class", [](Plan& p) { ++p.classes[0].memory.slots; }},
+      {"gradients of a class", [](Plan& p) { ++p.classes[0].memory.gradients; }},
+      {"scalars of a class", [](Plan& p) { ++p.classes[0].memory.scalars; }},
+      {"gathered of a class", [](Plan& p) { ++p.classes[0].memory.gathered; }},
+  };
+  const Plan plan = plan_for(2);
+  for (const auto& [field, change] : changes) {
+    Plan changed = plan;
+    change(changed);
+    EXPECT_NE(changed.hash(), plan.hash()) << field;
+  }
 }
 
 TEST(Plan, ExplainsEveryVariableWithARuleForEveryQuestion) {

@@ -47,8 +47,8 @@ class UserErrors : public testing::Test {
     TrainStep step(*alone, store, *sgd, forward, stream, pool, 1);
     const std::array<int64_t, 2> ids{0, 1};
     const ConstView numbers{ids.data(), DType::i64, DeviceKind::cpu, Shape{2}};
-    const BatchPart leaf{0, Batch({{"numbers", numbers}}, numbers)};
-    (void)step.run({0, 2, {&leaf, 1}});
+    const BatchPart part{0, Batch({{"numbers", numbers}}, numbers)};
+    (void)step.run({0, 2, {&part, 1}});
   }
   std::string complaint_about(const std::function<Tensor(Context&)>& loss) {
     return error_of(ErrorCode::tape, [&] { train(loss); });

@@ -173,7 +173,7 @@ TEST(Bf16Reduction, TellsPlansApart) {
 }
 
 TEST(Bf16Reduction, IsAskedForByNameAndRefusedWhereMpiAdds) {
-  const auto parse = [](const char* name) { return parse_choice("--reduce-dtype", name, kReduceDTypes); };
+  const auto parse = [](const char* name) { return parse_choice("--reduce-dtype", name, kStorageDTypes); };
   EXPECT_EQ(parse("f32"), DType::f32);
   EXPECT_EQ(parse("bf16"), DType::bf16);
   for (const char* name : {"", "f16", "f64", "BF16"})

@@ -28,17 +28,17 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN(),
                 kMost = std::numeric_limits<float>::max();
-constexpr int kLeaves = 8;
+constexpr int kParts = 8;
 constexpr const char* kPaths[] = {"big", "empty", "one", "scalar", "small"};
 
-// An element of a leaf's gradient.
+// An element of a part's gradient.
 struct Place {
   int64_t step;
-  int leaf;  // -1: any
+  int part;  // -1: any
   int variable;
   int64_t element;
   bool operator==(const Place& other) const {
-    return step == other.step && (leaf < 0 || leaf == other.leaf) && variable == other.variable &&
+    return step == other.step && (part < 0 || part == other.part) && variable == other.variable &&
            element == other.element;
   }
 };
@@ -63,18 +63,18 @@ struct GivenGradients {
   float gradient(const Place& place) const {
     for (const Poison& bad : poison)
       if (bad.place == place) return bad.value;
-    const int64_t mixed = (place.step * 31 + place.leaf * 17 + place.variable * 7 + place.element * 13) % 101;
+    const int64_t mixed = (place.step * 31 + place.part * 17 + place.variable * 7 + place.element * 13) % 101;
     return (float(mixed) - 50) * std::exp2(-float(place.variable));
   }
 
   Results forward(Context& context, const Batch& batch) const {
     const auto step = int64_t(data<float>(ConstView(batch["inputs"]))[0]);
-    const int leaf = *data<int32_t>(ConstView(batch["labels"]));
+    const int part = *data<int32_t>(ConstView(batch["labels"]));
     Tensor loss = context.empty({1});
-    context.launch(Fill{loss, float(1 + leaf)});
+    context.launch(Fill{loss, float(1 + part)});
     const auto at = [&](size_t v) { return context.value(trained[v]).position(); };
     Call(context).record("given gradients", {at(0), at(1), at(2), at(3), at(4)}, loss,
-                         [this, step, number = leaf](Context&, Gradients& grad) {
+                         [this, step, number = part](Context&, Gradients& grad) {
                            for (int v = 0; v < 5; ++v) {
                              const View out = grad.in(v);
                              for (int64_t i = 0; i < out.size(); ++i)
@@ -116,26 +116,26 @@ std::vector<AfterStep> take_steps(const GivenGradients& model, const Setting& se
                                .settings = {.mesh = {{"data", ranks.size()}},
                                             .reduce = setting.mode,
                                             .reduce_dtype = setting.reduce_dtype,
-                                            .virtual_ranks = kLeaves,
+                                            .virtual_ranks = kParts,
                                             .bucket_bytes = setting.bucket_bytes}});
   Stream stream = Stream::cpu(setting.threads);
   Pool pool(stream.device());
   VariableStore store(plan, model.variables, optimizer, ranks, pool, 1);
   TrainStep step(ranks, store, optimizer, [&](Context& c, const Batch& batch) { return model.forward(c, batch); },
                  stream, pool, 1, {.clip = setting.clip});
-  float input = 0;                       // tells the model which step it is
-  std::array<int32_t, kLeaves> numbers;  // tells the model which leaf it is
+  float input = 0;                      // tells the model which step it is
+  std::array<int32_t, kParts> numbers;  // tells the model which part it is
   std::iota(numbers.begin(), numbers.end(), 0);
   const int64_t id = 0;
-  std::vector<BatchPart> leaves;
-  for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
-    leaves.push_back(labelled_part(leaf, {&input, DType::f32, DeviceKind::cpu, {1}},
-                                   {&numbers[size_t(leaf)], DType::i32, DeviceKind::cpu, {1}},
-                                   {&id, DType::i64, DeviceKind::cpu, {1}}));
+  std::vector<BatchPart> parts;
+  for (int part = step.first_part(); part < step.last_part(); ++part)
+    parts.push_back(labelled_part(part, {&input, DType::f32, DeviceKind::cpu, {1}},
+                                  {&numbers[size_t(part)], DType::i32, DeviceKind::cpu, {1}},
+                                  {&id, DType::i64, DeviceKind::cpu, {1}}));
   std::vector<AfterStep> seen;
   for (int64_t s = 0; s < setting.steps; ++s) {
     input = float(s);
-    const StepReport report = step.run({s, plan.settings.leaves(), leaves});
+    const StepReport report = step.run({s, plan.settings.parts(), parts});
     seen.push_back(
         {ledger_line(0, 0, store, 0), report.skipped, std::string(report.not_finite), store.scalars().iteration(), {}});
     for (const Variable variable : model.trained) {
@@ -170,9 +170,9 @@ void expect_skip(const std::vector<Poison>& poison, const std::string& path, con
 
 TEST(NonFiniteGradient, OnOneRankMakesAllRanksSkipTheStep) {
   for (const float bad : cases({kNan, kInf, -kInf}))
-    for (const int leaf : cases({7, 0, 5})) {
-      SCOPED_TRACE(str(bad, " in leaf ", leaf));
-      expect_skip({{{2, leaf, 0, 4096 + leaf * 700}, bad}}, "big", {});
+    for (const int part : cases({7, 0, 5})) {
+      SCOPED_TRACE(str(bad, " in part ", part));
+      expect_skip({{{2, part, 0, 4096 + part * 700}, bad}}, "big", {});
     }
 }
 
@@ -278,11 +278,11 @@ TEST(Clip, ChangesNoBitWhereNothingReachesTheLimit) {
     EXPECT_TRUE(on_one_rank(GivenGradients(), {.clip = clip}) == off);
 }
 
-// Gradients summed over leaves, in double: they are small multiples of powers of two, so sums are exact.
+// Gradients summed over parts, in double: they are small multiples of powers of two, so sums are exact.
 std::vector<double> summed(const GivenGradients& model, int64_t step, int variable, size_t elements) {
   std::vector<double> sums(elements);
   for (size_t i = 0; i < elements; ++i)
-    for (int leaf = 0; leaf < kLeaves; ++leaf) sums[i] += double(model.gradient({step, leaf, variable, int64_t(i)}));
+    for (int part = 0; part < kParts; ++part) sums[i] += double(model.gradient({step, part, variable, int64_t(i)}));
   return sums;
 }
 

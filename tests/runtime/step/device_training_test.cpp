@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/device/transfer.h"
 #include "runtime/plan/buckets.h"
+#include "runtime/step/step_graphs.h"
 #include "tests/support/cases.h"
 #include "tests/support/devices.h"
+#include "tests/support/ranks.h"
 #include "tests/support/toy_training.h"
 
 namespace lockstep {
@@ -175,6 +178,36 @@ TEST(DeviceTraining, TakesTheSameBitsFromARecordedStep) {
       EXPECT_EQ(graph.trace, plain.trace);
     }
   }
+}
+
+// What makes recordings void is a rank's own, and recording is not: NCCL wants it of all ranks or of none.
+TEST(DeviceTraining, RecordsOnAllRanksWhatOneOfThemMustRecord) {
+  LOCKSTEP_NEEDS_GPU();
+  if (find_cuda_devices().count() < 2) return;
+  run_ranks(2, [](Communicator& ranks) {
+    const Device device = choose_device(ranks, DeviceTransport::nccl);
+    Stream stream = Stream::cuda(device.index);
+    Pool pool(device);
+    const Buffer sum(pool, 4, Purpose::data);
+    const View value = sum.view(DType::i32, Shape{1});
+    clear(stream, value);
+    StepGraphs graphs;
+    const auto comm = make_device_communicator(ranks, device, DeviceTransport::nccl);
+    const AbandonOnFailure abandon(comm.get());
+    int32_t one = 1;
+    copy(stream, value.data, &one, 4);
+    for (int64_t step = 0; step < 8; ++step) {
+      // Rank 1 meets another shape at step 4, and what its recordings hold changes at step 6.
+      const StepShape shape{ranks.rank() == 1 && step == 4 ? 1 : 0, {}};
+      graphs.run(stream, ranks, shape, {ranks.rank() == 1 && step >= 6},
+                 [&] { comm->all_reduce(value, ReduceOp::sum, stream).wait(stream); });
+      comm->synchronize(stream);
+    }
+    int32_t result = 0;
+    copy(stream, &result, value.data, 4);
+    comm->synchronize(stream);
+    EXPECT_EQ(result, 1 << 8);
+  });
 }
 
 TEST(DeviceTraining, RefusesToRecordWhatNeedsTheHost) {

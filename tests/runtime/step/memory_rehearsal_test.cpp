@@ -30,11 +30,11 @@ constexpr int64_t kClasses = 7;
 
 // One step of real training over leaves of these sizes, on one rank: what its pool and stream counted.
 TransientMemory train_one_step(const VariableTable& variables, const Forward& forward, const Shape& sample,
-                               const std::vector<int64_t>& leaf_samples, int threads) {
+                               const std::vector<int64_t>& part_samples, int threads) {
   const auto optimizer = make_optimizer("sgd");
   const Plan plan = make_plan({.variables = variables,
                                .optimizer = *optimizer,
-                               .settings = {.mesh = {{"data", 1}}, .virtual_ranks = int(leaf_samples.size())}});
+                               .settings = {.mesh = {{"data", 1}}, .virtual_ranks = int(part_samples.size())}});
   const auto serial = make_serial_communicator();
   Stream stream = Stream::cpu(threads);
   Pool pool(stream.device());
@@ -43,7 +43,7 @@ TransientMemory train_one_step(const VariableTable& variables, const Forward& fo
   const int64_t held_by_tables = pool.held();
 
   int64_t total = 0;
-  for (const int64_t n : leaf_samples) total += n;
+  for (const int64_t n : part_samples) total += n;
   std::vector<float> inputs(size_t(total * sample.size()));
   for (size_t i = 0; i < inputs.size(); ++i) inputs[i] = float(i * 37 % 101) / 101.0f - 0.5f;
   std::vector<int32_t> labels(static_cast<size_t>(total));
@@ -52,7 +52,7 @@ TransientMemory train_one_step(const VariableTable& variables, const Forward& fo
 
   std::vector<BatchPart> leaves;
   int64_t first = 0;
-  for (const int64_t n : leaf_samples) {
+  for (const int64_t n : part_samples) {
     std::vector<int64_t> sizes{n};
     sizes.insert(sizes.end(), sample.sizes().begin(), sample.sizes().end());
     const ConstView images{inputs.data() + first * sample.size(), DType::f32, DeviceKind::cpu,
@@ -246,10 +246,11 @@ struct OpRun {
   void run(const OpCase& op, std::vector<Tensor> inputs, std::vector<int64_t>& ids) {
     Tape tape;
     Context context(stream, transient, &tape);
+    context.set_activations(op.activations);
     const Tensor cells = set_sample_ids(context, ids, op.inputs[0].shape[0]);
     std::vector<Tensor> gradients;
     for (size_t i = 0; i < inputs.size(); ++i) {
-      gradients.emplace_back(values, DType::f32, inputs[i].shape());
+      gradients.emplace_back(values, op.inputs[i].gradient, inputs[i].shape());
       if (op.inputs[i].differentiable) tape.watch(inputs[i], int32_t(i), gradients[i]);
     }
     const Tensor output = op.run(context, inputs);

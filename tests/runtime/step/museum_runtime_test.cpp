@@ -21,7 +21,7 @@ namespace {
 using testing::Each;
 using testing::HasSubstr;
 
-constexpr int kRanks = 2, kLeaves = 8;
+constexpr int kRanks = 2, kParts = 8;
 constexpr int64_t kSteps = 3;
 
 // Passes everything on; mutants change one thing.
@@ -101,7 +101,7 @@ class Engine {
     plan_ = make_plan(
         {.variables = variables_,
          .optimizer = *optimizer_,
-         .settings = {.mesh = {{"data", kRanks}}, .virtual_ranks = kLeaves, .bucket_bytes = scenario.bucket_bytes}});
+         .settings = {.mesh = {{"data", kRanks}}, .virtual_ranks = kParts, .bucket_bytes = scenario.bucket_bytes}});
   }
 
   Outcome run() {
@@ -126,7 +126,7 @@ class Engine {
         stream, pool, 1);
     try {
       for (int64_t s = 0; s < kSteps; ++s) {
-        (void)step.run({s, kLeaves, leaves(step)});
+        (void)step.run({s, kParts, leaves(step)});
         if (scenario_.after_step) scenario_.after_step(store, ranks);
       }
     } catch (const Error& error) {
@@ -161,8 +161,8 @@ class Engine {
   VariableTable variables_;
   Linear layer_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::array<float, 3 * kLeaves> inputs_;
-  std::array<int64_t, kLeaves> ids_{0, 1, 2, 3, 4, 5, 6, 7};
+  std::array<float, 3 * kParts> inputs_;
+  std::array<int64_t, kParts> ids_{0, 1, 2, 3, 4, 5, 6, 7};
   Plan plan_;
   Outcome outcome_;
 };
@@ -218,7 +218,7 @@ TEST(RuntimeMuseum, Case32StartsWithoutRunningTheOptimizer) {
 TEST(RuntimeMuseum, Case33CountsStepsAndNotMicroBatches) {
   EXPECT_THAT(run({}).counters, Each(kSteps));
   const auto per_leaf = [](VariableStore& store) { store.scalars().set_iteration(store.scalars().iteration() + 1); };
-  EXPECT_THAT(run({.in_forward = per_leaf}).counters, Each(kSteps * (1 + kLeaves / kRanks))) << "the mutant";
+  EXPECT_THAT(run({.in_forward = per_leaf}).counters, Each(kSteps * (1 + kParts / kRanks))) << "the mutant";
 }
 
 // Case 35: the number of parts that are updated one by one does not matter.

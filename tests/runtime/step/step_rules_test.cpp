@@ -21,7 +21,7 @@ namespace {
 using testing::Each;
 using testing::ElementsAre;
 
-constexpr int kLeaves = 4;  // of one sample each
+constexpr int kParts = 4;  // of one sample each
 
 // The loss is w times the mean of x, and that mean the gradient of w: plain descent takes rate times it off.
 struct OneNumber {
@@ -52,7 +52,7 @@ Trace follow(const OneNumber& run, int ranks = 2) {
   if (run.schedule) schedule = make_schedule(*run.schedule, optimizer.learning_rate());
   const Plan plan = make_plan({.variables = variables,
                                .optimizer = optimizer,
-                               .settings = {.mesh = {{"data", ranks}}, .virtual_ranks = kLeaves}});
+                               .settings = {.mesh = {{"data", ranks}}, .virtual_ranks = kParts}});
   const Forward forward = [&](Context& context, const Batch& batch) {
     const Tensor x = reshape(context, Tensor(batch["x"]), {1});
     return Results{multiply(context, reshape(context, context.value(w), {1}), x)};
@@ -71,7 +71,7 @@ Trace follow(const OneNumber& run, int ranks = 2) {
       for (int leaf = step.first_part(); leaf < step.last_part(); ++leaf)
         own.push_back({leaf, Batch({{"x", ConstView{&run.x[size_t(s)], DType::f32, DeviceKind::cpu, Shape{1}}}},
                                    {&id, DType::i64, DeviceKind::cpu, Shape{1}})});
-      const StepReport report = step.run({s, kLeaves, own});
+      const StepReport report = step.run({s, kParts, own});
       if (communicator.rank() != 0) continue;
       trace.w.push_back(value_of(store, "w"));
       trace.rates.push_back(store.scalars().learning_rate());
@@ -107,6 +107,15 @@ TEST(StepRules, BoundNoFrozenVariable) {
   OneNumber run{.first_value = -5, .x = {1, 1, 1}, .freeze_at = 0, .unfreeze_at = 2};
   run.choice.rules = {parse_group_rule("w => minimum=-2")};
   EXPECT_THAT(follow(run).w, ElementsAre(-5, -5, -2));
+}
+
+TEST(StepRules, BoundNothingInASkippedStep) {
+  OneNumber run{.x = {3e38f, 0}};
+  run.choice.scaling = LossScaling{.initial = 64};
+  run.choice.rules = {parse_group_rule("w => minimum=1")};
+  const Trace trace = follow(run);
+  EXPECT_THAT(trace.skipped, ElementsAre(true, false));
+  EXPECT_THAT(trace.w, ElementsAre(0, 1));
 }
 
 TEST(StepRules, GiveNoFrozenVariableItsAverage) {

@@ -225,6 +225,7 @@ TEST(TrainStep, ReducesATrainableScalar) {
 TEST(Ledger, SeesAChangeOfASingleBitInEverySection) {
   VariableTable variables;
   variables.parameter("w", {100}, Initializer::constant(1));
+  variables.parameter("twin", {100}, Initializer::constant(1));
   variables.declare({"fixed", {3}, DType::f32, Role::frozen_parameter, Initializer::constant(2), {}});
   const auto optimizer = make_optimizer("adam");
   const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .settings = {.mesh = {{"data", 1}}}});
@@ -245,7 +246,42 @@ TEST(Ledger, SeesAChangeOfASingleBitInEverySection) {
   w[3] = 5;
   const std::string third = ledger_line(0, 1.0f, store, 7);
   std::swap(w[3], w[4]);
-  EXPECT_NE(ledger_line(0, 1.0f, store, 7), third);
+  const std::string fourth = ledger_line(0, 1.0f, store, 7);
+  EXPECT_NE(fourth, third);
+  // Nor two variables.
+  std::swap_ranges(w, w + 100, data<float>(store.memory().view(plan.at("twin"))));
+  EXPECT_NE(ledger_line(0, 1.0f, store, 7), fourth);
+}
+
+TEST(Ledger, HasAHeaderOfTheWholeConfiguration) {
+  const std::string config = "model=mlp optimizer=adam learning_rate=0.001 batch=128 seed=1 dropout=0.1 clipnorm=0.5";
+  const std::string header = ledger_header(config, "Eigen-3.4.0");
+  EXPECT_EQ(ledger_header(config, "Eigen-3.4.0"), header);
+  for (size_t at = 0; at < config.size(); ++at) {
+    std::string other = config;
+    other[at] ^= 1;
+    EXPECT_NE(ledger_header(other, "Eigen-3.4.0"), header) << at;
+  }
+  EXPECT_NE(ledger_header(config, "Eigen-3.4.1"), header);
+}
+
+TEST(VariableStore, GivesVariablesOfOneShapeOtherFirstValues) {
+  VariableTable variables;
+  for (const char* path : {"a", "b"}) variables.parameter(path, {40}, Initializer::glorot_uniform(4, 4));
+  for (const char* path : {"c", "d"}) variables.parameter(path, {40}, Initializer::normal(0.02));
+  const auto optimizer = make_optimizer("sgd");
+  const Plan plan = make_plan({.variables = variables, .optimizer = *optimizer, .settings = {.mesh = {{"data", 1}}}});
+  const auto serial = make_serial_communicator();
+  Pool pool({});
+  const VariableStore store(plan, variables, *optimizer, *serial, pool, 1),
+      again(plan, variables, *optimizer, *serial, pool, 1), other(plan, variables, *optimizer, *serial, pool, 2);
+  const auto values = [&](const VariableStore& of, const char* path) { return toy::doubles(of, plan.at(path)); };
+  EXPECT_NE(values(store, "a"), values(store, "b"));
+  EXPECT_NE(values(store, "c"), values(store, "d"));
+  for (const char* path : {"a", "b", "c", "d"}) {
+    EXPECT_EQ(values(store, path), values(again, path)) << path;
+    EXPECT_NE(values(store, path), values(other, path)) << path;
+  }
 }
 
 TEST(VariableStore, EntersTheBytesOfThePlanIntoTheLedger) {

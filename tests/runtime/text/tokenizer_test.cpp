@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "runtime/text/encoder.h"
 #include "tests/runtime/text/text_support.h"
@@ -86,6 +88,34 @@ INSTANTIATE_TEST_SUITE_P(Rules, TokenizerOfRule, ::testing::ValuesIn(kPieceRules
   return name;
 });
 
+// Long text is cut for threads, wherever its words are.
+TEST(Tokenizer, CutsNoWordOfLongText) {
+  const Tokenizer tokenizer = trained_on("x aaaa aaaa aaaa aaaa", 256 + 1 + 3);
+  ASSERT_EQ(tokenizer.encode(" aaaa").size(), 1u);
+  for (size_t shift = 0; shift < 5; ++shift) {
+    std::string text(shift, 'x');
+    while (text.size() < 200'000) text += " aaaa";
+    const std::string_view view = text;
+    Tokens tokens;
+    Encoder(tokenizer, 1).encode({&view, 1}, SpecialTokens::as_text, std::nullopt, tokens);
+    EXPECT_TRUE(tokens == tokenizer.encode(text)) << shift;
+  }
+}
+
+// A cache of words must not take a word for one that ends with zeros, nor for none.
+TEST(Tokenizer, EncodesZerosThatTextHas) {
+  const Tokenizer tokenizer = trained_on("aa aa", 258);
+  using namespace std::string_view_literals;
+  const std::string_view text = "\0 a a\0 a\0\0 \0\0\0 \0 a aa\0"sv;
+  Encoder encoder(tokenizer, 1);
+  for (int round = 0; round < 2; ++round) {
+    Tokens tokens;
+    encoder.encode({&text, 1}, SpecialTokens::as_text, std::nullopt, tokens);
+    EXPECT_EQ(tokenizer.decode(tokens), text) << round;
+    EXPECT_EQ(tokens, tokenizer.encode(text)) << round;
+  }
+}
+
 // All pairs at each step, as the definition says.
 Tokens merged_by_definition(Tokens tokens, const std::vector<Merge>& merges) {
   for (;;) {
@@ -111,6 +141,61 @@ TEST(MergeTable, MergesShortAndLongPiecesByDefinition) {
     tokens = bytes;
     tokens.resize(MergeTable(merges).apply(tokens));
     EXPECT_EQ(tokens, merged_by_definition(bytes, merges)) << length << " letters";
+  }
+}
+
+// All pairs of all words counted anew for each merge, as the definition says.
+std::vector<std::pair<std::string, std::string>> learned_by_definition(
+    std::vector<std::pair<std::vector<std::string>, int64_t>> words, size_t merges) {
+  std::vector<std::pair<std::string, std::string>> learned;
+  while (learned.size() < merges) {
+    std::map<std::pair<std::string, std::string>, int64_t> counts;
+    for (const auto& [tokens, count] : words)
+      for (size_t i = 0; i + 1 < tokens.size(); ++i) counts[{tokens[i], tokens[i + 1]}] += count;
+    int64_t most = 0;
+    for (const auto& [pair, count] : counts) most = std::max(most, count);
+    std::erase_if(counts, [&](const auto& each) { return each.second < most; });
+    if (counts.size() != 1) return learned;  // which of equal ones is first is another test's
+    const auto [left, right] = counts.begin()->first;
+    learned.emplace_back(left, right);
+    for (auto& [tokens, count] : words)
+      for (size_t i = 0; i + 1 < tokens.size(); ++i)
+        if (tokens[i] == left && tokens[i + 1] == right) {
+          tokens[i] += right;
+          tokens.erase(tokens.begin() + std::ptrdiff_t(i) + 1);
+        }
+  }
+  return learned;
+}
+
+TEST(Tokenizer, LearnsByDefinition) {
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 100; ++round) {
+    // Of two letters, so that the same bytes come about in several ways.
+    std::map<std::string, int64_t> words;
+    for (int i = 0; i < 60; ++i) {
+      std::string word;
+      for (size_t length = 2 + random() % 20; length > 0; --length) word += char("ab"[random() % 2]);
+      words[word] = int64_t(1 + random() % 1'000'000);
+    }
+    std::vector<WordCounts::Word> counted;
+    std::vector<std::pair<std::vector<std::string>, int64_t>> apart;
+    for (const auto& [word, count] : words) {
+      counted.push_back({word, count});
+      auto& letters = apart.emplace_back(std::vector<std::string>(), count).first;
+      for (const char letter : word) letters.emplace_back(1, letter);
+    }
+    const auto expected = learned_by_definition(std::move(apart), 100);
+    ASSERT_GE(expected.size(), 10u) << round;
+    // Two merges may give one token, so the vocabulary is that of the tokens.
+    std::set<std::string> tokens;
+    for (const auto& [left, right] : expected) tokens.insert(left + right);
+    const TokenizerParts ours = train_bpe(counted, {.vocabulary = int32_t(256 + tokens.size()), .special = {}});
+    std::vector<std::pair<std::string, std::string>> merges;
+    for (const Merge& merge : ours.merges)
+      merges.emplace_back(ours.tokens[size_t(merge.left)], ours.tokens[size_t(merge.right)]);
+    ASSERT_LE(merges.size(), expected.size());
+    EXPECT_TRUE(std::equal(merges.begin(), merges.end(), expected.begin())) << round;
   }
 }
 
@@ -190,6 +275,65 @@ TEST(TokenizerFiles, AreReadInEachOfThreeForms) {
       EXPECT_EQ(tokenizer.end_of_text(), 0);
     }
   }
+}
+
+std::string base64(const std::string& bytes) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t group = 0;
+    for (size_t j = i; j < i + 3; ++j) group = group << 8 | (j < bytes.size() ? uint8_t(bytes[j]) : 0u);
+    for (int shift = 18; shift >= 0; shift -= 6) text += kDigits[group >> shift & 63];
+  }
+  for (size_t missing = (3 - bytes.size() % 3) % 3, i = 0; i < missing; ++i) text[text.size() - 1 - i] = '=';
+  return text;
+}
+
+// Ranks of bytes, of words, and of pairs of bytes up to the number that r50k_base has.
+std::string ranks_of_r50k(const std::vector<std::string>& words) {
+  constexpr int kRanks = 50256;
+  std::string text;
+  int rank = 0;
+  const auto add = [&](const std::string& bytes) { text += base64(bytes) + " " + std::to_string(rank++) + "\n"; };
+  for (int b = 0; b < 256; ++b) add({char(b)});
+  for (const std::string& word : words) add(word);
+  for (int pair = 0; rank < kRanks; ++pair) add({char(128 + pair / 256 % 128), char(pair % 256), char(pair / 32768)});
+  return text;
+}
+
+TEST(TokenizerFiles, MergeByTheRanksOfTiktoken) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/r50k_base.tiktoken";
+  write_file(path, ranks_of_r50k({"th", "he", "the", "xyz", "hem"}));
+  const Tokenizer tokenizer = Tokenizer::load(path);
+  EXPECT_EQ(tokenizer.parts().rule, PieceRule::gpt2);
+  EXPECT_EQ(tokenizer.end_of_text(), 50256);
+  EXPECT_EQ(tokenizer.vocabulary(), 50257);
+  constexpr int kTh = 256, kThe = 258, kXyz = 259, kHem = 260;
+  EXPECT_THAT(tokenizer.encode("the"), ElementsAre(kThe)) << "t and he, or th and e";
+  EXPECT_THAT(tokenizer.encode("them"), ElementsAre(kThe, 'm'));
+  EXPECT_THAT(tokenizer.encode("hem"), ElementsAre(kHem)) << "made of he and m";
+  EXPECT_THAT(tokenizer.encode("tth"), ElementsAre('t', kTh));
+  EXPECT_THAT(tokenizer.encode("xyz"), ElementsAre(kXyz)) << "a piece that is a token, though no merge leads to it";
+  EXPECT_THAT(tokenizer.encode("xyzz"), ElementsAre('x', 'y', 'z', 'z'));
+  EXPECT_EQ(tokenizer.decode(std::vector<int32_t>{kThe, kXyz}), "thexyz");
+}
+
+TEST(TokenizerFiles, SayWhatIsWrongWithRanks) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/x.tiktoken", whole = ranks_of_r50k({});
+  const auto expect_error = [&](const std::string& text, const char* what) {
+    write_file(path, text);
+    EXPECT_THAT([&] { Tokenizer::load(path); }, ::testing::ThrowsMessage<Error>(HasSubstr(what)));
+  };
+  expect_error(whole + "IQ== 50256\n", "x.tiktoken' has 50257 tokens, and does not say how text is cut into pieces");
+  expect_error("IQ== 0\nIg==1\n", "x.tiktoken':2: expected a token in base64, a blank and a number from 0 to");
+  expect_error("I!== 0\n", "x.tiktoken':1: expected a token in base64");
+  expect_error("IQ= 0\n", "x.tiktoken':1: expected a token in base64");
+  expect_error("IQ== -1\n", "x.tiktoken':1: expected a token in base64");
+  expect_error("IQ== 9999999\n", "x.tiktoken':1: expected a token in base64");
+  expect_error("IQ== 0\nIg== 0\n", "x.tiktoken':2: a second token has the number 0");
+  expect_error(whole + whole.substr(0, whole.find('\n') + 1), "a second token has the number 0");
 }
 
 TEST(TokenizerFiles, TakeTheEndOfTextFromTheConfiguration) {

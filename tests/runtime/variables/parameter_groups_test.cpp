@@ -39,6 +39,18 @@ TEST(ParameterGroups, TakeTheSameBitsOnAnyNumberOfRanks) {
   }
 }
 
+// Where one tensor alone is updated whole, one rank of a node does it and the others have nothing of it.
+TEST(ParameterGroups, LeaveASingleTensorToOneRank) {
+  for (const char* optimizer : {"lamb", "adafactor"}) {
+    Setting setting{.optimizer = optimizer, .groups = {".*/bias|last/weight => sgd(learning_rate=0.1)"}};
+    const Outcome expected = train(setting);
+    for (const int ranks : {2, 3}) {
+      setting.ranks = ranks;
+      EXPECT_EQ(train(setting).ledger, expected.ledger) << optimizer << " on " << ranks;
+    }
+  }
+}
+
 TEST(ParameterGroups, WithTheSettingsOfTheRunChangeNothing) {
   const Outcome plain = train({.ranks = 2});
   EXPECT_EQ(train({.ranks = 2, .groups = {".*/bias => weight_decay=0"}}).ledger, plain.ledger);

@@ -58,6 +58,7 @@ test_language() {
   expect_same_run "${training[@]}" --threads 2 --model.recompute=true
   expect_other_run "${training[@]}" --threads 1 --seed 2
   expect_other_run "${training[@]}" --threads 1 --model.dropout=0
+  expect_other_run "${training[@]}" --threads 1 --activations bf16
 
   # Validation on the way, and metrics.
   expect_same_run "${training[@]}" --ranks 2 --eval-every 8 --metrics "$work/metrics"
@@ -68,6 +69,22 @@ test_language() {
   [ "$(grep -Ec '^{"bits_per_byte":[0-9.]+,"perplexity":[0-9.]+(,"step":[0-9]+)?,"validation_loss":[0-9.]+}$' "$work/metrics")" -eq 3 ] ||
     complain "expected three validations in the metrics"
 
+  # Texts on the way, which leave the run as it is, and are those of any number of ranks.
+  local writing=("${training[@]}" --sample-every 8 --sample-prompt "Line 1" --sample-tokens 30)
+  for ranks in 1 2; do
+    expect_same_run "${writing[@]}" --ranks $ranks --threads $ranks --metrics "$work/metrics"
+    expect_output 1 '^step 8/20  sample "Line 1..+"$'
+    expect_output 1 '^step 16/20  sample "Line 1..+"$'
+    grep '^step .* sample' "$work/stdout" >"$work/texts_of_$ranks"
+    [ "$(grep -Ec '^{"sample":"Line 1..+","step":(8|16)}$' "$work/metrics")" -eq 2 ] || complain "expected two texts in the metrics"
+  done
+  expect_same "$work/texts_of_1" "$work/texts_of_2"
+  [ "$(cut -d' ' -f5- "$work/texts_of_1" | sort -u | wc -l)" -eq 2 ] || complain "expected a text of a model that has learnt more"
+  printf '[train]\nsample_every = 20\nsample_tokens = 3\n' >"$work/writing.toml"
+  expect_success "${training[@]/$config/$work/writing.toml}" --model gpt-nano --batch 2 --steps 20 --model.vocab_size=300 \
+    --model.block_size=32 --data "$work/train_000000.bin" --tokenizer "$work/tokenizer"
+  expect_output 1 '^step 20/20  sample ".*"$'
+
   for ranks in 1 3; do
     expect_success "$lockstep" eval --config "$config" --data "$work/val.bin" --weights "$work/weights" --threads $ranks
     expect_output 1 "^$(cat "$work/reference_score") tokens=[0-9]+ bytes=[0-9]+$"
@@ -75,7 +92,8 @@ test_language() {
   # The same run by options alone; what is typed goes before the file.
   expect_same_run "$lockstep" train --model gpt-nano --model.vocab_size=300 \
     --model.block_size=32 --model.n_layer=2 --model.n_head=2 --model.n_embd=32 --dropout 0.1 --data "$work/train_000000.bin" \
-    "$work/train_00000[1-9].bin" --optimizer adamw --learning-rate 0.01 --batch 16 --steps 20 --virtual-ranks 8
+    "$work/train_00000[1-9].bin" --optimizer adamw --learning-rate 0.01 --beta-2 0.95 --weight-decay 0.1 --batch 16 --steps 20 \
+    --virtual-ranks 8
   expect_output 1 '^loss=[0-9.]+ tokens_per_second=[0-9]+ steps=20 ranks=1$'
   # A folder of Hugging Face says what it holds; a sample comes from it.
   expect_success "${training[@]}" --save "$work/folder/"
@@ -117,6 +135,17 @@ test_language_refusals() {
   expect_error 2 '*model gpt-nano reads tokens*' "$lockstep" train --model gpt-nano "${outputs[@]}"
   expect_error 2 '*--validation and --tokenizer are for language models*' "${on_data[@]}" --validation "$work/val.bin" "${outputs[@]}"
 
+  expect_error 2 '*the prompt has * tokens, and the context of the model is 32; use a shorter prompt*' \
+    "${bad[@]}" --sample-every 5 --sample-prompt "$(printf '%0500d' 0)"
+  expect_error 2 '*--activations: expected f32 or bf16*got '\''f64'\''*' "${bad[@]}" --activations f64
+  expect_error 2 '*--activations bf16 with --precision f16*use --precision bf16*' "${bad[@]}" --activations bf16 --precision f16
+  expect_error 2 '*--activations bf16: the ops of model cnn keep activations in f32*' "${on_data[@]}" --model cnn --activations bf16 "${outputs[@]}"
+  expect_error 2 '*--sample-prompt*give --sample-every STEPS too*' "${bad[@]}" --sample-prompt A
+  expect_error 2 '*--sample-tokens: expected a whole number from 1 to *, got 0*' "${bad[@]}" --sample-every 5 --sample-tokens 0
+  expect_error 2 '*--sample-every is for language models*' "${on_data[@]}" --sample-every 5 "${outputs[@]}"
+  expect_error 2 '*--sample-every writes texts*give --tokenizer*' "$lockstep" train --model gpt-nano --data "$work/train_000000.bin" \
+    --sample-every 5 --batch 8 "${outputs[@]}"
+
   local file=$work/bad.toml
   refuse() {  # refuse CODE PATTERN LINE...
     printf '%s\n' "${@:3}" >"$file"
@@ -139,6 +168,8 @@ test_language_plan() {
   expect_output 0 'DIFFERENT'
   expect_success "$lockstep" plan --config "$config" --verify --ranks 2 --steps 2 --model.preset llama-nano --model.n_kv_head 1 \
     --model.tied=false --model.recompute=true --accumulation 2
+  expect_output 0 'DIFFERENT'
+  expect_success "$lockstep" plan --config "$config" --verify --ranks 2 --steps 2 --activations bf16
   expect_output 0 'DIFFERENT'
   expect_output 1 '^every term that must be exact is exact on every rank$'
 }

@@ -6,6 +6,7 @@
 models=$here/../../../tools/models
 
 test_plan() {
+  local limit
   expect_success "$lockstep" plan --all
   expect_output 1 '^adam/iteration +counter +\[\] +i64 +\[\] +8 +no +no +only_first_replica +each_rank +adam$'
   expect_output 1 '^  gradients of bucket 0 +reduce_scatter +f32 +data +2679040 '
@@ -13,7 +14,7 @@ test_plan() {
   expect_output 1 '^adam/iteration +counter +\[\] +i64 +\[\] +8 B +no +no +only_first_replica +each_rank +adam$'
   expect_output 1 '^  gradients of bucket 0 +reduce_scatter +f32 +data +2.6 MiB '
   expect_output 1 'first of its node: holds the copy'
-  expect_output 1 '^  while a leaf of 64 samples runs, at the peak: activations [0-9]+ B, scratch of kernels [0-9]+ B'
+  expect_output 1 '^  while a part of 64 samples runs, at the peak: activations [0-9]+ B, scratch of kernels [0-9]+ B'
   expect_success "$lockstep" plan --model "$models/gpt-like.toml" --mesh data=8,model=4 --optimizer adamw --zero 1
   expect_output 1 '^plan [0-9a-f]{16} of gpt-like: .* mesh data=8,model=4 \(32 ranks, batch over data\), ZeRO 1,'
   # The summary comes first, and layers that are alike are one row.
@@ -29,6 +30,11 @@ test_plan() {
   expect_output 1 'mesh data=100000,model=1 '
   expect_success "$lockstep" plan --model "$models/gpt-like.toml" --mesh data=8,model=4 --optimizer adamw --memory-limit 80GiB
   expect_output 1 '^  best  '
+  cp "$work/stdout" "$work/best"
+  for limit in 85899345920 85899345.92kB 85899.34592MB 0.08589934592TB; do
+    expect_success "$lockstep" plan --model "$models/gpt-like.toml" --mesh data=8,model=4 --optimizer adamw --memory-limit $limit
+    expect_same "$work/best" "$work/stdout"
+  done
   expect_error 1 '*no plan of gpt-like fits into --memory-limit 10MiB a rank*' \
     "$lockstep" plan --model "$models/gpt-like.toml" --mesh data=8,model=4 --memory-limit 10MiB
   expect_output 1 'none fits. The smallest takes .* more than the limit'

@@ -24,6 +24,12 @@ test_sample() {
   expect_success "${sample[@]}" --tokens 100 --temperature 0.8 --top-k 50 --top-p 0.9 --seed 2 --threads 1
   expect_same "$work/stdout" "$work/seed2"
   ! cmp -s "$work/seed1" "$work/seed2" || complain "expected another text of another seed"
+  # Every token has a draw of its own: of two tokens at each place, now the one is taken and now the other.
+  for seed in 1 2 3 4 5; do
+    expect_success "${sample[@]}" --tokens 30 --temperature 1000000 --top-k 2 --seed $seed --threads 1
+    cksum <"$work/stdout" >>"$work/texts"
+  done
+  [ "$(sort -u "$work/texts" | wc -l)" -eq 5 ] || complain "expected five texts"
   expect_success "$lockstep" sample --weights "$language_models/gpt2" --tokens 5
   expect_success "$lockstep" sample --weights "$language_models/llama" --tokenizer "$language_models/gpt2" --prompt A --tokens 5
   expect_success bash -c "printf 'It is a truth\nIt is a truth\n' | '$lockstep' sample --weights '$language_models/gpt2' --tokens 30 --temperature 0 --interactive"

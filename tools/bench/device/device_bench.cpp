@@ -35,6 +35,10 @@ std::string size_name(int64_t n) {
   return str(n);
 }
 
+std::string tensors_name(int64_t tensors, int64_t elements) {
+  return str("optimizer/adam/", tensors, "x", size_name(elements));
+}
+
 }  // namespace
 
 DeviceBench::DeviceBench(const DeviceBenchOptions& options)
@@ -50,8 +54,27 @@ DeviceBench::DeviceBench(const DeviceBenchOptions& options)
       product_(filled(stream_, pool_, side_ * side_)),
       conditions_(describe_gpu(options.device) + (options.timing.cache == Cache::cold ? ", cold" : ", warm")) {}
 
-DeviceCall DeviceBench::copy_call() {
-  return {[this] { launch(stream_, CopyArray{view_of(to_), view_of(from_)}); }};
+int64_t DeviceBench::make_room(int64_t elements) {
+  if (const int64_t there = from_.bytes() / size_of(DType::f32); there >= elements) return elements;
+  try {
+    Buffer from = filled(stream_, pool_, elements), to = filled(stream_, pool_, elements);
+    stream_.synchronize();
+    from_ = std::move(from);
+    to_ = std::move(to);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::device) throw;
+  }
+  return std::min(elements, from_.bytes() / size_of(DType::f32));
+}
+
+DeviceCall DeviceBench::copy_call(int64_t elements) {
+  return {[this, elements] {
+    launch(stream_, CopyArray{slice(view_of(to_), 0, elements), slice(view_of(from_), 0, elements)});
+  }};
+}
+
+DeviceCall DeviceBench::driver_copy_call(int64_t elements) {
+  return {[this, elements] { copy(stream_, slice(view_of(to_), 0, elements), slice(view_of(from_), 0, elements)); }};
 }
 
 DeviceCall DeviceBench::product_call() {
@@ -67,72 +90,99 @@ std::string DeviceBench::note(const std::string& about) const {
   return str(about, about.empty() ? "" : "; ", conditions_);
 }
 
+std::string DeviceBench::timing_note(const InterleavedTimes& times, size_t call, const std::string& about) const {
+  return note(str(times.seconds(call) * 1e6, " us +- ", std::round(1000 * times.spread(call)) / 10, " %, ", about));
+}
+
 BenchmarkRow DeviceBench::row(const std::string& name, const DeviceCall& call, int64_t bytes, int64_t flops,
                               const std::string& about) {
-  const bool computes = flops > 0;
-  const std::array<DeviceCall, 2> calls = {computes ? product_call() : copy_call(), call};
+  const std::string before = about.empty() ? "" : about + ", ";
+  return flops > 0 ? product_row(name, call, bytes, flops, before) : copy_row(name, call, bytes, before);
+}
+
+BenchmarkRow DeviceBench::product_row(const std::string& name, const DeviceCall& call, int64_t bytes, int64_t flops,
+                                      const std::string& about) {
+  const std::array<DeviceCall, 2> calls = {product_call(), call};
   const InterleavedTimes times = timer_.time(calls);
-  const double roof_work = computes ? 2.0 * double(side_) * double(side_) * double(side_) : double(2 * from_.bytes());
-  const double work = double(computes ? flops : bytes);
-  const std::string roof = computes ? str("product of ", side_, " x ", side_, " x ", side_)
-                                    : str("copy of ", size_name(options_.elements), " f32");
+  const double roof_work = 2.0 * double(side_) * double(side_) * double(side_);
   return {.name = name,
-          .value = work / times.seconds(1) * 1e-9,
-          .unit = computes ? "GFLOP/s" : "GB/s",
+          .value = double(flops) / times.seconds(1) * 1e-9,
+          .unit = "GFLOP/s",
           .roof = roof_work / times.seconds(0) * 1e-9,
-          .share_of_roof = times.ratio(0, 1) * work / roof_work,
+          .share_of_roof = times.ratio(0, 1) * double(flops) / roof_work,
           .bytes = bytes,
           .flops = flops,
-          .note = note(str(times.seconds(1) * 1e6, " us +- ", std::round(1000 * times.spread(1)) / 10, " %, ", about,
-                           about.empty() ? "" : ", ", "roof: ", roof))};
+          .note = timing_note(times, 1, str(about, "roof: product of ", side_, " x ", side_, " x ", side_))};
+}
+
+BenchmarkRow DeviceBench::copy_row(const std::string& name, const DeviceCall& call, int64_t bytes,
+                                   const std::string& about) {
+  const int64_t elements = make_room(std::max<int64_t>(1, bytes / (2 * size_of(DType::f32))));
+  const std::array<DeviceCall, 3> calls = {copy_call(elements), driver_copy_call(elements), call};
+  const InterleavedTimes times = timer_.time(calls);
+  const size_t roof = times.seconds(1) < times.seconds(0) ? 1 : 0;
+  const double roof_bytes = double(2 * size_of(DType::f32) * elements);
+  return {.name = name,
+          .value = double(bytes) / times.seconds(2) * 1e-9,
+          .unit = "GB/s",
+          .roof = roof_bytes / times.seconds(roof) * 1e-9,
+          .share_of_roof = times.ratio(roof, 2) * double(bytes) / roof_bytes,
+          .bytes = bytes,
+          .note = timing_note(
+              times, 2,
+              str(about, "roof: ", roof == 0 ? "our" : "the driver's", " copy of ", size_name(elements), " f32"))};
 }
 
 std::vector<BenchmarkRow> DeviceBench::memory() {
-  const int64_t bytes = 2 * from_.bytes();
-  const std::array<DeviceCall, 4> calls = {copy_call(),
-                                           {[this] { copy(stream_, view_of(to_), view_of(from_)); }},
-                                           {[this] {
-                                             launch(stream_, AddInPlace{view_of(to_), 1e-6f});
+  const std::array names = {"memory/copy", "memory/driver_copy", "memory/add_in_place", "timing/shortest_kernel"};
+  if (std::ranges::none_of(names, [this](const char* name) { return wants(name); })) return {};
+  const int64_t n = options_.elements, bytes = 2 * n * size_of(DType::f32);
+  const std::array<DeviceCall, 4> calls = {copy_call(n), driver_copy_call(n), DeviceCall{[this, n] {
+                                             launch(stream_, AddInPlace{slice(view_of(to_), 0, n), 1e-6f});
                                            }},
-                                           {[this] {
+                                           DeviceCall{[this] {
                                              launch(stream_, AddInPlace{slice(view_of(to_), 0, 1), 1e-6f});
                                            }}};
   const InterleavedTimes times = timer_.time(calls);
-  const std::array names = {"memory/copy", "memory/driver_copy", "memory/add_in_place"};
   std::vector<BenchmarkRow> rows;
-  for (size_t i = 0; i < names.size(); ++i) {
+  for (size_t i = 0; i < 3; ++i) {
     rows.push_back({.name = names[i],
                     .value = double(bytes) / times.seconds(i) * 1e-9,
                     .unit = "GB/s",
                     .bytes = bytes,
-                    .note = note(str(size_name(options_.elements), " f32 read and written"))});
+                    .note = note(str(size_name(n), " f32 read and written"))});
   }
-  rows.push_back({.name = "timing/shortest_kernel",
+  rows.push_back({.name = names[3],
                   .value = times.seconds(3) * 1e6,
                   .unit = "us",
                   .bytes = 2 * size_of(DType::f32),
                   .note = note("one f32 read and written: the least that any row can take")});
+  std::erase_if(rows, [this](const BenchmarkRow& row) { return !wants(row.name); });
   return rows;
 }
 
 std::vector<BenchmarkRow> DeviceBench::optimizers() {
   std::vector<BenchmarkRow> rows;
+  const auto add = [&](const std::string& name, const Optimizer& optimizer, int64_t n, int64_t bytes_each,
+                       const Precision& precision, OptimizerArena::Phase phase, const std::string& about) {
+    if (!wants(name) || n == 0) return;
+    OptimizerArena arena(optimizer, {.tensors = 1, .elements = n}, stream_, precision);
+    rows.push_back(row(name, arena.step(phase), bytes_each * n, 0,
+                       str(size_name(n), " parameters of ", bytes_each, " bytes", about)));
+  };
+  constexpr auto kUpdate = OptimizerArena::Phase::update;
   for (const std::string_view name : optimizer_names()) {
     const auto optimizer = make_optimizer(name);
     if (optimizer->updates_by_tensor()) continue;
-    OptimizerArena arena(*optimizer, {.tensors = 1, .elements = options_.elements}, stream_);
-    rows.push_back(row(str("optimizer/", name), arena.step(), optimizer->bytes_per_element() * options_.elements, 0,
-                       str(size_name(options_.elements), " parameters of ", optimizer->bytes_per_element(), " bytes")));
+    add(str("optimizer/", name), *optimizer, options_.elements, optimizer->bytes_per_element(), {}, kUpdate, "");
   }
   const auto adam = make_optimizer("adam");
-  const int64_t n = options_.elements / kGranule * kGranule;
-  for (const Precision& precision : kPrecisions) {
-    if (!is_narrow(precision.weights) || n == 0) continue;
-    OptimizerArena arena(*adam, {.tensors = 1, .elements = n}, stream_, precision);
-    const int64_t bytes = update_bytes(*adam, precision);
-    rows.push_back(row(str("optimizer/adam/", precision.name), arena.step(), bytes * n, 0,
-                       str(size_name(n), " parameters of ", bytes, " bytes")));
-  }
+  for (const Precision& precision : kPrecisions)
+    if (is_narrow(precision.weights))
+      add(str("optimizer/adam/", precision.name), *adam, options_.elements / kGranule * kGranule,
+          update_bytes(*adam, precision), precision, kUpdate, "");
+  add("optimizer/adam/whole_phase", *adam, options_.elements, adam->bytes_per_element() + size_of(DType::f32), {},
+      OptimizerArena::Phase::whole, ", squares of gradients, decision and update");
   return rows;
 }
 
@@ -141,6 +191,8 @@ std::vector<BenchmarkRow> DeviceBench::adam_sizes() {
   const auto adam = make_optimizer("adam");
   std::vector<BenchmarkRow> rows;
   for (int64_t n = std::min(kSmallest, options_.sweep_elements); n <= options_.sweep_elements; n *= 4) {
+    const std::string name = "optimizer/adam/" + size_name(n);
+    if (!wants(name)) continue;
     std::optional<OptimizerArena> arena;
     try {
       arena.emplace(*adam, TensorSizes{.tensors = 1, .elements = n}, stream_);
@@ -149,7 +201,7 @@ std::vector<BenchmarkRow> DeviceBench::adam_sizes() {
       rows.back().note += str("; no memory for ", size_name(n));
       break;
     }
-    rows.push_back(row("optimizer/adam/" + size_name(n), arena->step(), adam->bytes_per_element() * n, 0,
+    rows.push_back(row(name, arena->step(), adam->bytes_per_element() * n, 0,
                        str(adam->bytes_per_element(), " bytes a parameter")));
   }
   return rows;
@@ -162,20 +214,22 @@ BenchmarkRow DeviceBench::many_tensors(int64_t tensors, int64_t elements) {
   OptimizerArena many(*adam, {.tensors = tensors, .elements = elements}, stream_);
   const std::array<DeviceCall, 2> calls = {flat.step(), many.step()};
   const InterleavedTimes times = timer_.time(calls);
-  return {.name = str("optimizer/adam/", tensors, "x", size_name(elements)),
+  return {.name = tensors_name(tensors, elements),
           .value = times.seconds(1) * 1e6,
           .unit = "us",
           .roof = times.seconds(0) * 1e6,
           .share_of_roof = times.ratio(0, 1),
           .bytes = adam->bytes_per_element() * n,
-          .note = note(str("both launches, a factor for each tensor's gradient, +- ",
-                           std::round(1000 * times.spread(1)) / 10, " %, roof: one tensor of ", size_name(n)))};
+          .note = timing_note(
+              times, 1, str("both launches, a factor for each tensor's gradient, roof: one tensor of ", size_name(n)))};
 }
 
 std::vector<BenchmarkRow> DeviceBench::adam_tensors() {
   std::vector<BenchmarkRow> rows;
-  for (const auto& [tensors, elements] : {std::pair<int64_t, int64_t>{128, 1024}, {10'000, 64}})
-    rows.push_back(many_tensors(std::clamp<int64_t>(options_.elements / elements, 1, tensors), elements));
+  for (const auto& [most, elements] : {std::pair<int64_t, int64_t>{128, 1024}, {10'000, 64}}) {
+    const int64_t tensors = std::clamp<int64_t>(options_.elements / elements, 1, most);
+    if (wants(tensors_name(tensors, elements))) rows.push_back(many_tensors(tensors, elements));
+  }
   return rows;
 }
 

@@ -2,6 +2,7 @@
 #include "tools/bench/ops/language_cases.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "runtime/ops/language.h"
 #include "tools/bench/ops/language_references.h"
@@ -17,6 +18,9 @@ OpInput tokens(const Shape& shape, double low, double high) { return {shape, DTy
 double kept(int64_t, int64_t, int64_t, int64_t) { return 1; }
 
 // Scores of queries and keys up to 2 are up to 4 sqrt(head size), whose exponentials err by that many roundings.
+// Rows that a benchmark has cut to fewer are shorter texts.
+int64_t text_length(int64_t rows, int64_t whole) { return std::gcd(rows, whole); }
+
 OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vector<OpInput> large,
                  const AttentionHeads& small, const AttentionHeads& of_large, float dropout = 0) {
   const int64_t large_rows = large.empty() ? 0 : large[0].shape[0];
@@ -28,9 +32,11 @@ OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vect
           std::move(inputs),
           std::move(large),
           [=](Context& c, const Tensors& x) {
-            const AttentionHeads& heads = x[0].shape()[0] == small_rows ? small : of_large;
+            const int64_t rows = x[0].shape()[0];
+            AttentionHeads heads = rows == small_rows ? small : of_large;
+            heads.length = text_length(rows, heads.length);
             // There are as many numbers of samples as rows; the first are those of the samples.
-            c.random().sample_ids = slice(c.random().sample_ids, 0, x[0].shape()[0] / heads.length);
+            c.random().sample_ids = slice(c.random().sample_ids, 0, rows / heads.length);
             return x.size() == 1 ? causal_attention(c, x[0], heads, dropout)
                                  : causal_attention(c, x[0], x[1], x[2], heads, dropout);
           },
@@ -46,7 +52,7 @@ OpCase attention(const std::string& note, std::vector<OpInput> inputs, std::vect
 OpCase turning(const std::string& note, std::vector<OpInput> large, RotaryPairs pairs) {
   const auto geometry = [pairs](int64_t rows) {
     return rows == 10 ? RotaryGeometry{.length = 5, .head_size = 6, .theta = 100, .pairs = pairs}
-                      : RotaryGeometry{.length = 256, .head_size = 64, .pairs = pairs};
+                      : RotaryGeometry{.length = text_length(rows, 256), .head_size = 64, .pairs = pairs};
   };
   return {"rotary",
           note,
@@ -68,6 +74,24 @@ OpCase classifier(const std::string& note, std::vector<OpInput> inputs, std::vec
           [](const Doubles& x) { return reference::token_loss(x); },
           1e-5,
           large_flops};
+}
+
+// An op's inputs when activations are in bf16.
+struct Roles {
+  std::string op;
+  std::vector<size_t> activations;
+  std::vector<size_t> weights = {};  // which the op rounds to bf16, so that rounding them first changes nothing
+  double roundings = 1;              // on the way to the result, each by 2^-8 of the number
+};
+OpCase in_bf16(OpCase op, const Roles& roles) {
+  op.note += op.note.empty() ? "bf16" : " in bf16";
+  op.large.clear();
+  for (const size_t i : roles.activations)
+    if (i < op.inputs.size()) op.inputs[i].dtype = op.inputs[i].gradient = DType::bf16;
+  for (const size_t i : roles.weights) op.inputs[i].dtype = DType::bf16;
+  op.tolerance += roles.roundings * 0x1.02p-8;
+  op.activations = DType::bf16;
+  return op;
 }
 
 }  // namespace
@@ -129,7 +153,9 @@ std::vector<OpCase> language_op_cases() {
        "",
        {{{6, 7}}},
        {{{kRows, kWidth}}},
-       [](Context& c, const Tensors& x) { return sample_means(c, x[0], x[0].shape()[0] / 2); },
+       [](Context& c, const Tensors& x) {
+         return sample_means(c, x[0], x[0].shape()[0] / text_length(x[0].shape()[0], 2));
+       },
        [](const Doubles& x) { return reference::sample_means(x[0], x[0].shape[0] / 2); },
        1e-6,
        0},
@@ -150,6 +176,30 @@ std::vector<OpCase> language_op_cases() {
        1e-5,
        0},
   };
+}
+
+std::vector<OpCase> cases_in_bf16(const std::vector<OpCase>& cases) {
+  static const Roles kRoles[] = {{"add", {0, 1}},
+                                 {"multiply", {0, 1}},
+                                 {"gelu", {0}},
+                                 {"dropout", {0}},
+                                 {"matmul", {0}, {1}},
+                                 {"matmul_transposed", {0}, {1}},
+                                 {"linear", {0}, {1, 2}},
+                                 {"linear_gelu", {0}, {1, 2}, 3},
+                                 {"layer_norm", {0}},
+                                 {"embedding", {}},
+                                 {"rms_norm", {0}},
+                                 {"rotary", {0}},
+                                 {"swiglu", {0, 1}},
+                                 {"causal_attention", {0, 1, 2}},
+                                 {"token_loss", {0}, {1}},
+                                 {"recompute", {0}, {}, 4}};
+  std::vector<OpCase> narrow;
+  for (const OpCase& op : cases)
+    for (const Roles& roles : kRoles)
+      if (op.op == roles.op) narrow.push_back(in_bf16(op, roles));
+  return narrow;
 }
 
 }  // namespace lockstep

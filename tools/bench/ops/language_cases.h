@@ -10,4 +10,8 @@ namespace lockstep {
 
 std::vector<OpCase> language_op_cases();
 
+// Those of `cases` whose ops are parts of blocks of language models, with activations in bf16; they have no rows in the
+// benchmark.
+std::vector<OpCase> cases_in_bf16(const std::vector<OpCase>& cases);
+
 }  // namespace lockstep

@@ -23,6 +23,10 @@ Tensor filled(Stream& stream, Pool& pool, const Shape& shape, float low, float h
   return tensor;
 }
 
+std::string row_of(const OpCase& op) { return "op/" + op.op + (op.note.empty() ? "" : " " + op.note); }
+std::string forward_row(const OpCase& op) { return row_of(op) + "/forward"; }
+std::string backward_row(const OpCase& op) { return row_of(op) + "/forward+backward"; }
+
 // One op on its large inputs.
 class OpBench {
  public:
@@ -46,7 +50,7 @@ class OpBench {
     tape_.backward(context_, output_, seed_, nullptr);
   }
 
-  std::vector<BenchmarkRow> rows(const Measure& measure) {
+  std::vector<BenchmarkRow> rows(const Measure& measure, const RowFilter& wanted) {
     int64_t passed = ConstView(output_).bytes(), gradient_bytes = 0, products = 1;
     for (size_t i = 0; i < inputs_.size(); ++i) {
       passed += ConstView(inputs_[i]).bytes();
@@ -55,12 +59,14 @@ class OpBench {
       // A product's gradients cost as much as its value for each matrix that has one.
       products += inputs_[i].shape().rank() > 1;
     }
-    const std::string name = "op/" + op_.op + (op_.note.empty() ? "" : " " + op_.note);
-    return {measure(
-                name + "/forward", [this] { forward(); }, passed, op_.large_flops),
-            measure(
-                name + "/forward+backward", [this] { forward_and_backward(); }, 2 * passed + gradient_bytes,
-                op_.large_flops * products)};
+    std::vector<BenchmarkRow> rows;
+    if (const std::string name = forward_row(op_); wanted.wants(name))
+      rows.push_back(measure(
+          name, [this] { forward(); }, passed, op_.large_flops));
+    if (const std::string name = backward_row(op_); wanted.wants(name))
+      rows.push_back(measure(
+          name, [this] { forward_and_backward(); }, 2 * passed + gradient_bytes, op_.large_flops * products));
+    return rows;
   }
 
  private:
@@ -129,28 +135,28 @@ OpCase cut(OpCase op, int64_t elements) {
   return op;
 }
 
-std::vector<BenchmarkRow> bench_all(Stream& stream, int64_t elements, const Measure& measure) {
+std::vector<BenchmarkRow> bench_all(Stream& stream, int64_t elements, const RowFilter& wanted, const Measure& measure) {
   std::vector<BenchmarkRow> rows;
   for (const OpCase& op : op_cases()) {
-    if (op.large.empty()) continue;
+    if (op.large.empty() || !(wanted.wants(forward_row(op)) || wanted.wants(backward_row(op)))) continue;
     const OpCase sized = cut(op, elements);
-    for (BenchmarkRow& row : OpBench(sized, stream).rows(measure)) rows.push_back(std::move(row));
+    for (BenchmarkRow& row : OpBench(sized, stream).rows(measure, wanted)) rows.push_back(std::move(row));
   }
   return rows;
 }
 
 }  // namespace
 
-std::vector<BenchmarkRow> bench_ops(int threads) {
+std::vector<BenchmarkRow> bench_ops(int threads, const RowFilter& wanted) {
   Stream stream = Stream::cpu(threads);
-  return bench_all(stream, std::numeric_limits<int64_t>::max(),
+  return bench_all(stream, std::numeric_limits<int64_t>::max(), wanted,
                    [&](const std::string& name, const std::function<void()>& call, int64_t bytes, int64_t flops) {
                      return row_on_cpu(stream, name, call, bytes, flops);
                    });
 }
 
 std::vector<BenchmarkRow> bench_ops(DeviceBench& bench) {
-  return bench_all(bench.stream(), bench.elements(),
+  return bench_all(bench.stream(), bench.elements(), bench.rows(),
                    [&](const std::string& name, const std::function<void()>& call, int64_t bytes, int64_t flops) {
                      return bench.row(name, {call}, bytes, flops);
                    });

@@ -11,7 +11,7 @@ namespace lockstep {
 
 // Times forward and backward of every op at the sizes of the shipped models. Products count FLOP/s against a product of
 // 1024 x 1024 x 1024; the rest counts bytes against an addition in place that moves as many.
-std::vector<BenchmarkRow> bench_ops(int threads);
+std::vector<BenchmarkRow> bench_ops(int threads, const RowFilter& wanted = {});
 
 // The same rows on a GPU. Batches are cut so that no array of a batch has more than bench.elements(), down to one
 // sample.

@@ -191,6 +191,7 @@ std::vector<OpCase> op_cases() {
       alone_on_axis("sum_over_axis", [](Context& c, const Tensor& x) { return sum_over_axis(c, x, "model"); }),
   };
   for (OpCase& op : language_op_cases()) cases.push_back(std::move(op));
+  for (OpCase& op : cases_in_bf16(cases)) cases.push_back(std::move(op));
   return cases;
 }
 
@@ -208,7 +209,7 @@ std::vector<Tensor> random_inputs(Stream& stream, Pool& pool, const std::vector<
       if (input.dtype == DType::i32)
         data<int32_t>(View(host))[i] = int32_t(std::floor(value));
       else
-        data<float>(View(host))[i] = float(value);
+        dispatch_float(input.dtype, [&]<class T>(TypeTag<T>) { data<T>(View(host))[i] = T(float(value)); });
     }
     tensors.emplace_back(pool, input.dtype, input.shape);
     copy(stream, tensors.back(), host);

@@ -24,7 +24,8 @@ struct OpInput {
   Shape shape;
   DType dtype = DType::f32;
   bool differentiable = true;
-  double low = -2, high = 2;  // values are uniform in between; labels are whole numbers in [low, high)
+  double low = -2, high = 2;    // values are uniform in between; labels are whole numbers in [low, high)
+  DType gradient = DType::f32;  // dtype of its gradient: that of activations is their own
 };
 
 struct OpCase {
@@ -39,6 +40,7 @@ struct OpCase {
   double tolerance;
   // Arithmetic of one forward call on the large inputs; 0: memory is what counts.
   int64_t large_flops;
+  DType activations = DType::f32;  // in which an embedding keeps them
 };
 
 std::vector<OpCase> op_cases();

@@ -21,7 +21,7 @@ class LoadedBatches final : public BatchSource {
   StepBatch next() override {
     const auto& batch = loader_.next();
     parts_.clear();
-    for (const auto& part : batch.leaves) parts_.push_back(view_(part));
+    for (const auto& part : batch.parts) parts_.push_back(view_(part));
     return {batch.step, batch.epoch, batch.global_count, batch.data_hash, parts_};
   }
 

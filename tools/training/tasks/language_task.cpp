@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <numbers>
 #include <optional>
 
 #include "runtime/language/save_trained.h"
+#include "runtime/language/text_writer.h"
 #include "runtime/text/tokenizer.h"
 #include "tools/training/tasks/chosen_model.h"
 #include "tools/training/tasks/evaluate_tokens.h"
@@ -87,6 +89,31 @@ class LanguageTask final : public TrainingTask {
       save_trained(path, settings_, variables, tokenizer_ ? &*tokenizer_ : nullptr);
     else
       save_weights(path, model, variables);
+  }
+  void check_sample(const SampleRequest& asked) const override {
+    if (asked.every == 0) return;
+    check(tokenizer_.has_value(), ErrorCode::usage,
+          "--sample-every writes texts, which takes the tokenizer of the model's tokens; give --tokenizer");
+    Pool pool({});
+    Stream stream = Stream::cpu();
+    const Model model = make_transformer("unused", settings_);
+    TextGenerator generator(model, settings_, {}, stream, pool);
+    generator.check_prompt(TextWriter(generator, *tokenizer_).tokens_of(asked.prompt));
+  }
+  std::string sample(const SampleRequest& asked, uint64_t seed, const Model& model, const VariableStore& variables,
+                     int threads) const override {
+    Pool pool({});
+    Stream stream = Stream::cpu(threads);
+    std::deque<HostValue> kept;
+    std::vector<Tensor> values;
+    for (const VariableDeclaration& declared : model.variables.declarations())
+      values.push_back(Tensor::borrow(kept.emplace_back(variables.host(variables.plan().at(declared.path))).view()));
+    TextGenerator generator(model, settings_, values, stream, pool);
+    std::string text;
+    TextWriter(generator, *tokenizer_).go_on(asked.prompt, asked.tokens, {.seed = seed}, [&](const std::string& more) {
+      text += more;
+    });
+    return text;
   }
   bool can_score() const override { return validation_.has_value(); }
   Score score(const JudgedModel& judged) const override {

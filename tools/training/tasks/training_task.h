@@ -50,6 +50,17 @@ class TrainingTask {
   virtual void save(const std::string& path, const Model& model, const VariableStore& variables) const {
     save_weights(path, model, variables);
   }
+  // Error(usage) unless sample() can do what is asked for.
+  virtual void check_sample(const SampleRequest& asked) const {
+    check(asked.every == 0, ErrorCode::usage,
+          "--sample-every is for language models, which write texts; leave it out with a model of images");
+  }
+  // The text that the model writes as it is now. One rank asks for it; it is computed on the CPU with `threads`, and in
+  // memory of its own, so that the training remains as it is.
+  virtual std::string sample(const SampleRequest& /*asked*/, uint64_t /*seed*/, const Model& /*model*/,
+                             const VariableStore& /*variables*/, int /*threads*/) const {
+    return "";
+  }
   // Whether score() has data to count on.
   virtual bool can_score() const = 0;
   // Collective; the same on every rank, whatever their number.

@@ -195,6 +195,8 @@ TEST(TokenDataset, FindsTokensBeyondTheVocabulary) {
   EXPECT_EQ(whole.highest, 998);
   EXPECT_EQ(whole.tokens, 3'000'009);
   EXPECT_EQ(data.scan(999, 0, 2).content_hash + data.scan(999, 1, 2).content_hash, whole.content_hash);
+  const TokenDataset turned({folder / "t_1.bin", folder / "t_0.bin"}, 4);
+  EXPECT_NE(turned.scan(999).content_hash, whole.content_hash) << "samples have other places";
   EXPECT_EQ(error_of([&] { data.scan(998); }),
             str("data: '", folder / "t_1.bin",
                 "' has the token 998 at position 2500000, expected less than 998, the size of "
@@ -222,7 +224,7 @@ TEST(TokenDataset, NoticesDamageAndChange) {
 // The tokens of a batch's samples, whatever part they are in.
 std::vector<Numbers> samples_of(const TokenBatch& batch, size_t length) {
   std::vector<Numbers> samples;
-  for (const TokenPart& part : batch.leaves)
+  for (const TokenPart& part : batch.parts)
     for (size_t i = 0; i < size_t(part.count); ++i) {
       const auto begin = part.tokens.begin() + std::ptrdiff_t(i * length);
       samples.emplace_back(begin, begin + std::ptrdiff_t(length));
