@@ -128,8 +128,8 @@ std::string NcclCommunicator::share_id(ncclUniqueId& id) {
   std::string mine;
   if (rank() == 0) {
     const ncclResult_t result = nccl().get_unique_id(&id);
-    mine = result == ncclSuccess ? "+" + std::string(id.internal, sizeof id.internal)
-                                 : "-" + complaint(result, "make an id");
+    mine = result == ncclSuccess ? str("+", std::string_view(id.internal, sizeof id.internal))
+                                 : str("-", complaint(result, "make an id"));
   }
   const std::string first = ranks().all_gather_bytes(mine)[0];
   if (first[0] == '-') return first.substr(1);
@@ -167,7 +167,7 @@ std::string NcclCommunicator::connect() {
                         " s for NCCL to connect the ranks; run again with NCCL_DEBUG=INFO to see more")
                   : "";
     } else if (result != ncclSuccess) {
-      mine = "-" + complaint(result, "connect the ranks");
+      mine = str("-", complaint(result, "connect the ranks"));
     }
     const std::vector<std::string> all = ranks().all_gather_bytes(mine);
     const auto failed = std::ranges::find_if(all, [](const std::string& text) { return text.starts_with('-'); });

@@ -41,7 +41,8 @@ Batch::Batch(std::vector<Column> columns, const ConstView& sample_ids)
     : columns_(std::move(columns)), sample_ids_(sample_ids) {
   check(!columns_.empty(), ErrorCode::usage, "a batch wants at least one column");
   for (size_t c = 0; c < columns_.size(); ++c) {
-    const auto& [name, values] = columns_[c];
+    const std::string& name = columns_[c].name;
+    const ConstView& values = columns_[c].values;
     check(values.shape.rank() >= 1, ErrorCode::usage, [&] {
       return str("column '", name, "' is a single value, expected values for every sample: its first dimension counts ",
                  "samples");

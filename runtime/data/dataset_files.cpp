@@ -119,7 +119,9 @@ std::pair<std::string, DataSet> choose(const std::string& where) {
 }  // namespace
 
 DatasetFiles find_dataset_files(const std::string& where) {
-  const auto [folder, set] = choose(where);
+  const std::pair<std::string, DataSet> chosen = choose(where);
+  const std::string& folder = chosen.first;
+  const DataSet& set = chosen.second;
   DatasetFiles files;
   for (size_t i = 0; i < kFiles; ++i) {
     const std::vector<std::string>& names = set.files[i];

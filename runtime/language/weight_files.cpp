@@ -46,14 +46,15 @@ std::map<std::string, std::string> parse_weight_index(std::string_view text, con
   const Json json = parse_json(text, where);
   const JsonReader reader(JsonReader(json, where).at("weight_map"), where + ".weight_map");
   std::map<std::string, std::string> files;
-  for (const auto& [name, value] : JsonReader(json, where).at("weight_map").items()) {
+  for (const auto& entry : JsonReader(json, where).at("weight_map").items()) {
+    const std::string& name = entry.key();
     // Names are printed, as they are in the files of tensors.
     const bool plain = std::ranges::none_of(name, [](char c) { return uint8_t(c) < 0x20 || c == 0x7f; });
     check(plain && name.size() <= kMaxNameBytes, ErrorCode::data,
           [&] { return str(reader.where(), " has the name ", shown(Json(name)), ", expected that of a tensor"); });
     const std::string file = reader.text(name.c_str());
     if (file.empty() || file.size() > kLongestFileName || file.find('/') != file.npos || file[0] == '.')
-      reader.wrong("the name of a file in the same folder", value, name.c_str());
+      reader.wrong("the name of a file in the same folder", entry.value(), name.c_str());
     files.emplace(name, file);
   }
   check(!files.empty(), ErrorCode::data, [&] { return str(reader.where(), ": expected tensors, got none"); });
@@ -93,13 +94,14 @@ WeightFiles WeightFiles::of_directory(const std::string& path) {
 void WeightFiles::index_tensors(const std::map<std::string, std::string>& listed) {
   for (const SafetensorsFile& file : files_)
     for (const StoredTensor& tensor : file.tensors()) {
-      const auto [place, is_new] = places_.emplace(tensor.name, Place{&file, &tensor});
-      lockstep::check(is_new, ErrorCode::data, [&] {
-        return str("'", file.path(), "' has tensor '", tensor.name, "', and so has '", place->second.file->path(),
+      const auto added = places_.emplace(tensor.name, Place{&file, &tensor});
+      lockstep::check(added.second, ErrorCode::data, [&] {
+        return str("'", file.path(), "' has tensor '", tensor.name, "', and so has '", added.first->second.file->path(),
                    "'; expected it once");
       });
     }
-  for (const auto& [name, shard] : listed) {
+  for (const auto& entry : listed) {
+    const std::string &name = entry.first, &shard = entry.second;
     const auto found = places_.find(name);
     const bool there = found != places_.end() && fs::path(found->second.file->path()).filename() == shard;
     lockstep::check(there, ErrorCode::data, [&] {

@@ -248,7 +248,8 @@ void derive_costs(Plan& plan) {
   plan.classes = rank_classes(plan.settings, plan.buckets, {plan.frozen_bytes, plan.local_bytes, plan.slots});
   plan.activation_bytes = activation_bytes(plan.settings);
   for_each_collective(plan.settings, plan.buckets, [&](const CollectiveSize& c) {
-    plan.collectives.push_back({c.kind, c.dtype, c.axis->name, c.bytes, c.phase,
+    plan.collectives.push_back({{c.kind, c.dtype, c.axis->name, c.bytes},
+                                c.phase,
                                 c.bucket < 0 ? std::string(c.what) : str(c.what, " of bucket ", c.bucket)});
   });
 }

@@ -51,9 +51,9 @@ class Vocabulary {
       return str(where_, ": the tokens ", shown(Json(symbols_[size_t(id)])), " and ", shown(Json(symbols)),
                  " have the same number ", id);
     });
-    const auto [known, fresh] = numbers_.emplace(symbols, int32_t(id));
-    check(fresh, ErrorCode::data, [&] {
-      return str(where_, ": the token ", shown(Json(symbols)), " has two numbers, ", known->second, " and ", id);
+    const auto added = numbers_.emplace(symbols, int32_t(id));
+    check(added.second, ErrorCode::data, [&] {
+      return str(where_, ": the token ", shown(Json(symbols)), " has two numbers, ", added.first->second, " and ", id);
     });
     symbols_[size_t(id)] = std::move(symbols);
   }

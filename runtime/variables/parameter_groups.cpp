@@ -181,13 +181,14 @@ class SetBuilder {
 
 void read_bounds(GroupRule& rule, std::map<std::string, double>& settings) {
   Bounds bounds;
-  for (const auto& [name, bound] : {std::pair("minimum", &bounds.minimum), {"maximum", &bounds.maximum}}) {
+  for (const auto& setting : {std::pair("minimum", &bounds.minimum), {"maximum", &bounds.maximum}}) {
+    const char* name = setting.first;
     const auto given = settings.extract(name);
     if (!given) continue;
     check(std::isfinite(float(given.mapped())), ErrorCode::usage, [&] {
       return str("group rule '", rule.text, "': expected a finite ", name, ", got ", exact(given.mapped()));
     });
-    *bound = given.mapped();
+    *setting.second = given.mapped();
     rule.bounds = bounds;
   }
   check(bounds.minimum <= bounds.maximum, ErrorCode::usage, [&] {

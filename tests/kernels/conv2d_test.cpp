@@ -213,7 +213,7 @@ TEST(Conv2d, HasTheSameBitsForAnyNumberOfThreads) {
 
 TEST(Conv2d, IsExactOnSmallIntegers) {
   const Array in({1, 3, 3, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9}), weight({2, 2, 1, 1}, {1, 10, 100, 1000});
-  const Array bias({1}, {5});
+  const Array bias({1}, 5);
   Array out({1, 2, 2, 1});
   Stream stream = Stream::cpu();
   launch(stream, Conv2d{.out = out, .in = in, .weight = weight, .bias = bias, .geometry = {}});

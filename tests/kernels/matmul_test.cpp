@@ -4,10 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <signal.h>
 
 #include <cmath>
-#include <thread>
 
 #include "kernels/matmul_cpu.h"
 #include "kernels/pointwise.h"
@@ -386,39 +384,6 @@ TEST(Matmul, NamesABiasAndAGeluThatDoNotFit) {
   expect({.out = out, .a = a, .b = b, .activation = Activation::gelu, .before = before}, "got [4, 2]");
   expect({.out = out, .a = a, .b = b, .activation = Activation::relu, .before = out}, "gelu, and nothing else");
   expect({.out = out, .a = none, .b = nothing, .bias = Array({4})}, "inner dimension of at least 1");
-}
-
-// Where a signal's frame was written: 0 while none came, 1 in the stack that its thread keeps for signals, -1
-// elsewhere.
-volatile sig_atomic_t frame_of_signal = 0;
-void note_frame(int) {
-  stack_t stack{};
-  sigaltstack(nullptr, &stack);
-  frame_of_signal = (stack.ss_flags & SS_ONSTACK) != 0 ? 1 : -1;
-}
-
-// Products of oneDNN let the stack pointer point into the heap: a frame written there would destroy what the heap
-// holds.
-TEST(Matmul, EveryThreadThatMultipliesWithOneDnnHasAStackForSignals) {
-  if constexpr (!config::onednn) GTEST_SKIP() << "products of this build are Eigen's, which have an ordinary stack";
-  struct sigaction noting {
-  }, before{};
-  noting.sa_handler = note_frame;
-  noting.sa_flags = SA_ONSTACK;
-  sigaction(SIGUSR1, &noting, &before);
-  const auto multiply_and_be_interrupted = [] {
-    Operands x = operands({4, 4, 4}, false, false);
-    Stream stream = Stream::cpu();
-    libraries().back().multiply(stream, x.op(false, false, false));
-    frame_of_signal = 0;
-    raise(SIGUSR1);
-    return int(frame_of_signal);
-  };
-  EXPECT_EQ(multiply_and_be_interrupted(), 1);
-  int of_another = 0;
-  std::thread([&] { of_another = multiply_and_be_interrupted(); }).join();
-  EXPECT_EQ(of_another, 1);
-  sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST(Matmul, NamesItsLibrary) { EXPECT_THAT(matmul_library(), HasSubstr(config::onednn ? "oneDNN " : "Eigen ")); }

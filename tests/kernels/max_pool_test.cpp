@@ -70,7 +70,7 @@ TEST(MaxPool2d, TakesTheMaximumAndReturnsTheGradientToTheFirstOne) {
 }
 
 TEST(MaxPool2d, GivesTheFirstOfEqualElementsTheWholeGradient) {
-  const Array in({1, 2, 2, 1}, {3, 5, 5, 5}), d_out({1, 1, 1, 1}, {2});
+  const Array in({1, 2, 2, 1}, {3, 5, 5, 5}), d_out({1, 1, 1, 1}, 2);
   Array out({1, 1, 1, 1}), d_in(in.shape, 9);
   Stream stream = Stream::cpu();
   launch(stream, MaxPool2d{out, in, 2, 2});

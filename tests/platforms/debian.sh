@@ -81,7 +81,7 @@ exec unshare --mount --propagation private sh -c '
   chroot=$1
   shift
   mount -t proc proc "$chroot/proc"
-  mount -t sysfs -o ro sysfs "$chroot/sys"
+  mount --rbind /sys "$chroot/sys"
   mount --rbind /dev "$chroot/dev"
   mount -t tmpfs tmpfs "$chroot/tmp"
   exec chroot "$chroot" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

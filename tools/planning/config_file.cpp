@@ -44,7 +44,9 @@ std::vector<ConfigEntry> read_config_file(const std::string& path) {
 
 std::vector<ConfigEntry> read_config_text(std::string_view text, const std::string& where) {
   std::vector<ConfigEntry> entries;
-  for (const toml::table root = parse_toml(text, where); const auto& [section, node] : root) {
+  for (const toml::table root = parse_toml(text, where); const auto& entry : root) {
+    const toml::key& section = entry.first;
+    const toml::node& node = entry.second;
     const toml::table* keys = node.as_table();
     check(keys != nullptr, ErrorCode::data, [&] {
       return str(place_of(node, where), ": ", shown(section.str()),

@@ -148,9 +148,9 @@ void set_hyperparameter(ModelOptions& options, const std::string& option, const 
   check(value.has_value(), ErrorCode::usage,
         [&] { return str(option, ": expected NAME=VALUE with a number, such as beta_1=0.95, got '", text, "'"); });
   const std::string name = text.substr(0, sign);
-  const auto [given, is_new] = options.hyperparameters.emplace(name, *value);
-  check(is_new, ErrorCode::usage, [&] {
-    return str(option, " ", text, ": ", name, " is ", exact(given->second),
+  const auto given = options.hyperparameters.emplace(name, *value);
+  check(given.second, ErrorCode::usage, [&] {
+    return str(option, " ", text, ": ", name, " is ", exact(given.first->second),
                " by another option already; leave one of them out");
   });
 }
