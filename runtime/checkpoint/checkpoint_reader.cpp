@@ -85,11 +85,11 @@ void CheckpointReader::check_shard(const SafetensorsFile& shard, int32_t number)
   check(shard.bytes() == expected.bytes, ErrorCode::data, [&] {
     return str(quoted(shard.path()), " has ", shard.bytes(), " bytes, expected ", expected.bytes, " by the manifest");
   });
-  std::vector<ShardChunk> held =
-      read_shard_chunks(shard, {manifest_.run.step, number, int(manifest_.files.size())});
+  std::vector<ShardChunk> held = read_shard_chunks(shard, {manifest_.run.step, number, int(manifest_.files.size())});
   size_t next = 0;  // both are sorted by path
   const auto refuse = [&](const std::string& path) {
-    fail(ErrorCode::data, str(quoted(shard.path()), " and the manifest differ about ", path, "; one of them is damaged"));
+    fail(ErrorCode::data,
+         str(quoted(shard.path()), " and the manifest differ about ", path, "; one of them is damaged"));
   };
   for (const ManifestTensor& tensor : manifest_.tensors)
     for (const ManifestChunk& chunk : tensor.chunks) {
@@ -144,10 +144,10 @@ std::optional<LoadedCheckpoint> load_checkpoint(Communicator& ranks, const std::
   LoadedCheckpoint loaded{.path = path, .manifest = {}, .pieces = {}};
   complaint = errors_of(ranks, error_of_work([&] {
                           CheckpointReader reader(path, text);
-                          for_each_own_chunk(reader.manifest(), ranks.place(), copies,
-                                             [&](size_t tensor, const ManifestChunk& chunk) {
-                                               loaded.pieces.push_back({tensor, chunk.offset, reader.read(tensor, chunk)});
-                                             });
+                          for_each_own_chunk(
+                              reader.manifest(), ranks.place(), copies, [&](size_t tensor, const ManifestChunk& chunk) {
+                                loaded.pieces.push_back({tensor, chunk.offset, reader.read(tensor, chunk)});
+                              });
                           loaded.manifest = reader.manifest();
                         }));
   if (!complaint.empty()) return std::nullopt;

@@ -143,8 +143,8 @@ void CheckpointWriter::give_up() {
   stage_ = Stage::idle;
   const std::vector<std::string> errors = ranks_->all_gather_bytes(error_);
   const auto first = std::ranges::find_if(errors, [](const std::string& error) { return !error.empty(); });
-  complaint_ = str("the checkpoint of step ", state_.step, " was given up: ", ranks_->describe(int(first - errors.begin())),
-                   " ", *first);
+  complaint_ = str("the checkpoint of step ", state_.step,
+                   " was given up: ", ranks_->describe(int(first - errors.begin())), " ", *first);
   if (ranks_->rank() != 0) return;
   try {
     FileOperations().remove_folder(partial_folder());

@@ -60,10 +60,8 @@ Json json_of(const CheckpointManifest& m) {
   for (const ManifestTensor& tensor : m.tensors) {
     Json chunks = Json::array();
     for (const ManifestChunk& chunk : tensor.chunks)
-      chunks.push_back({{"file", chunk.file},
-                        {"offset", chunk.offset},
-                        {"size", chunk.size},
-                        {"xxh3", hash_digits(chunk.xxh3)}});
+      chunks.push_back(
+          {{"file", chunk.file}, {"offset", chunk.offset}, {"size", chunk.size}, {"xxh3", hash_digits(chunk.xxh3)}});
     json["tensors"][tensor.path] = {{"role", to_string(tensor.role)},
                                     {"dtype", to_string(tensor.dtype)},
                                     {"shape", tensor.shape},
@@ -214,9 +212,8 @@ int64_t CheckpointManifest::bytes() const {
 std::string manifest_to_text(const CheckpointManifest& manifest) { return sealed(json_of(manifest)); }
 
 CheckpointManifest manifest_from_text(std::string_view text, const std::string& where) {
-  check(int64_t(text.size()) <= kLongestManifest, ErrorCode::data, [&] {
-    return str(where, " has ", text.size(), " bytes; a manifest has at most ", kLongestManifest);
-  });
+  check(int64_t(text.size()) <= kLongestManifest, ErrorCode::data,
+        [&] { return str(where, " has ", text.size(), " bytes; a manifest has at most ", kLongestManifest); });
   const Json json = parse_json(text, where);
   const JsonReader root(json, where);
   // The hash first: where it is right, the other checks find faults of the program and not of the disk.

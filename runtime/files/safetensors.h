@@ -48,7 +48,7 @@ class SafetensorsFile {
   explicit SafetensorsFile(std::string path);
 
   const std::string& path() const { return path_; }
-  int64_t bytes() const { return bytes_; }  // of the whole file
+  int64_t bytes() const { return bytes_; }                                      // of the whole file
   const std::vector<StoredTensor>& tensors() const { return header_.tensors; }  // sorted by name
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   const StoredTensor* find(const std::string& name) const;  // null when the file has no such tensor

@@ -66,8 +66,7 @@ HostValue VariableStore::host(const PlannedVariable& variable) const {
   return on_host() ? HostValue(memory_.view(variable)) : HostValue(memory_.view(variable), *stream_);
 }
 
-void VariableStore::copy_to_host(const PlannedVariable& variable, int64_t begin, int64_t end,
-                                 void* destination) const {
+void VariableStore::copy_to_host(const PlannedVariable& variable, int64_t begin, int64_t end, void* destination) const {
   const View view = memory_.view(variable);
   const int64_t element = size_of(view.dtype), bytes = (end - begin) * element;
   const char* from = static_cast<const char*>(view.data) + begin * element;

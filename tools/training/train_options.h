@@ -102,8 +102,8 @@ struct RunFact {
   std::string name, value;
 };
 
-// Everything that decides the numbers, and nothing that does not (ranks, threads, devices, buckets, files), in one order.
-// `settings` are those of the plan. A name may come several times.
+// Everything that decides the numbers, and nothing that does not (ranks, threads, devices, buckets, files), in one
+// order. `settings` are those of the plan. A name may come several times.
 std::vector<RunFact> run_facts(const TrainOptions& options, const OptimizerSet& optimizer,
                                const std::optional<Schedule>& schedule, const PlanSettings& settings);
 

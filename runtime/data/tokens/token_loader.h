@@ -31,9 +31,9 @@ struct TokenBatch {
 };
 
 struct TokenLoaderSettings {
-  int64_t batch = 0;       // samples of the global batch, over all ranks
-  int64_t first_step = 0;  // the position to go on from
-  int64_t steps = 0;       // steps [first_step, steps) are handed out
+  int64_t batch = 0;          // samples of the global batch, over all ranks
+  int64_t first_step = 0;     // the position to go on from
+  int64_t steps = 0;          // steps [first_step, steps) are handed out
   int64_t batches_ahead = 0;  // step s takes batch s + batches_ahead, counted over all epochs; below 0: behind
   uint64_t seed = 0;
   bool shuffle = true;  // otherwise each epoch is in the order of the data
