@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <optional>
 
 #include "collectives/host/thread_ranks.h"
 #include "runtime/data/tokens/token_writer.h"
@@ -53,7 +54,9 @@ TEST_F(LanguageTask, JudgesByTheTokensThatThereAreAndTheirBytes) {
     run_thread_ranks(count, [&](Communicator& ranks) {
       Trainer trainer(ranks, model.variables, model.forward, {.threads = 1});
       const JudgedModel judged{ranks, trainer.stream(), trainer.pool(), model, trainer.variables().values()};
-      const Score all = task(ranks)->score(judged), one = task(ranks, kSequence)->score(judged);
+      const std::optional<Score> scored = task(ranks)->score(judged), less = task(ranks, kSequence)->score(judged);
+      ASSERT_TRUE(scored && less);
+      const Score &all = *scored, &one = *less;
       EXPECT_EQ(all.counts, "tokens=20 bytes=20") << "the end of a text has none";
       EXPECT_EQ(one.counts, "tokens=4 bytes=4");
       const double loss = all.numbers["validation_loss"];
