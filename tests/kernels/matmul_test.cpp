@@ -381,7 +381,7 @@ TEST(Matmul, NamesABiasAndAGeluThatDoNotFit) {
   };
   expect({.out = out, .a = a, .b = b, .bias = Array({3})}, "expected a bias of [4] and dtype f32, got [3]");
   expect({.out = out, .a = a, .b = b, .activation = Activation::gelu}, "keeps what it was taken of");
-  expect({.out = out, .a = a, .b = b, .activation = Activation::gelu, .before = before}, "got [4, 2]");
+  expect({.out = out, .a = a, .b = b, .activation = Activation::gelu, .before = before}, "got f32 [4, 2]");
   expect({.out = out, .a = a, .b = b, .activation = Activation::relu, .before = out}, "gelu, and nothing else");
   expect({.out = out, .a = none, .b = nothing, .bias = Array({4})}, "inner dimension of at least 1");
 }
