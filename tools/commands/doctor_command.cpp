@@ -5,7 +5,6 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "collectives/bootstrap.h"
 #include "collectives/device/device_communicator.h"
@@ -98,6 +97,18 @@ std::vector<Finding> examine(const Communicator& communicator, int threads) {
   };
 }
 
+constexpr size_t kValueColumn = 18;
+
+// The lines of a value one below the other.
+std::string in_column(std::string_view value) {
+  std::string lines;
+  for (const char c : value) {
+    lines += c;
+    if (c == '\n') lines.append(kValueColumn, ' ');
+  }
+  return lines;
+}
+
 void run_doctor(bool json, Communicator& communicator) {
   const int threads = default_threads(communicator);
   if (communicator.rank() != 0) return;
@@ -109,8 +120,7 @@ void run_doctor(bool json, Communicator& communicator) {
     return;
   }
   for (const Finding& finding : findings)
-    print_output(fmt::format("{:<18}{}\n", finding.name,
-                             std::regex_replace(finding.value, std::regex("\n"), "\n" + std::string(18, ' '))));
+    print_output(fmt::format("{:<{}}{}\n", finding.name, kValueColumn, in_column(finding.value)));
 }
 
 }  // namespace
