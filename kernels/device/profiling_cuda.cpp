@@ -10,10 +10,23 @@
 #include "kernels/device/profiling.h"
 
 namespace lockstep {
+namespace {
 
-ProfilerRange::ProfilerRange(const char* name) { nvtxRangePushA(name); }
+// NVTX replaces its functions when it is first called, while another thread may be calling them.
+void make_ready() {
+  static const bool ready = (nvtxInitialize(nullptr), true);
+  static_cast<void>(ready);
+}
+
+}  // namespace
+
+ProfilerRange::ProfilerRange(const char* name) {
+  make_ready();
+  nvtxRangePushA(name);
+}
 
 ProfilerRange::ProfilerRange(const char* name, int64_t number) {
+  make_ready();
   char text[64];
   std::snprintf(text, sizeof text, "%s %" PRId64, name, number);
   nvtxRangePushA(text);

@@ -31,10 +31,7 @@ struct Captures {
   std::vector<std::shared_ptr<Capture>> begun;
   uint64_t count = 0;
 
-  static Captures& get() {
-    static auto* captures = new Captures;
-    return *captures;
-  }
+  static Captures& get();
   void add(const std::shared_ptr<Capture>& capture) {
     const std::lock_guard lock(mutex);
     capture->number = ++count;
@@ -45,6 +42,11 @@ struct Captures {
     std::erase(begun, capture);
   }
 };
+
+// Made before any thread, which the sanitizer could not see of one that is made when it is first asked for: this
+// library is not instrumented.
+Captures& all_captures = *new Captures;
+Captures& Captures::get() { return all_captures; }
 
 void leave_capture(const std::shared_ptr<Capture>& capture) {
   for (CUstream_st* stream : capture->streams) {
