@@ -26,8 +26,6 @@ namespace lockstep {
 
 namespace {
 
-// Epsilon must not vanish as a float: an element that never saw a gradient would be 0 / 0.
-constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 constexpr AllowedRange kBelowOne = {.highest = 1, .closed = false};
 
 // Zero is a valid rate, because schedules begin and end there.
@@ -200,25 +198,25 @@ std::unique_ptr<Optimizer> make_muon(std::string_view name, OptionReader& option
   return make(muon, std::move(settings), options);
 }
 
-struct Entry {
+struct OptimizerEntry {
   std::string_view name;
   std::unique_ptr<Optimizer> (*make)(std::string_view name, OptionReader& options);
 };
-constexpr std::array kEntries = {Entry{"sgd", make_sgd},
-                                 Entry{"adam", make_adam},
-                                 Entry{"adamw", make_adamw},
-                                 Entry{"rmsprop", make_rmsprop},
-                                 Entry{"adagrad", make_adagrad},
-                                 Entry{"adadelta", make_adadelta},
-                                 Entry{"adamax", make_adamax},
-                                 Entry{"nadam", make_nadam},
-                                 Entry{"ftrl", make_ftrl},
-                                 Entry{"lion", make_lion},
-                                 Entry{"schedule_free_adamw", make_schedule_free_adamw},
-                                 Entry{"lamb", make_lamb},
-                                 Entry{"adafactor", make_adafactor},
-                                 Entry{"muon", make_muon},
-                                 Entry{"radam", make_radam}};
+constexpr std::array kOptimizers = {OptimizerEntry{"sgd", make_sgd},
+                                    OptimizerEntry{"adam", make_adam},
+                                    OptimizerEntry{"adamw", make_adamw},
+                                    OptimizerEntry{"rmsprop", make_rmsprop},
+                                    OptimizerEntry{"adagrad", make_adagrad},
+                                    OptimizerEntry{"adadelta", make_adadelta},
+                                    OptimizerEntry{"adamax", make_adamax},
+                                    OptimizerEntry{"nadam", make_nadam},
+                                    OptimizerEntry{"ftrl", make_ftrl},
+                                    OptimizerEntry{"lion", make_lion},
+                                    OptimizerEntry{"schedule_free_adamw", make_schedule_free_adamw},
+                                    OptimizerEntry{"lamb", make_lamb},
+                                    OptimizerEntry{"adafactor", make_adafactor},
+                                    OptimizerEntry{"muon", make_muon},
+                                    OptimizerEntry{"radam", make_radam}};
 
 }  // namespace
 
@@ -229,12 +227,12 @@ std::unique_ptr<Optimizer> make_overwrite() {
 
 std::vector<std::string_view> optimizer_names() {
   std::vector<std::string_view> names;
-  for (const Entry& entry : kEntries) names.push_back(entry.name);
+  for (const OptimizerEntry& entry : kOptimizers) names.push_back(entry.name);
   return names;
 }
 
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const std::map<std::string, double>& options) {
-  for (const Entry& entry : kEntries) {
+  for (const OptimizerEntry& entry : kOptimizers) {
     if (entry.name != name) continue;
     OptionReader reader(entry.name, options);
     return entry.make(entry.name, reader);

@@ -21,6 +21,8 @@ struct AllowedRange {
   double highest = std::numeric_limits<float>::max();
   bool closed = true;
 };
+// What is divided by. An epsilon that vanishes as a float would make 0 / 0 of an element that never saw a gradient.
+constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 
 class OptionReader {
  public:

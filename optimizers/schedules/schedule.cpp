@@ -19,7 +19,6 @@ namespace {
 
 constexpr std::nullopt_t kRequired = std::nullopt;
 constexpr AllowedRange kShare = {.highest = 1};
-constexpr AllowedRange kPositive = {.lowest = std::numeric_limits<float>::min()};
 
 std::string digits(const std::vector<double>& list) {
   std::string text;
@@ -118,19 +117,19 @@ ScheduleFormula make_one_cycle(OptionReader& options, double learning_rate) {
                   .final_div_factor = options.number("final_div_factor", 1e4, kPositive)};
 }
 
-struct Entry {
+struct ScheduleEntry {
   std::string_view name;
   ScheduleFormula (*make)(OptionReader& options, double learning_rate);
 };
-constexpr std::array kEntries = {Entry{"constant", make_constant},
-                                 Entry{"exponential", make_exponential},
-                                 Entry{"polynomial", make_polynomial},
-                                 Entry{"inverse_time", make_inverse_time},
-                                 Entry{"cosine", make_cosine},
-                                 Entry{"cosine_restarts", make_cosine_restarts},
-                                 Entry{"linear_warmup", make_linear_warmup},
-                                 Entry{"warmup_stable_decay", make_warmup_stable_decay},
-                                 Entry{"one_cycle", make_one_cycle}};
+constexpr std::array kSchedules = {ScheduleEntry{"constant", make_constant},
+                                   ScheduleEntry{"exponential", make_exponential},
+                                   ScheduleEntry{"polynomial", make_polynomial},
+                                   ScheduleEntry{"inverse_time", make_inverse_time},
+                                   ScheduleEntry{"cosine", make_cosine},
+                                   ScheduleEntry{"cosine_restarts", make_cosine_restarts},
+                                   ScheduleEntry{"linear_warmup", make_linear_warmup},
+                                   ScheduleEntry{"warmup_stable_decay", make_warmup_stable_decay},
+                                   ScheduleEntry{"one_cycle", make_one_cycle}};
 
 // The only schedule made of lists: its rates are in the text, and the optimizer's plays no part.
 constexpr std::string_view kPiecewise = "piecewise_constant";
@@ -167,7 +166,7 @@ Schedule make_piecewise(const CallText& call) {
   return {formula, str(kPiecewise, "(boundaries=", digits(boundaries), ", values=", digits(values), ")")};
 }
 
-Schedule make_of_numbers(const Entry& entry, const CallText& call, double learning_rate) {
+Schedule make_of_numbers(const ScheduleEntry& entry, const CallText& call, double learning_rate) {
   for (const auto& [key, _] : call.lists)
     fail(ErrorCode::usage, str(entry.name, ": expected a number for ", key, ", got a list"));
   OptionReader options(entry.name, call.numbers);
@@ -192,7 +191,7 @@ int64_t Schedule::length() const {
 
 std::vector<std::string_view> schedule_names() {
   std::vector<std::string_view> names;
-  for (const Entry& entry : kEntries) names.push_back(entry.name);
+  for (const ScheduleEntry& entry : kSchedules) names.push_back(entry.name);
   names.push_back(kPiecewise);
   return names;
 }
@@ -200,7 +199,7 @@ std::vector<std::string_view> schedule_names() {
 Schedule make_schedule(std::string_view text, double learning_rate) {
   const CallText call = parse_call("learning-rate schedule", text);
   if (call.name == kPiecewise) return make_piecewise(call);
-  for (const Entry& entry : kEntries)
+  for (const ScheduleEntry& entry : kSchedules)
     if (entry.name == call.name) return make_of_numbers(entry, call, learning_rate);
   const std::vector<std::string_view> known = schedule_names();
   fail_unknown("learning-rate schedule", call.name, known, list_of(known));

@@ -38,7 +38,7 @@ class GptBlock {
   Linear inner_, outer_;
 };
 
-void add_products(std::vector<LayerProduct>& products, const std::string& name, const TransformerSettings& s) {
+void add_gpt_products(std::vector<LayerProduct>& products, const std::string& name, const TransformerSettings& s) {
   const int64_t rows = s.block_size;
   products.push_back({name + "/attn/c_attn", rows, s.n_embd, 3 * s.n_embd, true});
   // Scores and values of a causal half are as much as one product with all positions.
@@ -68,7 +68,7 @@ Model make_gpt(std::string_view name, const TransformerSettings& s) {
   for (int64_t layer = 0; layer < s.n_layer; ++layer) {
     const std::string block = str("transformer/h/", layer);
     blocks.emplace_back(variables, block, s);
-    add_products(model.products, block, s);
+    add_gpt_products(model.products, block, s);
   }
   const LayerNormalization norm(variables, "transformer/ln_f", s.n_embd, s.norm_epsilon);
   const Variable classifier = s.tied ? table : variables.parameter("lm_head/weight", {s.vocab_size, s.n_embd}, first);

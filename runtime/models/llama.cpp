@@ -51,7 +51,7 @@ class LlamaBlock {
   Projection gate_, up_, down_;
 };
 
-void add_products(std::vector<LayerProduct>& products, const std::string& name, const TransformerSettings& s) {
+void add_llama_products(std::vector<LayerProduct>& products, const std::string& name, const TransformerSettings& s) {
   const int64_t rows = s.block_size, kv_width = s.n_kv_head * s.head_size();
   products.push_back({name + "/self_attn/q_proj", rows, s.n_embd, s.n_embd, true});
   products.push_back({name + "/self_attn/k_proj", rows, s.n_embd, kv_width, true});
@@ -75,7 +75,7 @@ Model make_llama(std::string_view name, const TransformerSettings& s) {
   for (int64_t layer = 0; layer < s.n_layer; ++layer) {
     const std::string block = str("model/layers/", layer);
     blocks.emplace_back(variables, block, s);
-    add_products(model.products, block, s);
+    add_llama_products(model.products, block, s);
   }
   const RmsNormalization norm(variables, "model/norm", s.n_embd, s.norm_epsilon);
   const Variable classifier = s.tied ? table : variables.parameter("lm_head/weight", {s.vocab_size, s.n_embd}, first);

@@ -17,7 +17,7 @@ constexpr std::array<uint32_t, 256> kCodes = [] {
 
 constexpr uint32_t kHighestCode = kFirstStandIn + 68 - 1;  // 68 bytes do not stand for themselves
 
-constexpr std::array<int, kHighestCode + 1> kBytes = [] {
+constexpr std::array<int, kHighestCode + 1> kByteOfCode = [] {
   std::array<int, kHighestCode + 1> bytes{};
   bytes.fill(-1);
   for (int byte = 0; byte < 256; ++byte) bytes[kCodes[size_t(byte)]] = byte;
@@ -42,8 +42,8 @@ std::optional<std::string> bytes_of_symbols(std::string_view symbols) {
   std::string bytes;
   while (!symbols.empty()) {
     const Character next = read_character(symbols);
-    if (next.code > kHighestCode || kBytes[next.code] < 0) return std::nullopt;
-    bytes += char(kBytes[next.code]);
+    if (next.code > kHighestCode || kByteOfCode[next.code] < 0) return std::nullopt;
+    bytes += char(kByteOfCode[next.code]);
     symbols.remove_prefix(size_t(next.bytes));
   }
   return bytes;

@@ -15,7 +15,7 @@ namespace lockstep {
 namespace {
 
 // A token as a message can show it.
-std::string shown(std::string_view bytes) {
+std::string shown_bytes(std::string_view bytes) {
   constexpr size_t kLongest = 40;
   std::string text = "\"";
   for (const char c : bytes.substr(0, kLongest)) {
@@ -72,8 +72,8 @@ Tokenizer::Tokenizer(TokenizerParts parts, std::string where)
     check(!token.text.empty() && token.id >= 0 && token.id < vocabulary() &&
               parts_.tokens[size_t(token.id)] == token.text,
           ErrorCode::data, [&] {
-            return str(where_, ": the added token ", shown(token.text), " is not in the vocabulary with its number ",
-                       token.id);
+            return str(where_, ": the added token ", shown_bytes(token.text),
+                       " is not in the vocabulary with its number ", token.id);
           });
     starts_added_[uint8_t(token.text[0])] = true;
   }
@@ -82,7 +82,7 @@ Tokenizer::Tokenizer(TokenizerParts parts, std::string where)
   if (!parts_.end_of_text.empty()) {
     end_of_text_ = added_token(parts_.end_of_text);
     check(end_of_text_.has_value(), ErrorCode::data, [&] {
-      return str(where_, ": the end-of-text token ", shown(parts_.end_of_text), " is none of its added tokens");
+      return str(where_, ": the end-of-text token ", shown_bytes(parts_.end_of_text), " is none of its added tokens");
     });
   }
   hash_ = hash_of(parts_);
@@ -101,7 +101,8 @@ void Tokenizer::index_tokens() {
     size_t place = XXH3_64bits(token.data(), token.size()) & mask;
     for (; by_bytes_[place] >= 0; place = (place + 1) & mask)
       check(parts_.tokens[size_t(by_bytes_[place])] != token, ErrorCode::data, [&] {
-        return str(where_, ": the tokens ", by_bytes_[place], " and ", id, " have the same bytes, ", shown(token));
+        return str(where_, ": the tokens ", by_bytes_[place], " and ", id, " have the same bytes, ",
+                   shown_bytes(token));
       });
     by_bytes_[place] = int32_t(id);
     if (token.size() == 1) byte_tokens_[uint8_t(token[0])] = int32_t(id);
@@ -164,7 +165,7 @@ size_t Tokenizer::encode_piece(std::string_view piece, int32_t* out) const {
   for (size_t i = 0; i < piece.size(); ++i) {
     out[i] = byte_tokens_[uint8_t(piece[i])];
     check(out[i] >= 0, ErrorCode::data, [&] {
-      return str(where_, " has no token for the byte ", shown(piece.substr(i, 1)),
+      return str(where_, " has no token for the byte ", shown_bytes(piece.substr(i, 1)),
                  "; a byte-level vocabulary has one for each of the 256");
     });
   }

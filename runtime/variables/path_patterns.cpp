@@ -34,7 +34,7 @@ RE2::Options options(int64_t memory) {
 bool is_control(char c) { return uint8_t(c) < 0x20 || c == 0x7f; }
 
 // Long patterns are shown by their beginning, without characters that move the cursor of a terminal.
-std::string shown(std::string_view pattern) {
+std::string shown_pattern(std::string_view pattern) {
   std::string visible(pattern.substr(0, 80));
   std::replace_if(visible.begin(), visible.end(), is_control, '?');
   return pattern.size() <= 80 ? visible : visible + "...";
@@ -61,19 +61,20 @@ void PathPatterns::Compiled::add_regular(std::string_view kind, int rule, std::s
                                          const std::string& at) {
   const RE2 compiled({pattern.data(), pattern.size()}, options(kPatternMemory));
   check(compiled.ok(), ErrorCode::plan, [&] {
-    return str(at, "'", shown(pattern), "' is no regular expression: ", shown(compiled.error()),
+    return str(at, "'", shown_pattern(pattern), "' is no regular expression: ", shown_pattern(compiled.error()),
                "; patterns have RE2's syntax and match whole paths");
   });
   const int instructions = compiled.ProgramSize();
   const bool repeats = has_repetition(pattern);
   check(!repeats || instructions <= kMostInstructions, ErrorCode::plan, [&] {
-    return str(at, "'", shown(pattern), "' would make matching slow: it takes ", instructions,
+    return str(at, "'", shown_pattern(pattern), "' would make matching slow: it takes ", instructions,
                " instructions, at most ", kMostInstructions, " are allowed; use shorter repetitions");
   });
   (repeats ? repeating_instructions : plain_instructions) += instructions;
   check(repeating_instructions <= kMostRepeatingInstructions && plain_instructions <= kMostPlainInstructions,
         ErrorCode::plan, [&] {
-          return str(at, "the ", kind, "s up to '", shown(pattern), "' would make matching slow together: they take ",
+          return str(at, "the ", kind, "s up to '", shown_pattern(pattern),
+                     "' would make matching slow together: they take ",
                      repeats ? repeating_instructions : plain_instructions, " instructions, at most ",
                      repeats ? kMostRepeatingInstructions : kMostPlainInstructions,
                      " are allowed; use fewer and simpler patterns");
@@ -117,15 +118,16 @@ void PathPatterns::add(std::string pattern, std::string where) {
   check(!pattern.empty(), ErrorCode::plan,
         [&] { return str(at(), "a ", kind_, " needs a pattern, such as '.*/weight'; got an empty one"); });
   check(pattern.size() <= kLongestPattern, ErrorCode::plan, [&] {
-    return str(at(), "the pattern '", shown(pattern), "' has ", pattern.size(), " characters; at most ",
+    return str(at(), "the pattern '", shown_pattern(pattern), "' has ", pattern.size(), " characters; at most ",
                kLongestPattern, " are allowed");
   });
   check(std::none_of(pattern.begin(), pattern.end(), is_control), ErrorCode::plan, [&] {
-    return str(at(), "the pattern '", shown(pattern), "' has a control character; write \\t and the like as escapes");
+    return str(at(), "the pattern '", shown_pattern(pattern),
+               "' has a control character; write \\t and the like as escapes");
   });
   const auto known = compiled_->exact.find(pattern);
   check(known == compiled_->exact.end(), ErrorCode::plan, [&] {
-    return str(at(), "there are two ", kind_, "s for '", shown(pattern), "'; keep one (the first is ",
+    return str(at(), "there are two ", kind_, "s for '", shown_pattern(pattern), "'; keep one (the first is ",
                quoted(rules_[size_t(known->second)]), ")");
   });
   if (!is_literal(pattern)) compiled_->add_regular(kind_, int(rules_.size()), pattern, at());

@@ -3,6 +3,8 @@
 # the emulated device with the compiler of the host.
 function(add_portable target)
   target_sources(${target} PRIVATE ${ARGN})
+  # Kernels are loops to optimise, with little in headers that they could share.
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   add_device_half(${target} ${ARGN})
 endfunction()
 

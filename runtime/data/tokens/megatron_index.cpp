@@ -16,7 +16,7 @@ constexpr std::array<char, 9> kMagic = {'M', 'M', 'I', 'D', 'I', 'D', 'X', 0, 0}
 constexpr int64_t kHeaderBytes = 9 + 8 + 1 + 8 + 8;
 constexpr uint8_t kI32 = 4, kU16 = 8;
 constexpr int64_t kPiece = 1 << 16;  // sequences that are looked at together
-constexpr const char* kRemedy = "make it anew with Megatron's preprocess_data.py, or name another file";
+constexpr const char* kIndexRemedy = "make it anew with Megatron's preprocess_data.py, or name another file";
 
 template <class T>
 T number_at(const std::array<char, kHeaderBytes>& header, size_t place) {
@@ -43,7 +43,7 @@ int64_t count_tokens(const ReadableFile& file, const std::string& path, const Me
       check(length >= 0 && place == tokens * index.token_bytes, ErrorCode::data, [&] {
         return str("'", path, "': sequence ", begin + i, " has ", length, " tokens and begins at byte ", place,
                    ", expected it to begin at byte ", tokens * index.token_bytes, ", where the one before it ends; ",
-                   kRemedy);
+                   kIndexRemedy);
       });
       tokens += length;
     }
@@ -59,14 +59,14 @@ MegatronIndex read_megatron_index(const std::string& path) {
   const int64_t got = read_at(file.descriptor, path, header.data(), kHeaderBytes, 0);
   check(got == kHeaderBytes && std::equal(kMagic.begin(), kMagic.end(), header.begin()), ErrorCode::data, [&] {
     return str("'", path, "' is no index of Megatron: expected it to start with MMIDIDX and to have ", kHeaderBytes,
-               " bytes at least, got ", got, " bytes; ", kRemedy);
+               " bytes at least, got ", got, " bytes; ", kIndexRemedy);
   });
   const uint64_t version = number_at<uint64_t>(header, 9);
   check(version == 1, ErrorCode::data,
-        [&] { return str("'", path, "' is an index of version ", version, ", expected 1; ", kRemedy); });
+        [&] { return str("'", path, "' is an index of version ", version, ", expected 1; ", kIndexRemedy); });
   const uint8_t type = number_at<uint8_t>(header, 17);
   check(type == kI32 || type == kU16, ErrorCode::data, [&] {
-    return str("'", path, "' is of tokens of type ", int(type), ", expected 8 (u16) or 4 (i32); ", kRemedy);
+    return str("'", path, "' is of tokens of type ", int(type), ", expected 8 (u16) or 4 (i32); ", kIndexRemedy);
   });
   MegatronIndex index{.token_bytes = type == kI32 ? 4 : 2};
   const uint64_t sequences = number_at<uint64_t>(header, 18), documents = number_at<uint64_t>(header, 26);
@@ -76,7 +76,7 @@ MegatronIndex read_megatron_index(const std::string& path) {
             uint64_t(file.bytes) == uint64_t(kHeaderBytes) + 12 * sequences + 8 * documents,
         ErrorCode::data, [&] {
           return str("'", path, "' has ", file.bytes, " bytes, which do not fit the ", sequences, " sequences and ",
-                     documents, " entries of documents of its header; ", kRemedy);
+                     documents, " entries of documents of its header; ", kIndexRemedy);
         });
   index.sequences = int64_t(sequences);
   index.tokens = count_tokens(file, path, index);

@@ -13,7 +13,7 @@
 namespace lockstep {
 namespace {
 
-constexpr const char* kRemedy = "make it anew with `lockstep tokenize encode`, or name another file";
+constexpr const char* kTokenFileRemedy = "make it anew with `lockstep tokenize encode`, or name another file";
 
 uint64_t join(const int32_t* words) { return uint64_t(uint32_t(words[1])) << 32 | uint32_t(words[0]); }
 
@@ -56,7 +56,7 @@ TokenFile::TokenFile(const std::string& path) : path_(path) {
   const std::string index = index_of(path);
   if (!index.empty()) path_ = index.substr(0, index.size() - 4) + ".bin";
   file_ = open_to_read(path_, Links::follow);
-  check(file_.bytes > 0, ErrorCode::data, [&] { return str("'", path_, "' is empty; ", kRemedy); });
+  check(file_.bytes > 0, ErrorCode::data, [&] { return str("'", path_, "' is empty; ", kTokenFileRemedy); });
   if (!index.empty()) {
     open_megatron(index);
     return;
@@ -83,18 +83,18 @@ void TokenFile::open_llmc(const int32_t* words, int64_t bytes) {
   constexpr int64_t kHeaderBytes = TokenHeader::kWords * int64_t(sizeof(int32_t));
   const bool wide = words[0] == TokenHeader::kMagic32;
   check(bytes == kHeaderBytes, ErrorCode::data, [&] {
-    return str("'", path_, "' ends within its header, at byte ", bytes, " of ", kHeaderBytes, "; ", kRemedy);
+    return str("'", path_, "' ends within its header, at byte ", bytes, " of ", kHeaderBytes, "; ", kTokenFileRemedy);
   });
   const int32_t version = wide ? TokenHeader::kVersion32 : TokenHeader::kVersion16;
   check(words[1] == version, ErrorCode::data, [&] {
     return str("'", path_, "' has version ", words[1], " of llm.c's format ", words[0], ", expected ", version, "; ",
-               kRemedy);
+               kTokenFileRemedy);
   });
   set(wide ? TokenFormat::llmc_u32 : TokenFormat::llmc_u16, kHeaderBytes, words[2]);
   const int64_t expected = kHeaderBytes + int64_t(words[2]) * token_bytes_;
   check(words[2] >= 0 && file_.bytes == expected, ErrorCode::data, [&] {
     return str("'", path_, "' has ", file_.bytes, " bytes, expected ", expected, " for the ", words[2],
-               " tokens of its header; ", kRemedy);
+               " tokens of its header; ", kTokenFileRemedy);
   });
   if (words[3] == TokenHeader::kOurs)
     header_ = {.vocabulary = words[4], .tokenizer_hash = join(words + 5), .content_hash = join(words + 7)};
@@ -107,7 +107,7 @@ void TokenFile::open_raw(std::span<const std::byte> start) {
   set(TokenFormat::raw_u16, 0, file_.bytes / 2);
   check(file_.bytes % 2 == 0, ErrorCode::data, [&] {
     return str("'", path_, "' has no header of llm.c and an odd number of bytes, ", file_.bytes,
-               ", so that it is no row of 16-bit tokens either; ", kRemedy);
+               ", so that it is no row of 16-bit tokens either; ", kTokenFileRemedy);
   });
 }
 

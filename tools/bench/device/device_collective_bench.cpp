@@ -27,7 +27,7 @@ float sum_of_terms(int ranks, int64_t i) {
 }
 
 // One way to run a collective, on arrays that the bench fills and checks.
-struct Call {
+struct TimedCall {
   std::function<Work(Stream&)> start;
   View given, result;
   std::function<float(int64_t)> expected;  // element of `result`
@@ -51,10 +51,10 @@ class Bench {
 
  private:
   DeviceCollectiveLine run(std::string_view kind, int64_t bytes);
-  Call prepare(std::string_view kind, int64_t part, bool in_place);
-  Call prepare_reduce_scatter(int64_t part, bool in_place);
-  Call prepare_all_gather(int64_t part, bool in_place);
-  int64_t wrong_elements(const Call& call);
+  TimedCall prepare(std::string_view kind, int64_t part, bool in_place);
+  TimedCall prepare_reduce_scatter(int64_t part, bool in_place);
+  TimedCall prepare_all_gather(int64_t part, bool in_place);
+  int64_t wrong_elements(const TimedCall& call);
   double sample(const std::function<void()>& call, int64_t calls);
   void roof(int64_t bytes);
 
@@ -74,20 +74,20 @@ class Bench {
   std::unique_ptr<DeviceCommunicator> comm_;
 };
 
-Call Bench::prepare_reduce_scatter(int64_t part, bool in_place) {
+TimedCall Bench::prepare_reduce_scatter(int64_t part, bool in_place) {
   const View in = whole(part), out = in_place ? own(in, part) : apart(part);
   return {[this, in, out](Stream& after) { return comm_->reduce_scatter(in, out, ReduceOp::sum, after); }, in, out,
           [this, part](int64_t i) { return sum_of_terms(ranks_.size(), ranks_.rank() * part + i); }};
 }
 
-Call Bench::prepare_all_gather(int64_t part, bool in_place) {
+TimedCall Bench::prepare_all_gather(int64_t part, bool in_place) {
   const View out = whole(part), in = in_place ? own(out, part) : apart(part);
   return {[this, in, out](Stream& after) { return comm_->all_gather(in, out, after); }, in, out,
           [part](int64_t i) { return term(int(i / part), i % part); }};
 }
 
 // Has no `start` where the collective is not offered that way.
-Call Bench::prepare(std::string_view kind, int64_t part, bool in_place) {
+TimedCall Bench::prepare(std::string_view kind, int64_t part, bool in_place) {
   if (kind == "reduce_scatter") return prepare_reduce_scatter(part, in_place);
   if (kind == "all_gather") return prepare_all_gather(part, in_place);
   if (!in_place) return {};
@@ -99,7 +99,7 @@ Call Bench::prepare(std::string_view kind, int64_t part, bool in_place) {
           [this](int64_t i) { return sum_of_terms(ranks_.size(), i); }};
 }
 
-int64_t Bench::wrong_elements(const Call& call) {
+int64_t Bench::wrong_elements(const TimedCall& call) {
   auto* values = static_cast<float*>(host_.data());
   for (int64_t i = 0; i < call.given.size(); ++i) values[i] = term(ranks_.rank(), i);
   copy(compute_, call.given.data, values, call.given.bytes());
@@ -141,7 +141,7 @@ DeviceCollectiveLine Bench::run(std::string_view kind, int64_t bytes) {
   std::vector<std::function<void()>> timed{[this, n = line.bytes] { roof(n); }};
   std::vector<DeviceCollectiveLine::Way*> ways;
   for (auto* way : {&line.apart, &line.in_place}) {
-    const Call call = prepare(kind, part, way == &line.in_place);
+    const TimedCall call = prepare(kind, part, way == &line.in_place);
     if (!call.start) continue;
     way->offered = true;
     way->wrong = wrong_elements(call);
