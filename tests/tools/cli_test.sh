@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The program from end to end, with real processes: cli_test.sh GROUP PROGRAM [MPIRUN]
 # GROUP: usage | numbers | data | outputs | neighbours | streams | plan_readers | weights | threads | plan | plan_files | plan_verify |
-# optimizer_options | groups | precision | schedules | plot | text | language | language_refusals | language_plan | sample | convert | gpu_refusals |
+# optimizer_options | groups | precision | schedules | plot | text | language | language_runs | language_refusals | language_plan | sample | convert | gpu_refusals |
 # checkpoints | checkpoint_refusals | checkpoint_models | gpu_bench_kernels | gpu_profiling | gpu_doctor, and with MPIRUN: launch | preemption | kills |
 # reachable | stops | small_memory | no_threads | failing_ranks | ledgers | language_mpi | plan_verify_mpi | gpu_ranks | gpu_without_connections |
 # gpu_training | gpu_bench | gpu_bench_train

@@ -16,6 +16,7 @@
 #include "runtime/ops/ops.h"
 #include "runtime/plan/planner.h"
 #include "tests/support/batch_parts.h"
+#include "tests/support/cases.h"
 #include "tools/bench/ops/op_cases.h"
 
 namespace lockstep {
@@ -191,7 +192,7 @@ TEST(MemoryRehearsal, ForecastsRandomModelsToTheByte) {
 
 TEST(MemoryRehearsal, ForecastsTheShippedModelsOfImagesToTheByte) {
   for (const std::string_view name : {"mlp", "cnn"})
-    for (const int64_t samples : {1, 16, 128})
+    for (const int64_t samples : cases<int64_t>({16, 1, 128}, 1))
       for (const int threads : {1, 2}) {
         const Model model = make_model(name, {.dropout = 0.1f});
         const Forward forward = [&](Context& context, const Batch& batch) { return model.forward(context, batch); };

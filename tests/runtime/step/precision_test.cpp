@@ -221,7 +221,7 @@ TEST(PrecisionOnAGpu, TakesTheBitsOfCpuRanks) {
 
 TEST(PrecisionOnAGpu, GoesWithGroupsClippingAveragesScalingAndGraphs) {
   LOCKSTEP_NEEDS_GPU();
-  for (const Kept& kept : kEveryWay) {
+  for (const Kept& kept : cases(kEveryWay)) {
     Setting setting = with({.groups = {"first/weight => sgd(learning_rate=0.05, momentum=0.9)",
                                        "last/weight => lamb(learning_rate=0.01, minimum=-0.25)"},
                             .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},

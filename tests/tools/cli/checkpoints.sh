@@ -24,9 +24,8 @@ expect_whole_run() {  # expect_whole_run STEPS: ledger and metrics are those of 
 # Killed before two steps, by faults of the program's own, on other ranks each time; options in the order of a fault.
 test_checkpoints() {
   local base whole files resumed options
-  local all=("--optimizer adam")
-  # The products of Muon take minutes under sanitizers.
-  [ -n "${LOCKSTEP_TEST_FEW_CASES:-}" ] || all+=("--optimizer muon --precision bf16")
+  local all=()
+  few_cases || all+=("--optimizer adam" "--optimizer muon --precision bf16")
   all+=("--ema-momentum 0.9 --loss-scale 1024 --accumulation 2 --precision f16")
   for options in "${all[@]}"; do
     # shellcheck disable=SC2086  # several options

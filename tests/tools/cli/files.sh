@@ -65,7 +65,7 @@ test_plan_readers() {
   truncate -s 300M "$work/big.json"
   expect_error 1 "*'$work/big.json' has 314572800 bytes; a plan has at most*" "$lockstep" plan --diff "$work/a.json" "$work/big.json"
   # Memory that is too small is found before reading begins. Sanitizers reserve more than any limit.
-  [ -z "${LOCKSTEP_TEST_FEW_CASES:-}" ] || return 0
+  ! few_cases || return 0
   printf 'name = "m"\n[[variable]]\npath = "{i}"\nshape = [4]\ndtype = "f32"\nrole = "parameter"\nrepeat = 20000\n' >"$work/many.toml"
   "$lockstep" plan --model "$work/many.toml" --optimizer sgd --json >"$work/many.json"
   # A build for GPUs maps the library of products.

@@ -36,7 +36,7 @@ test_gpu_ranks() {
 test_gpu_training() {
   emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
   local training ranks all=(1 4 3 2)
-  [ -z "${LOCKSTEP_TEST_FEW_CASES:-}" ] || all=(2)
+  ! few_cases || all=(2)
   settings mlp 6
   make_reference 6
   for ranks in "${all[@]}"; do expect_same_run "$mpirun" -np "$ranks" "${training[@]}" --device cuda; done
@@ -44,7 +44,7 @@ test_gpu_training() {
   expect_same_run "$mpirun" -np 2 "${training[@]}" --device cuda --graph
   expect_same_run "${training[@]}" --device cuda --ranks 3
   expect_other_run "$mpirun" -np 2 "${training[@]}" --device cuda --reduce fast
-  if [ -z "${LOCKSTEP_TEST_FEW_CASES:-}" ]; then
+  if ! few_cases; then
     settings mlp 6 --reduce-dtype bf16
     make_reference 6
     for ranks in 1 2 3; do expect_same_run "$mpirun" -np "$ranks" "${training[@]}" --device cuda; done
@@ -126,7 +126,7 @@ test_gpu_bench_kernels() {
   expect_output 1 '^optimizer/adam/whole_phase .* 640 parameters of 36 bytes, squares of gradients, decision and update, roof: (our|the driver.s) copy of 2880 f32'
   # Sanitizers watch the ops in tests of their own.
   local rows=()
-  [ -z "${LOCKSTEP_TEST_FEW_CASES:-}" ] || rows=(--rows optimizer/)
+  ! few_cases || rows=(--rows optimizer/)
   expect_success "${bench[@]}" --elements 100 --warm --json ${rows[@]+"${rows[@]}"}
   [ ${#rows[@]} -gt 0 ] || expect_output 1 '"name": "op/layer_norm/forward\+backward"'
   expect_output 2 '"name": "optimizer/lion"|"name": "optimizer/schedule_free_adamw"'

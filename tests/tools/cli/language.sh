@@ -41,8 +41,9 @@ expect_score() {  # expect_score: the line of results, whose scores are left in 
 
 expect_same_scores() { expect_same "$work/reference_score" "$work/score"; }
 
+# What each part of a run does, once.
 test_language() {
-  local config training ranks loss
+  local config training loss
   make_language
   make_reference 20
   expect_score 1
@@ -50,36 +51,64 @@ test_language() {
   # It learns: a guess among 300 tokens has a loss of 5.7.
   loss=$(grep -o '^validation_loss=[0-9]' "$work/stdout")
   [ "${loss#*=}" -le 4 ] || complain "expected a loss below 5, got: $loss"
-  for ranks in 2 3; do
-    expect_same_run "${training[@]}" --threads 1 --ranks $ranks
-    expect_score $ranks
-    expect_same_scores
-  done
   expect_same_run "${training[@]}" --threads 2 --model.recompute=true
-  expect_other_run "${training[@]}" --threads 1 --seed 2
-  expect_other_run "${training[@]}" --threads 1 --model.dropout=0
-  expect_other_run "${training[@]}" --threads 1 --activations bf16
 
-  # Validation on the way, and metrics.
-  expect_same_run "${training[@]}" --ranks 2 --eval-every 8 --metrics "$work/metrics"
+  # Validation on the way, and metrics; texts, which leave the run as it is.
+  expect_same_run "${training[@]}" --ranks 2 --eval-every 8 --metrics "$work/metrics" \
+    --sample-every 8 --sample-prompt "Line 1" --sample-tokens 30
+  expect_score 2
+  expect_same_scores
   expect_output 1 '^step 8/20  validation_loss=[0-9.]+ perplexity=[0-9.]+ bits_per_byte=[0-9.]+$'
   expect_output 1 '^step 16/20  validation_loss='
   expect_output 1 '^epoch 2/2  step 20/20  loss [0-9.]+  [0-9]+ tokens/s  0:00 left$'
   [ "$(grep -c '"tokens_per_second":' "$work/metrics")" -eq 20 ] || complain "expected tokens per second of 20 steps"
   [ "$(grep -Ec '^{"bits_per_byte":[0-9.]+,"perplexity":[0-9.]+(,"step":[0-9]+)?,"validation_loss":[0-9.]+}$' "$work/metrics")" -eq 3 ] ||
     complain "expected three validations in the metrics"
+  expect_output 1 '^step 8/20  sample "Line 1..+"$'
+  expect_output 1 '^step 16/20  sample "Line 1..+"$'
+  [ "$(grep -Ec '^{"sample":"Line 1..+","step":(8|16)}$' "$work/metrics")" -eq 2 ] || complain "expected two texts in the metrics"
+  grep '^step .* sample' "$work/stdout" >"$work/texts"
+  [ "$(cut -d' ' -f5- "$work/texts" | sort -u | wc -l)" -eq 2 ] || complain "expected a text of a model that has learnt more"
 
-  # Texts on the way, which leave the run as it is, and are those of any number of ranks.
+  # A folder of Hugging Face says what it holds; a sample comes from it.
+  expect_success "${training[@]}" --save "$work/folder/"
+  expect_success "$lockstep" eval --data "$work/val.bin" --weights "$work/folder"
+  expect_output 1 "^$(cat "$work/reference_score") tokens=[0-9]+ bytes=[0-9]+$"
+  expect_success "$lockstep" sample --weights "$work/folder" --prompt "Line 1" --tokens 5
+  expect_output 1 '^Line 1'
+  expect_success "${training[@]}" --steps 2 --model.preset=llama-nano --model.n_kv_head=1 --batch 8
+  expect_output 1 '^training llama-nano with adamw on 1 ranks '
+  if emulated; then
+    training+=(--steps 4)
+    make_reference 4
+    expect_same_run "${training[@]}" --device cuda
+  fi
+}
+
+# The same run in other ways, and others.
+test_language_runs() {
+  local config training ranks
+  make_language
+  make_reference 20
+  expect_score 1
+  cp "$work/score" "$work/reference_score"
+  for ranks in 2 3; do
+    expect_same_run "${training[@]}" --threads 1 --ranks $ranks
+    expect_score $ranks
+    expect_same_scores
+  done
+  expect_other_run "${training[@]}" --threads 1 --seed 2
+  expect_other_run "${training[@]}" --threads 1 --model.dropout=0
+  expect_other_run "${training[@]}" --threads 1 --activations bf16
+
+  # Texts on the way are those of any number of ranks.
   local writing=("${training[@]}" --sample-every 8 --sample-prompt "Line 1" --sample-tokens 30)
   for ranks in 1 2; do
-    expect_same_run "${writing[@]}" --ranks $ranks --threads $ranks --metrics "$work/metrics"
-    expect_output 1 '^step 8/20  sample "Line 1..+"$'
-    expect_output 1 '^step 16/20  sample "Line 1..+"$'
+    expect_same_run "${writing[@]}" --ranks $ranks --threads $ranks
     grep '^step .* sample' "$work/stdout" >"$work/texts_of_$ranks"
-    [ "$(grep -Ec '^{"sample":"Line 1..+","step":(8|16)}$' "$work/metrics")" -eq 2 ] || complain "expected two texts in the metrics"
+    [ "$(wc -l <"$work/texts_of_$ranks")" -eq 2 ] || complain "expected two texts"
   done
   expect_same "$work/texts_of_1" "$work/texts_of_2"
-  [ "$(cut -d' ' -f5- "$work/texts_of_1" | sort -u | wc -l)" -eq 2 ] || complain "expected a text of a model that has learnt more"
   printf '[train]\nsample_every = 20\nsample_tokens = 3\n' >"$work/writing.toml"
   expect_success "${training[@]/$config/$work/writing.toml}" --model gpt-nano --batch 2 --steps 20 --model.vocab_size=300 \
     --model.block_size=32 --data "$work/train_000000.bin" --tokenizer "$work/tokenizer"
@@ -95,19 +124,6 @@ test_language() {
     "$work/train_00000[1-9].bin" --optimizer adamw --learning-rate 0.01 --beta-2 0.95 --weight-decay 0.1 --batch 16 --steps 20 \
     --virtual-ranks 8
   expect_output 1 '^loss=[0-9.]+ tokens_per_second=[0-9]+ steps=20 ranks=1$'
-  # A folder of Hugging Face says what it holds; a sample comes from it.
-  expect_success "${training[@]}" --save "$work/folder/"
-  expect_success "$lockstep" eval --data "$work/val.bin" --weights "$work/folder"
-  expect_output 1 "^$(cat "$work/reference_score") tokens=[0-9]+ bytes=[0-9]+$"
-  expect_success "$lockstep" sample --weights "$work/folder" --prompt "Line 1" --tokens 5
-  expect_output 1 '^Line 1'
-  expect_success "${training[@]}" --steps 2 --model.preset=llama-nano --model.n_kv_head=1 --batch 8
-  expect_output 1 '^training llama-nano with adamw on 1 ranks '
-  if emulated; then
-    training+=(--steps 4)
-    make_reference 4
-    expect_same_run "${training[@]}" --device cuda
-  fi
 }
 
 test_language_refusals() {

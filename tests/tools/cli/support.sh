@@ -3,6 +3,9 @@
 # Running the program, what is expected of it, and small data sets.
 # shellcheck disable=SC2154,SC2059  # variables of cli_test.sh; bytes are printed as formats
 
+# Under a sanitizer, which looks at what code does and not at what comes out.
+few_cases() { [ -n "${LOCKSTEP_TEST_FEW_CASES:-}" ]; }
+
 complain() {
   echo "FAILED: $*" | tee -a "$work/failures"  # a file, for pipes run their parts as processes
   echo "  command: ${command:0:1000}"
