@@ -43,7 +43,8 @@ struct Outcome {
   std::vector<Values> after_step;  // of all f32 variables, slots too
 };
 
-constexpr int kParts = 4;  // of a sample each, or of one for each micro-batch: gradients of a quarter add up exactly
+constexpr int kPartsOfACase =
+    4;  // of a sample each, or of one for each micro-batch: gradients of a quarter add up exactly
 
 // The sum over variables of w . g for every sample: the gradient of w is g.
 Tensor loss_of(Context& context, const std::vector<TestVariable>& variables, const std::vector<Variable>& declared,
@@ -93,10 +94,10 @@ Outcome run_on(int ranks, const Case& test) {
   for (const TestVariable& variable : test.variables)
     declared.push_back(variables.parameter(variable.name, variable.shape, Initializer::constant(0)));
   const OptimizerSet optimizer = make_optimizer_set(variables, test.choice);
-  const Plan plan =
-      make_plan({.variables = variables,
-                 .optimizer = optimizer,
-                 .settings = {.mesh = {{"data", ranks}}, .virtual_ranks = kParts, .accumulation = test.accumulation}});
+  const Plan plan = make_plan(
+      {.variables = variables,
+       .optimizer = optimizer,
+       .settings = {.mesh = {{"data", ranks}}, .virtual_ranks = kPartsOfACase, .accumulation = test.accumulation}});
   Outcome run;
   run_thread_ranks({.ranks = ranks, .node_of = {}}, [&](Communicator& communicator) {
     Stream stream = Stream::cpu();
@@ -119,7 +120,7 @@ Outcome run_on(int ranks, const Case& test) {
                                      {labels.data(), DType::i32, DeviceKind::cpu, samples},
                                      {ids.data(), DType::i64, DeviceKind::cpu, samples}));
     for (; now < test.steps(); ++now) {
-      const StepReport report = step.run({int64_t(now), kParts * test.accumulation, leaves});
+      const StepReport report = step.run({int64_t(now), kPartsOfACase * test.accumulation, leaves});
       if (communicator.rank() != 0) continue;
       run.ledger.push_back(ledger_line(int64_t(now), report.loss, store, 0));
       run.after_step.push_back(values_of(store));
