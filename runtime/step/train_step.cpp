@@ -72,7 +72,7 @@ void TrainStep::queue(const StepInput& input) {
   const StepInput on_device{input.step, input.global_count, batch.parts};
   const auto work = [&] { take(on_device, batch.dropout_key); };
   if (options_.graph)
-    graphs_.run(stream_, ranks_, shape_of(on_device),
+    graphs_.run(stream_, ranks_, shape_of(on_device), upload_.piece(),
                 {upload_.generation(), decision_.generation(), tables_.generation(), stream_.scratch_bytes()}, work);
   else
     work();

@@ -199,7 +199,7 @@ TEST(DeviceTraining, RecordsOnAllRanksWhatOneOfThemMustRecord) {
     for (int64_t step = 0; step < 8; ++step) {
       // Rank 1 meets another shape at step 4, and what its recordings hold changes at step 6.
       const StepShape shape{ranks.rank() == 1 && step == 4 ? 1 : 0, {}};
-      graphs.run(stream, ranks, shape, {ranks.rank() == 1 && step >= 6},
+      graphs.run(stream, ranks, shape, 0, {ranks.rank() == 1 && step >= 6},
                  [&] { comm->all_reduce(value, ReduceOp::sum, stream).wait(stream); });
       comm->synchronize(stream);
     }
