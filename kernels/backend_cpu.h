@@ -81,6 +81,13 @@ struct Team {
     f();
   }
 
+  // y[c] = x(0, c) + x(1, c) + ... for count >= 1 rows, in this order; what is in y comes before, if it is `kept`.
+  template <class F>
+  void add_rows(int64_t width, int64_t count, float* y, bool kept, const F& x) const {
+    if (!kept) each(width, [=](int64_t c) { y[c] = x(0, c); });
+    for (int64_t r = kept ? 0 : 1; r < count; ++r) each(width, [=](int64_t c) { y[c] += x(r, c); });
+  }
+
   template <class Real = float, class F>
   Real sum(int64_t n, const F& f) const {
     // Lanes above n would only ever hold zero.

@@ -201,6 +201,18 @@ struct Team {
     barrier();
   }
 
+  // y[c] = x(0, c) + x(1, c) + ... for count >= 1 rows, in this order; what is in y comes before, if it is `kept`. A
+  // thread keeps its sum in a register, so that rows can be on their way while others are added.
+  template <class F>
+  __device__ void add_rows(int64_t width, int64_t count, float* y, bool kept, const F& x) const {
+    each(width, [=](int64_t c) {
+      float sum = kept ? y[c] + x(0, c) : x(0, c);
+#pragma unroll 4
+      for (int64_t r = 1; r < count; ++r) sum += x(r, c);
+      y[c] = sum;
+    });
+  }
+
   template <class Real = float, class F>
   __device__ Real sum(int64_t n, const F& f) const {
     Real own[kOwn];
@@ -342,8 +354,8 @@ void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Sto
   const int64_t chunks = cut.count();
   float* totals = chunks > 1 ? reinterpret_cast<float*>(scratch) : nullptr;
   const unsigned blocks = grid_size(chunks * blocks_of(columns, kReduceTile));
-  start(stream, blocks, dim3(kReduceTile, kReduceLanes), reduce_kernel<F, Store>, rows, cut.length(), columns, f,
-        store, totals);
+  start(stream, blocks, dim3(kReduceTile, kReduceLanes), reduce_kernel<F, Store>, rows, cut.length(), columns, f, store,
+        totals);
   if (chunks > 1)
     start(stream, grid_size(blocks_of(columns, kThreads)), kThreads, add_chunks_kernel<Store>, chunks, columns, totals,
           store);
