@@ -6,7 +6,6 @@
 #include <chrono>
 #include <exception>
 #include <memory>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -70,6 +69,7 @@ class Connection {
 
   std::shared_ptr<const NcclLibrary> library_;
   std::chrono::milliseconds patience_;
+  std::shared_ptr<Ending> ending_ = std::make_shared<Ending>();  // made before, for memory may have run out by then
 };
 
 // NCCL says how a communicator that is being reclaimed does until it is gone; then asking is an error.
@@ -77,8 +77,7 @@ ncclResult_t Connection::end(EndCall call) noexcept {
   constexpr std::chrono::microseconds kPause(200);
   const auto deadline = std::chrono::steady_clock::now() + patience_;
   const auto in_time = [deadline] { return std::chrono::steady_clock::now() < deadline; };
-  const auto ending = std::make_shared<Ending>();
-  const auto reclaim = [ending, in_time, call, library = library_, comm = std::exchange(comm, nullptr)] {
+  const auto reclaim = [ending = ending_, in_time, call, library = library_, comm = std::exchange(comm, nullptr)] {
     ending->result = call(comm);
     while (ending->result == ncclInProgress && in_time()) {
       std::this_thread::sleep_for(kPause);
@@ -89,11 +88,11 @@ ncclResult_t Connection::end(EndCall call) noexcept {
   std::thread helper;
   try {
     helper = std::thread(reclaim);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     reclaim();
-    return ending->result;
+    return ending_->result;
   }
-  while (!ending->is_over.load(std::memory_order_acquire)) {
+  while (!ending_->is_over.load(std::memory_order_acquire)) {
     if (in_time()) {
       std::this_thread::sleep_for(kPause);
       continue;
@@ -102,7 +101,7 @@ ncclResult_t Connection::end(EndCall call) noexcept {
     return ncclInProgress;
   }
   helper.join();
-  return ending->result;
+  return ending_->result;
 }
 
 // The call that was issued last, for messages to those who wait in vain.
