@@ -45,7 +45,9 @@ void expect_like_cpu(const Setting& setting, DeviceTransport transport = DeviceT
   }
   EXPECT_EQ(gpu.counters, cpu.counters);
   EXPECT_EQ(gpu.skipped, cpu.skipped);
-  EXPECT_EQ(gpu.last.sum_of_all_steps("correct"), cpu.last.sum_of_all_steps("correct"));
+  // Where scores are nearly equal, products of its own may give a GPU another answer.
+  EXPECT_NEAR(gpu.last.sum_of_all_steps("correct"), cpu.last.sum_of_all_steps("correct"),
+              products_have_equal_bits() ? 0 : 2);
 }
 
 TEST(DeviceTraining, TakesTheBitsOfCpuRanks) {
