@@ -74,7 +74,7 @@ class Connection {
 
 // NCCL says how a communicator that is being reclaimed does until it is gone; then asking is an error.
 ncclResult_t Connection::end(EndCall call) noexcept {
-  constexpr std::chrono::microseconds kPause(200);
+  static constexpr std::chrono::microseconds kPause(200);
   const auto deadline = std::chrono::steady_clock::now() + patience_;
   const auto in_time = [deadline] { return std::chrono::steady_clock::now() < deadline; };
   const auto reclaim = [ending = ending_, in_time, call, library = library_, comm = std::exchange(comm, nullptr)] {
