@@ -13,6 +13,7 @@
 #include "kernels/device/device.h"
 #include "kernels/operand.h"
 #include "kernels/parallel.h"
+#include "kernels/reduce_chunks.h"
 
 namespace lockstep::cpu {
 
@@ -80,6 +81,13 @@ struct Team {
     f();
   }
 
+  // y[c] = x(0, c) + x(1, c) + ... for count >= 1 rows, in this order; what is in y comes before, if it is `kept`.
+  template <class F>
+  void add_rows(int64_t width, int64_t count, float* y, bool kept, const F& x) const {
+    if (!kept) each(width, [=](int64_t c) { y[c] = x(0, c); });
+    for (int64_t r = kept ? 0 : 1; r < count; ++r) each(width, [=](int64_t c) { y[c] += x(r, c); });
+  }
+
   template <class Real = float, class F>
   Real sum(int64_t n, const F& f) const {
     // Lanes above n would only ever hold zero.
@@ -124,21 +132,21 @@ void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
   });
 }
 
-// Calls store(c, sum over rows r of f(r, c)) for every c. Rows are cut into chunks of kReduceChunk; a chunk keeps
-// kReduceLanes partial sums (row modulo lanes), folded by halves; chunks are added in order.
-inline constexpr int64_t kReduceLanes = 16, kReduceTile = 64, kReduceChunk = 2048;
+// Calls store(c, sum over rows r of f(r, c)) for every c. Rows are cut into chunks (kernels/reduce_chunks.h); a chunk
+// keeps kReduceLanes partial sums (row modulo lanes), folded by halves; chunks are added in order.
+inline constexpr int64_t kReduceLanes = 16, kReduceTile = 64;
 
-inline int64_t reduce_chunks(int64_t rows) { return std::max<int64_t>(1, (rows + kReduceChunk - 1) / kReduceChunk); }
 inline int64_t reduce_scratch(int64_t rows, int64_t columns) {
-  return reduce_chunks(rows) * columns * int64_t(sizeof(float));
+  return ReduceChunks{rows}.count() * columns * int64_t(sizeof(float));
 }
 
 template <class F, class Store>
 void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Store& store, std::byte* scratch) {
+  const ReduceChunks cut{rows};
   const auto chunk_tile = [&](int64_t chunk, int64_t first, int64_t width, float* total) {
     alignas(64) float lane[kReduceLanes][kReduceTile] = {};
-    const int64_t end = std::min(rows, (chunk + 1) * kReduceChunk);
-    for (int64_t r = chunk * kReduceChunk; r < end; ++r) {
+    const int64_t end = std::min(rows, (chunk + 1) * cut.length());
+    for (int64_t r = chunk * cut.length(); r < end; ++r) {
       float* sums = lane[r % kReduceLanes];
 #pragma omp simd
       for (int64_t c = 0; c < width; ++c) sums[c] += f(r, first + c);
@@ -149,7 +157,7 @@ void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Sto
         for (int64_t c = 0; c < width; ++c) lane[l][c] += lane[l + half][c];
     for (int64_t c = 0; c < width; ++c) total[c] = lane[0][c];
   };
-  const int64_t chunks = reduce_chunks(rows);
+  const int64_t chunks = cut.count();
   const int64_t tiles = (columns + kReduceTile - 1) / kReduceTile;
   auto* totals = reinterpret_cast<float*>(scratch);
   const int threads = rows * columns < kParallelElements ? 1 : stream.threads();

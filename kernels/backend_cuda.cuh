@@ -18,6 +18,7 @@
 #include "kernels/device/cuda_check.h"
 #include "kernels/device/device.h"
 #include "kernels/operand.h"
+#include "kernels/reduce_chunks.h"
 
 namespace lockstep::cuda {
 
@@ -200,6 +201,18 @@ struct Team {
     barrier();
   }
 
+  // y[c] = x(0, c) + x(1, c) + ... for count >= 1 rows, in this order; what is in y comes before, if it is `kept`. A
+  // thread keeps its sum in a register, so that rows can be on their way while others are added.
+  template <class F>
+  __device__ void add_rows(int64_t width, int64_t count, float* y, bool kept, const F& x) const {
+    each(width, [=](int64_t c) {
+      float sum = kept ? y[c] + x(0, c) : x(0, c);
+#pragma unroll 4
+      for (int64_t r = 1; r < count; ++r) sum += x(r, c);
+      y[c] = sum;
+    });
+  }
+
   template <class Real = float, class F>
   __device__ Real sum(int64_t n, const F& f) const {
     Real own[kOwn];
@@ -290,17 +303,17 @@ void rowwise(Stream& stream, int64_t rows, int64_t columns, const F& f) {
   }
 }
 
-inline constexpr int kReduceLanes = 16, kReduceTile = 32, kReduceChunk = 2048;
+inline constexpr int kReduceLanes = 16, kReduceTile = 32;
 
 // One block totals one chunk of rows for a tile of columns. Row r goes to lane r modulo kReduceLanes.
 template <class F, class Store>
 __global__ void __launch_bounds__(kReduceLanes* kReduceTile)
-    reduce_kernel(int64_t rows, int64_t columns, F f, Store store, float* totals) {
+    reduce_kernel(int64_t rows, int64_t length, int64_t columns, F f, Store store, float* totals) {
   auto& lane = block_shared<float[kReduceLanes][kReduceTile], struct ReduceLanes>();
   const int64_t tiles = (columns + kReduceTile - 1) / kReduceTile;
   const int64_t chunk = blockIdx.x / tiles;
   const int64_t c = blockIdx.x % tiles * kReduceTile + threadIdx.x;
-  const int64_t begin = chunk * kReduceChunk, end = rows < begin + kReduceChunk ? rows : begin + kReduceChunk;
+  const int64_t begin = chunk * length, end = rows < begin + length ? rows : begin + length;
   float sum = 0;
   if (c < columns)
     for (int64_t r = begin + threadIdx.y; r < end; r += kReduceLanes) sum += f(r, c);
@@ -327,21 +340,22 @@ __global__ void __launch_bounds__(kThreads)
   store(c, total);
 }
 
-// Calls store(c, sum over rows r of f(r, c)) for every c. Rows are cut into chunks of kReduceChunk; a chunk keeps
-// kReduceLanes partial sums (row modulo lanes), folded by halves; chunks are added in order.
-inline int64_t reduce_chunks(int64_t rows) { return std::max<int64_t>(1, blocks_of(rows, kReduceChunk)); }
+// Calls store(c, sum over rows r of f(r, c)) for every c. Rows are cut into chunks (kernels/reduce_chunks.h); a chunk
+// keeps kReduceLanes partial sums (row modulo lanes), folded by halves; chunks are added in order.
 inline int64_t reduce_scratch(int64_t rows, int64_t columns) {
-  const int64_t chunks = reduce_chunks(rows);
+  const int64_t chunks = ReduceChunks{rows}.count();
   return chunks > 1 ? chunks * columns * int64_t(sizeof(float)) : 0;
 }
 
 template <class F, class Store>
 void reduce(Stream& stream, int64_t rows, int64_t columns, const F& f, const Store& store, std::byte* scratch) {
   if (columns == 0) return;
-  const int64_t chunks = reduce_chunks(rows);
+  const ReduceChunks cut{rows};
+  const int64_t chunks = cut.count();
   float* totals = chunks > 1 ? reinterpret_cast<float*>(scratch) : nullptr;
   const unsigned blocks = grid_size(chunks * blocks_of(columns, kReduceTile));
-  start(stream, blocks, dim3(kReduceTile, kReduceLanes), reduce_kernel<F, Store>, rows, columns, f, store, totals);
+  start(stream, blocks, dim3(kReduceTile, kReduceLanes), reduce_kernel<F, Store>, rows, cut.length(), columns, f, store,
+        totals);
   if (chunks > 1)
     start(stream, grid_size(blocks_of(columns, kThreads)), kThreads, add_chunks_kernel<Store>, chunks, columns, totals,
           store);

@@ -50,7 +50,7 @@ void run(Backend, Stream& stream, const SumsOfChunks& k) {
   check(k.first_chunk.size() == k.sums.size() + 1, ErrorCode::internal, [&] {
     return str("sums of chunks: expected ", k.sums.size() + 1, " first chunks, got ", k.first_chunk.size());
   });
-  // A whole block for each variable: a large one has thousands of chunks.
+  // A whole block for each variable: a large one has a thousand chunks.
   constexpr int64_t kWide = 1 << 20;
   backend::rowwise(stream, k.sums.size(), kWide,
                    SumRow{data<double>(k.sums), data<double>(k.chunks), data<int64_t>(k.first_chunk)});

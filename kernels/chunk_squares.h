@@ -4,12 +4,29 @@
 #pragma once
 
 #include "kernels/device/view.h"
+#include "kernels/host_device.h"
 #include "kernels/launch.h"
 
 namespace lockstep {
 
-// Elements of a chunk. Chunks are counted from a variable's first element, so that neither buckets nor ranks matter.
-inline constexpr int64_t kSquareChunk = 4096;
+// A tensor has at most kMostSquareChunks chunks, of kSquareChunk elements or, where it is large, of a multiple: one team
+// adds the chunks of a tensor up, and its time must not grow with the tensor.
+inline constexpr int64_t kSquareChunk = 4096, kMostSquareChunks = 1024;
+
+// The chunks of a tensor, counted from its first element, so that neither buckets nor ranks matter.
+struct SquareChunks {
+  int64_t elements;
+  HOST_DEVICE int64_t length() const {
+    constexpr int64_t kAtOnce = kSquareChunk * kMostSquareChunks;
+    return (elements + kAtOnce - 1) / kAtOnce * kSquareChunk;
+  }
+  HOST_DEVICE int64_t count() const { return elements > 0 ? (elements + length() - 1) / length() : 0; }
+  HOST_DEVICE int64_t begin(int64_t chunk) const { return chunk * length(); }
+  HOST_DEVICE int64_t end(int64_t chunk) const {
+    const int64_t next = begin(chunk + 1);
+    return next < elements ? next : elements;
+  }
+};
 
 // sums[c] = sum of values[i]^2 for i in [begins[c], ends[c]), in the order of a Team: 256 lanes, folded by halves.
 struct ChunkSquares {

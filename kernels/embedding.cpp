@@ -70,14 +70,24 @@ struct SumOfToken {
   HOST_DEVICE void operator()(Team team, int64_t i) const {
     const int64_t token = token_of(keys[i]);
     if (i > 0 && token_of(keys[i - 1]) == token) return;
-    float* y = d_table + token * width;
-    for (int64_t k = i; k < n && token_of(keys[k]) == token; ++k) {
-      const A* x = d_out + row_of(keys[k]) * width;
-      if (k == i && !accumulate)
-        team.each(width, [=](int64_t c) { y[c] = float(x[c]); });
+    const A* x = d_out;
+    const uint64_t* own = keys + i;
+    const int64_t columns = width;
+    team.add_rows(width, end_of(token, i) - i, d_table + token * width, accumulate,
+                  [=](int64_t r, int64_t c) { return float(x[row_of(own[r]) * columns + c]); });
+  }
+
+  // Where the keys of a token that begin at `low` end.
+  HOST_DEVICE int64_t end_of(int64_t token, int64_t low) const {
+    int64_t high = n;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (token_of(keys[middle]) == token)
+        low = middle + 1;
       else
-        team.each(width, [=](int64_t c) { y[c] += float(x[c]); });
+        high = middle;
     }
+    return low;
   }
 };
 

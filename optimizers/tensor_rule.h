@@ -40,18 +40,17 @@ struct TensorGradient {
 struct TensorSums {
   double* sums;  // [chunks][2]
   int64_t elements;
-  HOST_DEVICE int64_t chunks() const { return (elements + kSquareChunk - 1) / kSquareChunk; }
-  HOST_DEVICE int64_t begin(int64_t chunk) const { return chunk * kSquareChunk; }
-  HOST_DEVICE int64_t size(int64_t chunk) const {
-    return elements - begin(chunk) < kSquareChunk ? elements - begin(chunk) : kSquareChunk;
-  }
+  HOST_DEVICE SquareChunks all() const { return {elements}; }
+  HOST_DEVICE int64_t chunks() const { return all().count(); }
+  HOST_DEVICE int64_t begin(int64_t chunk) const { return all().begin(chunk); }
+  HOST_DEVICE int64_t size(int64_t chunk) const { return all().end(chunk) - begin(chunk); }
   template <class Team>
   HOST_DEVICE double total(const Team& team, int which) const {
     return team.template sum<double>(chunks(), [&](int64_t c) { return sums[2 * c + which]; });
   }
 };
 inline int64_t tensor_sums_bytes(int64_t elements) {
-  return scratch_piece(2 * int64_t(sizeof(double)) * ((elements + kSquareChunk - 1) / kSquareChunk));
+  return scratch_piece(2 * int64_t(sizeof(double)) * SquareChunks{elements}.count());
 }
 
 }  // namespace lockstep

@@ -2,9 +2,12 @@
 // Collectives by NCCL. Its communicator never blocks the host, because only then can it be aborted: every answer is
 // polled for, with the ranks' deadline and an eye on ranks that have failed.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <exception>
+#include <memory>
 #include <thread>
+#include <utility>
 
 #include "collectives/device/nccl_library.h"
 
@@ -35,26 +38,71 @@ ncclRedOp_t nccl_op(ReduceOp op) {
   return op == ReduceOp::max ? ncclMax : ncclMin;
 }
 
-// Owns NCCL's communicator, and aborts it unless somebody has destroyed it in peace. NCCL has reclaimed everything when
-// either returns: these two calls block also where its communicators do not.
+// Owns NCCL's communicator, and aborts it unless somebody has destroyed it in peace. NCCL reclaims what a communicator
+// holds in calls that may block, also where the communicator does not, or answer ncclInProgress and go on in a thread of
+// NCCL's; both must be over before streams and memory of the device go. So a thread of its own makes the call and asks
+// for the answer, and whoever ends the communicator waits for it no longer than `patience`: NCCL is known to hang there,
+// and then the thread is left behind.
 class Connection {
  public:
-  explicit Connection(std::shared_ptr<const NcclLibrary> library) : library_(std::move(library)) {}
+  Connection(std::shared_ptr<const NcclLibrary> library, std::chrono::milliseconds patience)
+      : library_(std::move(library)), patience_(patience) {}
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
   ~Connection() { abort(); }
   const NcclLibrary& nccl() const { return *library_; }
-  // Returns what NCCL answers; whatever that is, the communicator is gone.
-  ncclResult_t destroy() { return nccl().comm_destroy(std::exchange(comm, nullptr)); }
-  void abort() {
-    if (comm) nccl().comm_abort(std::exchange(comm, nullptr));
+  // Returns what NCCL answers in the end, ncclInProgress where it has not in time; the communicator is gone in any case.
+  ncclResult_t destroy() { return end(library_->comm_destroy); }
+  void abort() noexcept {
+    if (comm) (void)end(library_->comm_abort);
   }
 
   ncclComm_t comm = nullptr;  // null before it is made and after its end
 
  private:
+  using EndCall = decltype(&ncclCommAbort);
+  struct Ending {
+    ncclResult_t result = ncclInProgress;  // written before is_over
+    std::atomic<bool> is_over{false};
+  };
+  ncclResult_t end(EndCall call) noexcept;
+
   std::shared_ptr<const NcclLibrary> library_;
+  std::chrono::milliseconds patience_;
+  std::shared_ptr<Ending> ending_ = std::make_shared<Ending>();  // made before, for memory may have run out by then
 };
+
+// NCCL says how a communicator that is being reclaimed does until it is gone; then asking is an error.
+ncclResult_t Connection::end(EndCall call) noexcept {
+  static constexpr std::chrono::microseconds kPause(200);
+  const auto deadline = std::chrono::steady_clock::now() + patience_;
+  const auto in_time = [deadline] { return std::chrono::steady_clock::now() < deadline; };
+  const auto reclaim = [ending = ending_, in_time, call, library = library_, comm = std::exchange(comm, nullptr)] {
+    ending->result = call(comm);
+    while (ending->result == ncclInProgress && in_time()) {
+      std::this_thread::sleep_for(kPause);
+      if (library->comm_get_async_error(comm, &ending->result) != ncclSuccess) ending->result = ncclSuccess;
+    }
+    ending->is_over.store(true, std::memory_order_release);
+  };
+  std::thread helper;
+  try {
+    helper = std::thread(reclaim);
+  } catch (const std::exception&) {
+    reclaim();
+    return ending_->result;
+  }
+  while (!ending_->is_over.load(std::memory_order_acquire)) {
+    if (in_time()) {
+      std::this_thread::sleep_for(kPause);
+      continue;
+    }
+    helper.detach();
+    return ncclInProgress;
+  }
+  helper.join();
+  return ending_->result;
+}
 
 // The call that was issued last, for messages to those who wait in vain.
 struct LastCall {
@@ -110,7 +158,7 @@ class NcclCommunicator final : public DeviceCommunicator {
 };
 
 NcclCommunicator::NcclCommunicator(Communicator& ranks, Device device, std::shared_ptr<const NcclLibrary> library)
-    : DeviceCommunicator(ranks, device), connection_(std::move(library)) {}
+    : DeviceCommunicator(ranks, device), connection_(std::move(library), ranks.timeout() / 2) {}
 
 // Aborts when something failed above, because the other ranks do not come to a peaceful end then.
 NcclCommunicator::~NcclCommunicator() {

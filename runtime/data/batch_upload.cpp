@@ -8,14 +8,16 @@ namespace lockstep {
 namespace {
 
 constexpr int64_t kAlignment = 256;  // alignment of every array, for vector loads
-constexpr size_t kStages = 2;
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
 BatchUpload::BatchUpload(Stream& stream, Pool& pool, std::function<void(Event&)> wait_for)
-    : stream_(stream), pool_(pool), wait_for_(std::move(wait_for)) {}
+    : stream_(stream),
+      copies_(stream.device().kind == DeviceKind::cpu ? Stream::cpu() : Stream::cuda(stream.device().index)),
+      pool_(pool),
+      wait_for_(std::move(wait_for)) {}
 
 // The key comes first, so that it stays where it is.
 void BatchUpload::place(std::span<const BatchPart> parts) {
@@ -37,13 +39,15 @@ std::vector<ConstView*> BatchUpload::views_of(Batch& batch) {
 }
 
 void BatchUpload::reserve(int64_t bytes) {
-  if (bytes <= device_.bytes()) return;
+  if (!stages_.empty() && bytes <= stages_[0].device.bytes()) return;
   for (Stage& stage : stages_) wait_for_(stage.copied);
   stages_.clear();
-  for (size_t i = 0; i < kStages; ++i)
-    stages_.push_back({PinnedBuffer(stream_.device(), bytes), Event(stream_.device())});
-  // There is one stream, so queued work has read the old piece before anything else is put there.
-  device_ = Buffer(pool_, bytes, Purpose::data);
+  const Device device = stream_.device();
+  for (int i = 0; i < 2; ++i) {
+    stages_.push_back(
+        {PinnedBuffer(device, bytes), Buffer(pool_, bytes, Purpose::data), Event(device), Event(device)});
+    stages_.back().read.record(stream_);  // the pool may have given what work that is queued still uses
+  }
   ++generation_;
 }
 
@@ -55,18 +59,21 @@ const BatchUpload::OnDevice& BatchUpload::bring(std::span<const BatchPart> parts
     return on_device_;
   }
   place(parts);
+  if (!stages_.empty()) stages_[turn_ % 2].read.record(stream_);  // all that reads the batch before has been queued
   reserve(bytes_);
-  Stage& stage = stages_[turn_++ % stages_.size()];
+  Stage& stage = stages_[++turn_ % 2];
   wait_for_(stage.copied);
-  auto* host = static_cast<std::byte*>(stage.memory.data());
+  auto* host = static_cast<std::byte*>(stage.host.data());
   std::memcpy(host, &dropout_key, sizeof dropout_key);
   for (const auto& [view, offset] : pieces_)
     if (view.bytes() > 0) std::memcpy(host + offset, view.data, size_t(view.bytes()));
   const Shape all{bytes_ / size_of(DType::i64)};
-  copy(stream_, {device_.data(), DType::i64, DeviceKind::cuda, all}, {host, DType::i64, DeviceKind::cpu, all});
-  stage.copied.record(stream_);
+  copies_.wait(stage.read);
+  copy(copies_, {stage.device.data(), DType::i64, DeviceKind::cuda, all}, {host, DType::i64, DeviceKind::cpu, all});
+  stage.copied.record(copies_);
+  stream_.wait(stage.copied);
 
-  auto* base = static_cast<std::byte*>(device_.data());
+  auto* base = static_cast<std::byte*>(stage.device.data());
   on_device_.dropout_key = {base, DType::i64, DeviceKind::cuda, Shape{}};
   size_t piece = 0;
   for (BatchPart& part : on_device_.parts)

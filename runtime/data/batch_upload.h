@@ -14,8 +14,9 @@
 
 namespace lockstep {
 
-// Holds the parts of a step in one piece of device memory. That takes one copy per step, and gives every batch of the
-// same sizes the same addresses, so that a recorded step finds its input there.
+// Holds the parts of a step in one piece of device memory, which takes one copy per step, on a stream of its own. There
+// are two such pieces in turn: one is filled while the step before computes from the other. Batches of the same sizes
+// have the same addresses in each of them, so that a recorded step finds its input there.
 class BatchUpload {
  public:
   // `wait_for` waits for an event of a GPU; it may give up with an Error when the event never comes.
@@ -25,29 +26,31 @@ class BatchUpload {
     std::vector<BatchPart> parts;
     ConstView dropout_key;  // [] i64
   };
-  // Copies `parts` and the key in stream order; their memory may be reused on return. Views are valid until the next
-  // call.
+  // Brings `parts` and the key to where what is queued next finds them; their memory may be reused on return. Views
+  // are valid until the next call, before which everything that reads them is to be queued.
   const OnDevice& bring(std::span<const BatchPart> parts, uint64_t dropout_key);
+  // In which piece of memory the last batch lies: 0 or 1.
+  int piece() const { return int(turn_ % 2); }
   // Changes when memory had to grow, which changes the addresses.
   int generation() const { return generation_; }
 
  private:
-  // Pinned memory, and the event after which it may be filled again.
+  // Pinned memory that may be filled again when it has been copied, and where it is copied to when that has been read.
   struct Stage {
-    PinnedBuffer memory;
-    Event copied;
+    PinnedBuffer host;
+    Buffer device;
+    Event copied, read;
   };
   void place(std::span<const BatchPart> parts);
   static std::vector<ConstView*> views_of(Batch& batch);
   void reserve(int64_t bytes);
 
   Stream& stream_;
+  Stream copies_;
   Pool& pool_;
   std::function<void(Event&)> wait_for_;
-  // One is filled while the GPU copies from the other.
-  std::vector<Stage> stages_;
+  std::vector<Stage> stages_;  // empty before the first batch, and on the CPU
   size_t turn_ = 0;
-  Buffer device_;
   int generation_ = 0;
   std::vector<std::pair<ConstView, int64_t>> pieces_;  // pieces on the host, and where each goes
   int64_t bytes_ = 0;

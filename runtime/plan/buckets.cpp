@@ -47,12 +47,21 @@ int64_t reducer_bytes(const PlanSettings& settings, const std::vector<PlannedBuc
     elements += bucket.elements();
     widest = std::max(widest, bucket.elements());
   }
-  return device_gradient_bytes(settings.reduce, settings.batch_ranks(), settings.parts(), elements, widest,
-                               settings.reduce_dtype) -
+  return device_gradient_bytes(settings.reduce, {settings.batch_ranks(), ranks_of_node(settings)}, settings.parts(),
+                               elements, widest, settings.reduce_dtype) -
          elements * kGradientBytes;
 }
 
 }  // namespace
+
+int64_t ranks_of_node(const PlanSettings& settings) {
+  int64_t stride = 1;
+  for (size_t i = settings.mesh.size(); i-- > 0 && settings.mesh[i].name != settings.batch_axis;)
+    stride *= settings.mesh[i].size;
+  if (settings.ranks_per_node == 0 || settings.ranks_per_node % stride != 0) return 0;
+  const int64_t ranks = settings.ranks_per_node / stride;
+  return settings.batch_ranks() % ranks == 0 ? ranks : 0;
+}
 
 std::vector<int64_t> granule_numbers(const Plan& plan) {
   std::vector<int64_t> numbers;

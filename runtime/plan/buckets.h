@@ -19,6 +19,9 @@ constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple -
 constexpr int64_t next_frozen_offset(int64_t offset, int64_t bytes) { return round_up(offset + bytes, 128); }
 constexpr int64_t next_local_offset(int64_t offset, int64_t bytes) { return round_up(offset + bytes, 8); }
 
+// How many consecutive ranks of the batch axis each node has, if all have equally many; otherwise 0.
+int64_t ranks_of_node(const PlanSettings& settings);
+
 // A trainable variable as buckets see it.
 struct BucketItem {
   int64_t elements;  // elements in one rank

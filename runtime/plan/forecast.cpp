@@ -7,9 +7,19 @@
 
 #include "kernels/device/check.h"
 #include "kernels/device/known_name.h"
+#include "runtime/plan/plan_text.h"
 
 namespace lockstep {
 namespace {
+
+constexpr int64_t kLeastBucket = 25 << 20, kMostBucket = 64 << 20, kBucketInCaches = 4 << 20;
+constexpr double kLatencyShare = 0.2;
+constexpr const char* kProfileOfGpus = "h200";
+
+// Of the ranks among which gradients are summed.
+GroupShape batch_shape(const PlanSettings& settings) {
+  return group_shape(settings, {settings.batch_axis, int(settings.batch_ranks())});
+}
 
 double halvings(int64_t ranks) { return double(std::bit_width(uint64_t(ranks - 1))); }
 
@@ -71,6 +81,38 @@ LinkCost fit_link(CollectiveKind kind, int64_t ranks, int64_t small_bytes, doubl
   const double rest = small_seconds - halves * share * double(small_bytes) * beta;
   const double rounds = std::min(double(ranks - 1), halvings(ranks));
   return {std::max(0.0, rest / (halves * rounds)), beta};
+}
+
+double latency_share(int64_t bytes, const GroupShape& group, const MachineProfile& profile) {
+  const double all = collective_seconds(CollectiveKind::all_reduce, bytes, group, profile);
+  return all > 0 ? collective_seconds(CollectiveKind::all_reduce, 0, group, profile) / all : 0;
+}
+
+int64_t bucket_bytes_for(const GroupShape& group, const MachineProfile& profile) {
+  constexpr int64_t kMiB = 1 << 20;
+  for (int64_t bytes = kLeastBucket; bytes < kMostBucket; bytes += kMiB)
+    if (latency_share(bytes, group, profile) <= kLatencyShare) return bytes;
+  return kMostBucket;
+}
+
+int64_t default_bucket_bytes(const PlanSettings& settings) {
+  if (settings.copies == Copies::per_node) return kBucketInCaches;
+  return bucket_bytes_for(batch_shape(settings), machine_profile(kProfileOfGpus));
+}
+
+std::string bucket_reason(const PlanSettings& settings) {
+  const std::string size = str("buckets close at ", readable_bytes(settings.bucket_bytes));
+  if (settings.copies == Copies::per_node)
+    return size + (settings.bucket_bytes == kBucketInCaches ? ", which caches hold: ranks that share memory have no latency to hide"
+                                                            : ", as asked");
+  const GroupShape shape = batch_shape(settings);
+  const MachineProfile profile = machine_profile(kProfileOfGpus);
+  const std::string percent =
+      str(int(latency_share(settings.bucket_bytes, shape, profile) * 100 + 0.5), " % of an all-reduce among ",
+          shape.ranks, " ranks on ", shape.nodes(), shape.nodes() == 1 ? " node" : " nodes", " by profile ", profile.name);
+  if (settings.bucket_bytes != default_bucket_bytes(settings)) return str(size, ", as asked; latency is ", percent);
+  return str(size, ": latency is ", percent, "; the size at which it is ", int(kLatencyShare * 100), " %, within ",
+             readable_bytes(kLeastBucket), " to ", readable_bytes(kMostBucket));
 }
 
 StepForecast forecast_step(const PlanSettings& settings, const std::vector<PlannedBucket>& buckets,

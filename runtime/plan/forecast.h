@@ -48,6 +48,19 @@ double collective_seconds(CollectiveKind kind, int64_t bytes, const GroupShape& 
 LinkCost fit_link(CollectiveKind kind, int64_t ranks, int64_t small_bytes, double small_seconds, int64_t large_bytes,
                   double large_seconds);
 
+// The share of an all-reduce of `bytes` that is latency.
+double latency_share(int64_t bytes, const GroupShape& group, const MachineProfile& profile);
+
+// The size of bucket at which latency is a fifth of an all-reduce, in whole MiB and within 25 to 64 MiB: smaller
+// buckets lose more to latency, larger ones begin later and overlap less of the backward pass.
+int64_t bucket_bytes_for(const GroupShape& group, const MachineProfile& profile);
+
+// What buckets hold where nobody says: for ranks with memory of their own bucket_bytes_for() the profile h200; ranks
+// that share memory have next to no latency and sum 4 MiB at a time, which caches hold.
+int64_t default_bucket_bytes(const PlanSettings& settings);
+// Why buckets of a plan are as large as they are, for people: "buckets close at 42.0 MiB, where latency is ...".
+std::string bucket_reason(const PlanSettings& settings);
+
 struct StepForecast {
   double communication_seconds = 0;  // all collectives of a step, one after the other
   double exposed_seconds = 0;        // what the backward pass does not hide

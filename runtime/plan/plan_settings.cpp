@@ -6,6 +6,7 @@
 
 #include "kernels/device/check.h"
 #include "kernels/device/number_text.h"
+#include "runtime/plan/forecast.h"
 
 namespace lockstep {
 namespace {
@@ -99,6 +100,7 @@ PlanSettings complete(PlanSettings settings, const Distribution& distribution) {
                "with memory of their own, or use stage 0");
   });
   if (settings.virtual_ranks == 0) settings.virtual_ranks = int(settings.batch_ranks());
+  if (settings.bucket_bytes == 0) settings.bucket_bytes = default_bucket_bytes(settings);
   return settings;
 }
 

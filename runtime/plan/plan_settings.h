@@ -49,7 +49,7 @@ struct PlanSettings {
   int virtual_ranks = 0;     // parts of a batch in mode tree; 0: one for each rank of the batch axis, as plans say
   int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 also gradients, 3 also parameters
   int64_t accumulation = 1;  // micro-batches of a step
-  int64_t bucket_bytes = 4 << 20;  // bytes of gradients; a bucket closes when it holds this much
+  int64_t bucket_bytes = 0;        // of gradients; a bucket closes when it holds this much. 0: complete() chooses
   int64_t first_bucket_bytes = 0;  // the same for the bucket that is reduced first; 0: as large as the others
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one
@@ -68,7 +68,8 @@ struct PlanSettings {
 // Returns mesh, batch axis and layout rules as a distribution. Throws Error(plan) like model_parallel().
 Distribution distribution_of(const PlanSettings& settings);
 
-// Checks what was asked and fills in the batch axis and the virtual ranks; `distribution` is distribution_of() it.
+// Checks what was asked and fills in the batch axis, the virtual ranks and the size of buckets; `distribution` is
+// distribution_of() it.
 // Throws Error(plan), and Error(usage) for a dtype that gradients cannot be reduced in.
 PlanSettings complete(PlanSettings asked, const Distribution& distribution);
 

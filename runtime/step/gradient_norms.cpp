@@ -2,7 +2,7 @@
 #include "runtime/step/gradient_norms.h"
 
 #include <algorithm>
-#include <array>
+#include <memory>
 
 #include "kernels/chunk_squares.h"
 #include "kernels/device/upload.h"
@@ -15,10 +15,11 @@ GradientNorms::GradientNorms(Communicator& ranks, const Plan& plan, Pool& pool, 
   std::vector<int64_t> begins, ends, first_chunk{0};
   for (const PlannedVariable& variable : plan.variables) {
     if (!variable.in_gradient_sync) continue;
-    const int64_t n = variable.local_elements;
-    for (int64_t at = 0; at < n; at += kSquareChunk) {
-      begins.push_back(variable.offset + at);
-      ends.push_back(variable.offset + std::min(n, at + kSquareChunk));
+    const SquareChunks chunks{variable.local_elements};
+    for (int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
+      begins.push_back(variable.offset + chunks.begin(chunk));
+      ends.push_back(variable.offset + chunks.end(chunk));
+      longest_ = std::max(longest_, ends.back() - begins.back());
       chunks_.push_back({size_t(variable.bucket), {begins.back(), ends.back()}});
     }
     first_chunk.push_back(int64_t(chunks_.size()));
@@ -68,9 +69,9 @@ void GradientNorms::measure_on_host(GradientReducer& reducer, Stream& stream) {
   const Range mine = part_of(int64_t(chunks_.size()), place_.local_rank, place_.local_size, 1);
   const int threads = mine.size() * kSquareChunk < cpu::kParallelElements ? 1 : stream.threads();
   cpu::parallel_parts(threads, mine.size(), [&](int64_t part) {
-    alignas(64) std::array<float, size_t(kSquareChunk)> memory;
+    const auto memory = std::make_unique_for_overwrite<float[]>(size_t(longest_));
     const auto& [bucket, elements] = chunks_[size_t(mine.begin + part)];
-    const View scratch{memory.data(), DType::f32, DeviceKind::cpu, Shape{elements.size()}};
+    const View scratch{memory.get(), DType::f32, DeviceKind::cpu, Shape{elements.size()}};
     Stream alone = Stream::cpu();
     const int64_t begin = 0, end = elements.size();
     const Shape one{1};

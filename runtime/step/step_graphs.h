@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps steps of a GPU that were recorded once and are launched as a whole from then on, one recording for each shape
-// of batch. Whether collectives are recorded, and which recording of them is launched, has to be the same on all ranks,
+// of batch and place where it lies. Whether collectives are recorded, and which recording of them is launched, has to be the same on all ranks,
 // while shapes and memory are a rank's own: ranks agree.
 #pragma once
 
@@ -60,14 +60,15 @@ class StepGraphs {
   using Generation = std::vector<int64_t>;
 
   // Collective over `ranks`, whose collectives `work` issues. Runs `work` as it is the first time a shape comes, so
-  // that memory and plans of products exist, and records it the second time. The log of `ranks` gets its collectives
-  // with every launch.
+  // that memory and plans of products exist, and records it the next time that a batch of this shape lies in `piece` of
+  // memory. The log of `ranks` gets its collectives with every launch.
   template <class Work>
-  void run(Stream& stream, Communicator& ranks, const StepShape& shape, const Generation& generation,
+  void run(Stream& stream, Communicator& ranks, const StepShape& shape, int piece, const Generation& generation,
            const Work& work) {
     if (generation != recorded_with_) graphs_.clear();
     recorded_with_ = generation;
-    const bool is_recorded = graphs_.contains(shape);
+    const Key key{shape, piece};
+    const bool is_recorded = graphs_.contains(key);
     const StepWay way = agree(ranks, !warm_.contains(shape) ? StepWay::run
                                      : is_recorded          ? StepWay::launch
                                                             : StepWay::record);
@@ -78,20 +79,21 @@ class StepGraphs {
     if (way == StepWay::record) {
       CallLog::Calls collectives;
       Graph graph = Graph::record(stream, [&] { collectives = ranks.log().capture(work); });
-      graphs_.insert_or_assign(shape, RecordedStep{std::move(graph), std::move(collectives)});
+      graphs_.insert_or_assign(key, RecordedStep{std::move(graph), std::move(collectives)});
     }
-    RecordedStep& recorded = graphs_.at(shape);
+    RecordedStep& recorded = graphs_.at(key);
     ranks.log().enter(recorded.collectives);
     recorded.graph.launch(stream);
   }
 
  private:
+  using Key = std::pair<StepShape, int>;
   struct RecordedStep {
     Graph graph;
     CallLog::Calls collectives;  // entered with every launch
   };
   std::set<StepShape> warm_;
-  std::map<StepShape, RecordedStep> graphs_;
+  std::map<Key, RecordedStep> graphs_;
   Generation recorded_with_;
 };
 

@@ -9,6 +9,7 @@
 #include "kernels/device/profiling.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
+#include "runtime/plan/buckets.h"
 #include "runtime/plan/owners.h"
 #include "runtime/step/forward_backward.h"
 
@@ -37,7 +38,7 @@ std::unique_ptr<GradientReducer> make_reducer(Communicator& ranks, const StepOpt
     return std::make_unique<HostGradientReducer>(ranks, buckets, plan.arena_elements, s.reduce, s.virtual_ranks,
                                                  s.reduce_dtype);
   return std::make_unique<DeviceGradientReducer>(*options.device, buckets, plan.arena_elements, s.reduce,
-                                                 s.virtual_ranks, pool, stream, s.reduce_dtype);
+                                                 s.virtual_ranks, pool, stream, s.reduce_dtype, ranks_of_node(s));
 }
 
 }  // namespace
@@ -72,7 +73,7 @@ void TrainStep::queue(const StepInput& input) {
   const StepInput on_device{input.step, input.global_count, batch.parts};
   const auto work = [&] { take(on_device, batch.dropout_key); };
   if (options_.graph)
-    graphs_.run(stream_, ranks_, shape_of(on_device),
+    graphs_.run(stream_, ranks_, shape_of(on_device), upload_.piece(),
                 {upload_.generation(), decision_.generation(), tables_.generation(), stream_.scratch_bytes()}, work);
   else
     work();

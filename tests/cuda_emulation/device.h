@@ -25,7 +25,8 @@ struct Capture;
 // What NVIDIA's handles point to here.
 struct CUstream_st {
   int device = 0;
-  bool urgent = false;  // created with a higher priority
+  bool urgent = false;    // created with a higher priority
+  bool computes = false;  // has been given a kernel
   cuda_emulation::OrderContext context;
   std::shared_ptr<cuda_emulation::Backlog> backlog = std::make_shared<cuda_emulation::Backlog>();
   std::shared_ptr<cuda_emulation::Capture> capture;
@@ -35,6 +36,7 @@ struct CUevent_st {
   int device = 0;
   std::shared_ptr<cuda_emulation::Mark> mark;  // of the last record
   bool timed = false;
+  bool of_copies = false;  // last recorded on a stream that only copies
   std::shared_ptr<cuda_emulation::Capture> capture;  // it was recorded in
   size_t lane = 0, position = 0;
 };

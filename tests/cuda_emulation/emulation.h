@@ -18,7 +18,8 @@ namespace cuda_emulation {
 enum class Order { forward, reverse, random };
 
 // Waits for events that are left out, as if the program had forgotten them: a mutation that its tests have to notice.
-enum class Waits { none, of_urgent_streams, of_other_streams };
+// Copies are what streams do that are not urgent and have never been given a kernel.
+enum class Waits { none, of_urgent_streams, of_other_streams, of_copies, for_copies };
 
 // Of the calling OS thread.
 struct Options {
@@ -28,7 +29,7 @@ struct Options {
   // It costs about a millisecond for each; without it a kernel counts as one piece of its stream's work.
   // LOCKSTEP_EMULATED_THREAD_RACES=1 sets the default.
   bool race_check_threads = false;
-  // LOCKSTEP_EMULATED_IGNORED_WAITS=urgent|other sets the default.
+  // LOCKSTEP_EMULATED_IGNORED_WAITS=urgent|other|of_copies|for_copies sets the default.
   Waits ignored_waits = Waits::none;
 };
 Options& options();

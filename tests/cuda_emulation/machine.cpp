@@ -20,6 +20,8 @@ long long from_environment(const char* name, long long otherwise) {
 Waits waits_from_environment() {
   const char* text = std::getenv("LOCKSTEP_EMULATED_IGNORED_WAITS");
   if (text == nullptr) return Waits::none;
+  if (std::string(text) == "of_copies") return Waits::of_copies;
+  if (std::string(text) == "for_copies") return Waits::for_copies;
   return std::string(text) == "urgent" ? Waits::of_urgent_streams : Waits::of_other_streams;
 }
 

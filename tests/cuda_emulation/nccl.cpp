@@ -4,13 +4,17 @@
 //
 // As strict as NCCL or stricter: communicators are non-blocking only, every call is in progress until it has been
 // polled for, and only then goes into its stream; ranks whose calls differ are told apart and fail, instead of hanging.
+// ncclCommDestroy and ncclCommAbort go on after they have returned, and touch the stream, as those of NCCL may.
 //
 // LOCKSTEP_EMULATED_NCCL_VERSION=21803   what ncclGetVersion says
 // LOCKSTEP_EMULATED_NCCL_FAULT=what:rank that rank does, when it connects: init_error, init_hang, init_exit; or reports
-//                                        an error while collectives are under way: async_error
+//                                        an error while collectives are under way: async_error; or ends collectives,
+//                                        but does not return from ncclCommAbort for 3 seconds: abort_hang
 #include <nccl.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -26,6 +30,10 @@ using namespace lockstep::emulated_nccl;
 namespace {
 
 constexpr int kPolls = 2;  // after which an answer comes
+constexpr std::chrono::milliseconds kReclaim{5};
+constexpr std::chrono::seconds kHang{3};
+
+std::atomic<int> reclaiming{0};  // communicators
 
 // The text of ncclGetLastError.
 thread_local std::string last_error;
@@ -47,8 +55,8 @@ struct Launch {
   bool recorded = false;  // run by a graph, any number of times
 };
 
-// To the end of the program: what graphs may still launch, and sessions that were aborted while streams held their
-// work.
+// To the end of the program: what graphs may still launch, and communicators, whose owners may ask for more than there
+// is and whose work streams may still hold.
 template <class T>
 T* keep(std::unique_ptr<T> thing) {
   static std::mutex mutex;
@@ -82,14 +90,18 @@ thread_local Group group;
 struct ncclComm {
   std::unique_ptr<Session> session;
   int rank = 0, ranks = 1, device = 0;
-  std::thread helper;  // connects, and later finalizes
+  std::thread helper;  // connects, finalizes, reclaims
   std::atomic<bool> helper_is_done{false};
   int polls = 0;  // still to come before `queued` is launched
   std::unique_ptr<Launch> queued;
   cudaStream_t stream = nullptr;  // of all calls
   uint64_t capture = 0;           // the last one that calls were recorded in
   int32_t recordings = 0;
-  bool finalizing = false;
+  bool finalizing = false, ending = false, gone = false;
+
+  ~ncclComm() {
+    if (helper.joinable()) helper.join();
+  }
 
   template <class Body>
   void help(Body body) {
@@ -102,7 +114,13 @@ struct ncclComm {
   }
 
   ncclResult_t poll() {
+    if (gone) return refuse(ncclInvalidArgument, "the communicator has been reclaimed");
     if (!helper_is_done.load(std::memory_order_acquire)) return ncclInProgress;
+    if (ending) {
+      gone = true;
+      helper.join();
+      return ncclSuccess;
+    }
     if (polls > 0) {
       if (--polls == 0) launch();
       return ncclInProgress;
@@ -126,6 +144,21 @@ struct ncclComm {
       status = cudaLaunchHostFunc(stream, run_recorded, keep(std::move(queued)));
     }
     if (status != cudaSuccess) session->fail(ncclUnhandledCudaError, cudaGetErrorString(status));
+  }
+
+  // Frees what the communicator holds, after a while, and uses its stream for the last time. What was given up stays,
+  // because its stream may hold work.
+  ncclResult_t reclaim(bool was_given_up) {
+    ending = true;
+    ++reclaiming;
+    help([this, was_given_up] {
+      std::this_thread::sleep_for(kReclaim);
+      int device_of_stream = 0;
+      if (stream) cudaStreamGetDevice(stream, &device_of_stream);
+      if (!was_given_up) session.reset();
+      --reclaiming;
+    });
+    return ncclInProgress;
   }
 
   ncclResult_t queue(std::vector<Operation> operations, cudaStream_t into) {
@@ -227,7 +260,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, device) != cudaSuccess)
     return refuse(ncclUnhandledCudaError, "no current device");
   if (has_fault("init_exit", rank)) _exit(3);
-  auto* made = new ncclComm;
+  auto* made = keep(std::make_unique<ncclComm>());
   made->rank = rank;
   made->ranks = ranks;
   made->device = device;
@@ -261,19 +294,21 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   const ncclResult_t result = check_ready(comm);
   if (result != ncclSuccess) return result;
   if (!comm->finalizing) return refuse(ncclInvalidUsage, "destroyed before it was finalized");
-  comm->helper.join();
-  delete comm;
-  return ncclSuccess;
+  return comm->reclaim(/*was_given_up=*/false);
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (comm == nullptr) return refuse(ncclInvalidArgument, "the communicator is null");
   comm->session->abort();
-  comm->helper.join();
-  keep(std::move(comm->session));
-  delete comm;
-  return ncclSuccess;
+  if (has_fault("abort_hang", comm->rank)) {
+    std::this_thread::sleep_for(kHang);
+    comm->stream = nullptr;  // its owner has gone on
+  }
+  return comm->reclaim(/*was_given_up=*/true);
 }
+
+// For tests: communicators that are being reclaimed.
+extern "C" int ncclEmulatedReclaiming() { return reclaiming; }
 
 ncclResult_t ncclCommCount(const ncclComm_t comm, int* count) { return *count = comm->ranks, ncclSuccess; }
 ncclResult_t ncclCommCuDevice(const ncclComm_t comm, int* device) { return *device = comm->device, ncclSuccess; }

@@ -51,6 +51,24 @@ void wait_for(const CUstream_st& stream) {
 
 namespace {
 
+bool only_copies(const CUstream_st& stream) { return !stream.urgent && !stream.computes; }
+
+bool is_ignored(const CUstream_st& stream, const CUevent_st& event) {
+  switch (options().ignored_waits) {
+    case Waits::none:
+      return false;
+    case Waits::of_urgent_streams:
+      return stream.urgent;
+    case Waits::of_other_streams:
+      return !stream.urgent;
+    case Waits::of_copies:
+      return only_copies(stream);
+    case Waits::for_copies:
+      return event.of_copies;
+  }
+  return false;
+}
+
 bool launchable(const Launch& launch) {
   const auto positive = [](const dim3& size) { return size.x > 0 && size.y > 0 && size.z > 0; };
   const dim3 &grid = launch.grid, &block = launch.block;
@@ -95,6 +113,7 @@ cudaError_t forbid_captured(cudaEvent_t event) {
 cudaError_t launch(const Launch& launch, cudaStream_t stream, std::function<void()> body) {
   if (!launchable(launch)) return note(cudaErrorInvalidConfiguration);
   if (stream && stream->device != current_device()) return note(cudaErrorInvalidResourceHandle);
+  if (stream) stream->computes = true;
   const std::shared_ptr<const std::function<void()>> kept(new std::function<void()>(std::move(body)),
                                                           [](auto* held) { delete_unordered(held); });
   return submit(stream, [launch, kept, device = stream ? stream->device : 0] {
@@ -175,6 +194,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (event->device != stream->device) return note(cudaErrorInvalidResourceHandle);
   event->mark = std::make_shared<Mark>();
+  event->of_copies = only_copies(*stream);
   const cudaError_t error =
       submit(stream, [mark = event->mark] { release_order(&mark->order); }, false, {.reaches = event->mark});
   event->capture = stream->capture;
@@ -187,8 +207,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (!event->mark) return cudaSuccess;
-  if (options().ignored_waits == (stream->urgent ? Waits::of_urgent_streams : Waits::of_other_streams))
-    return cudaSuccess;
+  if (is_ignored(*stream, *event)) return cudaSuccess;
   // Only the order of a stream crosses the border of a capture: none of its streams waits for what was recorded before
   // it, and nobody waits for what was recorded in one that is over.
   if ((event->capture && event->capture->ended) || (stream->capture && !event->capture)) {

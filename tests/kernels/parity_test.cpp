@@ -14,6 +14,7 @@
 #include "kernels/layer_norm.h"
 #include "kernels/max_pool.h"
 #include "kernels/pointwise.h"
+#include "kernels/reduce_chunks.h"
 #include "kernels/reduction.h"
 #include "kernels/softmax.h"
 #include "tests/support/devices.h"
@@ -150,6 +151,16 @@ TEST(WalkParity, Reduce) {
         launch(side.stream(), ColumnSum{out, side.put(waves(rows * columns), {rows, columns}, 1)});
         return std::vector<View>{out};
       });
+}
+
+TEST(WalkParity, ReduceOfSoManyRowsThatChunksAreLonger) {
+  LOCKSTEP_NEEDS_GPU();
+  constexpr int64_t kRows = ReduceChunks::kRows * ReduceChunks::kMost + 1;
+  expect_same_bits("many rows", [&](Side& side) {
+    const View out = side.room(DType::f32, {1});
+    launch(side.stream(), ColumnSum{out, side.put(waves(kRows), {kRows, 1})});
+    return std::vector<View>{out};
+  });
 }
 
 TEST(WalkParity, Gather) {

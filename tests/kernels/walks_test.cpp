@@ -2,6 +2,7 @@
 // The memory walks, through the kernels that stand on them: right sums, and the same bits on any number of threads.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "kernels/chunk_squares.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
+#include "kernels/reduce_chunks.h"
 #include "kernels/reduction.h"
 
 namespace lockstep {
@@ -33,7 +35,7 @@ std::vector<float> column_sums(std::vector<float> matrix, int64_t rows, int64_t 
 
 TEST(Reduce, SumsColumnsInAnOrderThatThreadsDoNotChange) {
   for (const auto& [rows, columns] : std::vector<std::pair<int64_t, int64_t>>{
-           {0, 3}, {1, 1}, {5, 130}, {2048, 64}, {2049, 65}, {5000, 10}, {40'000, 33}}) {
+           {0, 3}, {1, 1}, {5, 130}, {2048, 64}, {2049, 65}, {5000, 10}, {40'000, 33}, {300'000, 2}}) {
     const std::vector<float> matrix = waves(rows * columns);
     const std::vector<float> one = column_sums(matrix, rows, columns, 1);
     for (int64_t c = 0; c < columns; ++c) {
@@ -47,6 +49,25 @@ TEST(Reduce, SumsColumnsInAnOrderThatThreadsDoNotChange) {
     EXPECT_EQ(column_sums(matrix, rows, columns, 2), one);
     EXPECT_EQ(column_sums(matrix, rows, columns, 3), one);
   }
+}
+
+// One thread, or one block, adds up what the others have summed in chunks: its time does not grow with the chunks'.
+TEST(Reduce, LeavesABoundedNumberOfChunksToWhoAddsThemUp) {
+  for (int64_t n = 1; n < int64_t(1) << 45; n = n * 2 + n % 3) {
+    const ReduceChunks rows{n};
+    EXPECT_LE(rows.count(), ReduceChunks::kMost) << n;
+    EXPECT_TRUE((rows.count() - 1) * rows.length() < n && n <= rows.count() * rows.length()) << n;
+    EXPECT_EQ(rows.length() % ReduceChunks::kRows, 0) << n;
+    const SquareChunks squares{n};
+    EXPECT_LE(squares.count(), kMostSquareChunks) << n;
+    EXPECT_EQ(squares.end(squares.count() - 1), n);
+    EXPECT_EQ(squares.end(0), std::min(n, squares.begin(1))) << n;
+    EXPECT_LT(squares.begin(squares.count() - 1), n);
+  }
+  // Where there are few, they are short.
+  EXPECT_EQ(ReduceChunks{ReduceChunks::kRows * ReduceChunks::kMost}.length(), ReduceChunks::kRows);
+  EXPECT_EQ(SquareChunks{kSquareChunk * kMostSquareChunks}.length(), kSquareChunk);
+  EXPECT_EQ(SquareChunks{0}.count(), 0);
 }
 
 TEST(Rowwise, SumsAVectorOfAnyLength) {

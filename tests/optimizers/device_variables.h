@@ -208,9 +208,10 @@ class DecisionTables {
     std::vector<int64_t> begins, ends, first_chunk{0};
     for (const int64_t n : sizes) {
       const int64_t first = elements();
-      for (int64_t at = 0; at < n; at += kSquareChunk) {
-        begins.push_back(first + at);
-        ends.push_back(first + std::min(n, at + kSquareChunk));
+      const SquareChunks chunks{n};
+      for (int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
+        begins.push_back(first + chunks.begin(chunk));
+        ends.push_back(first + chunks.end(chunk));
       }
       first_chunk.push_back(int64_t(begins.size()));
       variable_of.insert(variable_of.end(), size_t((n + 31) / 32), uint32_t(firsts.size()));

@@ -242,7 +242,6 @@ TEST(Trainer, NamesOptionsThatCannotBe) {
 // A larger batch takes the place of memory that recorded steps of smaller ones hold.
 TEST(TrainerOnAGpu, RecordsStepsAnewWhereBatchesGrow) {
   LOCKSTEP_NEEDS_GPU();
-  if (!products_have_equal_bits()) GTEST_SKIP() << "products of this GPU have bits of their own";
   const auto ledger = [](const char* device, bool graph) {
     TrainerOptions options = kOptions;
     options.plan.virtual_ranks = 1;
@@ -258,9 +257,11 @@ TEST(TrainerOnAGpu, RecordsStepsAnewWhereBatchesGrow) {
     }
     return lines;
   };
-  const std::vector<std::string> expected = ledger("cpu", false);
-  EXPECT_EQ(ledger("cuda", false), expected);
+  const std::vector<std::string> expected = ledger("cuda", false);
   EXPECT_EQ(ledger("cuda", true), expected);
+  if (products_have_equal_bits()) {
+    EXPECT_EQ(ledger("cpu", false), expected);
+  }
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ GranuleMap OptimizerArena::granule_map() const {
 
 // As runtime/step/gradient_norms.cpp does for one variable of all elements.
 void OptimizerArena::add_squares() {
-  const Shape chunks{(elements_ + kSquareChunk - 1) / kSquareChunk};
+  const Shape chunks{SquareChunks{elements_}.count()};
   launch(stream_, ChunkSquares{.sums = chunks_.view(DType::f64, chunks),
                                .values = array(grad_),
                                .begins = begins_.view(DType::i64, chunks),
@@ -101,9 +101,10 @@ DeviceCall OptimizerArena::step(Phase phase) {
   for (const Buffer& slot : slots_) slots.push_back(array(slot));
   if (phase == Phase::whole) {
     std::vector<int64_t> begins, ends;
-    for (int64_t at = 0; at < elements_; at += kSquareChunk) {
-      begins.push_back(at);
-      ends.push_back(std::min(elements_, at + kSquareChunk));
+    const SquareChunks chunks{elements_};
+    for (int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
+      begins.push_back(chunks.begin(chunk));
+      ends.push_back(chunks.end(chunk));
     }
     begins_ = upload(begins, pool_, stream_);
     ends_ = upload(ends, pool_, stream_);

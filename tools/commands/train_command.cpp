@@ -144,7 +144,8 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
       "multiply the loss by this power of two: halved when a gradient is not finite, doubled after a while");
   command.add_option("--loss-scale-growth-steps", options.loss_scale_growth_steps,
                      "double the loss scale after so many steps without such a gradient (default: 2000)");
-  add_mib_option(command, "--bucket-mib", plan.bucket_bytes, "sum so many MiB of gradients together");
+  add_mib_option(command, "--bucket-mib", plan.bucket_bytes,
+                 "sum so many MiB of gradients together (default: 4 on CPU ranks, 25 to 64 on GPUs, by their number)");
   add_mib_option(command, "--first-bucket-mib", plan.first_bucket_bytes,
                  "the same for the bucket that is summed first, so that it starts early (default: as the others)");
 }

@@ -66,8 +66,8 @@ std::string buckets(const Plan& plan, Rows shown) {
                     fmt::format("{:>12}  {:>14}  {:5}  {}", b.elements(), bytes_text(b.elements() * 4, shown),
                                 to_string(b.dtype), names)});
   }
-  return fmt::format("\nbuckets, in the order they are summed\n  {:10}  {:>12}  {:>14}  {:5}  {}\n", "", "elements",
-                     "gradient bytes", "dtype",
+  return fmt::format("\nbuckets, in the order they are summed; {}\n  {:10}  {:>12}  {:>14}  {:5}  {}\n",
+                     bucket_reason(plan.settings), "", "elements", "gradient bytes", "dtype",
                      shown == Rows::folded ? "variables of the first of them" : "variables") +
          joined(std::move(rows), shown, 10);
 }

@@ -143,8 +143,22 @@ Wide packed_bytes(const Plan& plan) {
   return s.reduce_dtype == DType::f32 || s.batch_ranks() == 1 ? 0 : widest_bucket(plan) * size_of(s.reduce_dtype);
 }
 
+// Whether all nodes have equally many, but several, consecutive ranks of the batch axis.
+bool sums_within_nodes(const PlanSettings& s) {
+  int64_t stride = 1;
+  bool inside = false;
+  for (const MeshAxis& axis : s.mesh) {
+    if (inside) stride *= axis.size;
+    inside |= axis.name == s.batch_axis;
+  }
+  const int64_t per_node = s.ranks_per_node / stride;
+  return s.ranks_per_node == per_node * stride && per_node > 1 && per_node < s.batch_ranks() &&
+         s.batch_ranks() % per_node == 0;
+}
+
 // Ranks with memory of their own keep further arenas for sums that wait in the tree over the parts of the batch, and
-// room for the slices of a bucket that others send: one for every sum that any rank holds.
+// room for the slices of a bucket that others send: one for every sum that any rank holds; on several nodes one of each
+// arena on their own node for a rank of every node, and one for every sum of a node.
 void check_tree_memory(const Plan& plan, const RankClass& members, const CopyBytes& copy) {
   constexpr int64_t kMostArenas = 64;
   const int64_t ranks = plan.settings.batch_ranks();
@@ -153,9 +167,10 @@ void check_tree_memory(const Plan& plan, const RankClass& members, const CopyByt
   bool explained = false;
   for (Wide arenas = 0; arenas < kMostArenas && !explained; ++arenas) {
     const Wide rest = Wide(members.memory.gradients) - copy.gradients - arenas * arena - (arenas + 1) * packed;
-    explained = slice == 0 ? rest == 0
-                           : rest % slice == 0 && rest / slice >= std::min<Wide>(ranks, plan.settings.parts()) &&
-                                 rest / slice <= plan.settings.parts();
+    const Wide from_node = sums_within_nodes(plan.settings) ? ranks * (arenas + 1) : 0;
+    const Wide slices = slice == 0 ? 0 : rest / slice - from_node;
+    const Wide least = from_node > 0 ? 1 : std::min<Wide>(ranks, plan.settings.parts());
+    explained = slice == 0 ? rest == 0 : rest % slice == 0 && slices >= least && slices <= plan.settings.parts();
   }
   demand(explained, [&] {
     return str("the ", members.ranks, " ranks like rank ", members.first_rank, " hold ", members.memory.gradients,

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can go wrong between ranks with GPUs: every rank ends in time with an error that says what to do. With the
 // stand-in for NCCL, which fails in chosen ways.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <stdlib.h>
 
+#include <atomic>
+#include <chrono>
 #include <optional>
 
 #include "tests/support/device_ranks.h"
@@ -209,6 +212,51 @@ TEST_F(DeviceFaults, AnErrorOfNcclIsFoundWhileWaiting) {
   EXPECT_THAT(errors[1], AllOf(HasSubstr("(last call: number 1, all_reduce of 400 bytes)"),
                                HasSubstr("emulated failure of a connection")));
   EXPECT_THAT(errors[0], HasSubstr("rank 1 failed and ended the run"));
+}
+
+// Communicators of the stand-in for NCCL that are being reclaimed.
+int reclaiming() {
+  void* library = dlopen(getenv("LOCKSTEP_NCCL_LIBRARY"), RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) return 0;  // with its last user it was closed
+  const auto count = reinterpret_cast<int (*)()>(dlsym(library, "ncclEmulatedReclaiming"));
+  const int communicators = count();
+  dlclose(library);
+  return communicators;
+}
+
+// Streams and memory go after a communicator has, and the program may end.
+TEST_F(DeviceFaults, NcclReclaimsNothingBehindTheBackOfThoseWhoEndACommunicator) {
+  for (const bool fails : {false, true}) {
+    std::atomic<int> found{0};
+    errors_of_ranks(2, kLate, [&](Communicator& ranks) {
+      const Device device = choose_device(ranks, DeviceTransport::nccl);
+      Stream compute = Stream::cuda(device.index);
+      Pool pool(device);
+      auto comm = make_device_communicator(ranks, device, DeviceTransport::nccl);
+      DeviceRank on{*comm, compute, pool};
+      reduce(on, 100);
+      const auto library = dlopen(getenv("LOCKSTEP_NCCL_LIBRARY"), RTLD_NOW);
+      if (fails) comm->abandon();
+      if (!fails) comm.reset();
+      ranks.barrier();
+      found += reclaiming();
+      dlclose(library);
+    });
+    EXPECT_EQ(found, 0) << (fails ? "given up" : "ended");
+  }
+}
+
+// The others end for a reason of their own meanwhile.
+TEST_F(DeviceFaults, ARankDoesNotWaitForeverForNcclToGiveUp) {
+  const Variable fault("LOCKSTEP_EMULATED_NCCL_FAULT", "abort_hang:1");
+  const auto begin = std::chrono::steady_clock::now();
+  const auto errors = errors_by_nccl(2, kSoon, [](DeviceRank& on) {
+    reduce(on, 100);
+    if (on.rank() == 1) fail(ErrorCode::data, "a broken batch");
+    reduce(on, 200);
+  });
+  EXPECT_EQ(errors[1], "data: a broken batch");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2)) << "NCCL hangs for 3 seconds";
 }
 
 // Every rank hears of the difference, or of the rank that heard of it first.

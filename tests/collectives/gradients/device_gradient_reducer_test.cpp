@@ -31,9 +31,10 @@ std::vector<GradientBucket> three_buckets(const Communicator& ranks) {
 // Gradients of the leaves of this rank, and its reducer.
 class OneRank {
  public:
-  OneRank(DeviceRank& on, ReduceMode mode, int leaves, DType dtype)
+  OneRank(DeviceRank& on, ReduceMode mode, int leaves, DType dtype, int64_t ranks_of_node = 0)
       : on_(on),
-        reducer_(on.comm, three_buckets(on.comm.ranks()), kElements, mode, leaves, on.pool, on.compute, dtype) {
+        reducer_(on.comm, three_buckets(on.comm.ranks()), kElements, mode, leaves, on.pool, on.compute, dtype,
+                 ranks_of_node) {
     for (int leaf = reducer_.first_part(); leaf < reducer_.last_part(); ++leaf) leaves_.emplace_back(on, kElements);
   }
 
@@ -83,6 +84,82 @@ TEST(DeviceGradientReducer, SumsAlongTheTreeOfTheLeavesInEitherDType) {
         }
       });
     }
+}
+
+// Passes everything on, and counts the bytes that this rank sends to ranks on other nodes.
+class CountsBetweenNodes final : public DeviceCommunicator {
+ public:
+  CountsBetweenNodes(DeviceRank& on, int ranks_of_node)
+      : DeviceCommunicator(on.comm.ranks(), on.compute.device()), inner_(on.comm), ranks_of_node_(ranks_of_node) {}
+  std::string_view transport() const override { return inner_.transport(); }
+  bool recordable() const override { return inner_.recordable(); }
+  void abandon() noexcept override { inner_.abandon(); }
+  int64_t bytes = 0;
+
+ private:
+  void do_wait(const std::function<bool()>& done, const std::string& what) override {
+    wait_until(done, [&] { return what; });
+  }
+  Work do_all_reduce(View inout, ReduceOp op, Stream& after) override { return inner_.all_reduce(inout, op, after); }
+  Work do_reduce_scatter(ConstView in, View out, ReduceOp op, Stream& after) override {
+    return inner_.reduce_scatter(in, out, op, after);
+  }
+  Work do_all_gather(ConstView in, View out, Stream& after) override { return inner_.all_gather(in, out, after); }
+  Work do_broadcast(View inout, int root, Stream& after) override { return inner_.broadcast(inout, root, after); }
+  Work do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives, Stream& after) override {
+    for (const Outgoing& send : sends)
+      if (send.rank / ranks_of_node_ != rank() / ranks_of_node_) bytes += send.bytes;
+    return inner_.exchange(sends, receives, after);
+  }
+
+  DeviceCommunicator& inner_;
+  int ranks_of_node_;
+};
+
+// body(rank) on so many thread ranks with a GPU each, by each transport.
+void on_gpus(int ranks, const std::function<void(DeviceRank&)>& body) {
+  for (const DeviceTransport transport : {DeviceTransport::nccl, DeviceTransport::staged})
+    if (can_run(transport, ranks)) run_ranks(ranks, [&](Communicator& comm) { with_device(comm, transport, body); });
+}
+
+TEST(DeviceGradientReducer, AddsUpWithinNodesFirstInTheSameBits) {
+  if (find_cuda_devices().count() == 0) GTEST_SKIP() << "needs a GPU";
+  for (const auto& [ranks, of_node] : cases({std::pair{4, 2}, std::pair{6, 3}}, 1))
+    for (const DType dtype : {DType::f32, DType::bf16})
+      for (const int leaves : cases({6, 3, 70}, 2)) {
+        const Row expected = tree_of_step(0, leaves, size_t(kElements), dtype);
+        on_gpus(ranks, [&, nodes = of_node](DeviceRank& on) {
+          SCOPED_TRACE(str(leaves, " leaves in ", to_string(dtype), " on ", on.size(), " ranks, ", nodes, " a node"));
+          const int64_t before = on.pool.live(Purpose::gradients).now;
+          OneRank rank(on, ReduceMode::tree, leaves, dtype, nodes);
+          EXPECT_EQ(on.pool.live(Purpose::gradients).now - before,
+                    device_gradient_bytes(ReduceMode::tree, {on.size(), nodes}, leaves, kElements, kWidest, dtype));
+          for (int step = 0; step < 2; ++step) {
+            rank.take(0);
+            rank.queue();
+            EXPECT_TRUE(rank.sums() == expected) << "rank " << on.rank();
+          }
+        });
+      }
+}
+
+TEST(DeviceGradientReducer, SendsOneSumOfEachNodeAcross) {
+  if (find_cuda_devices().count() == 0) GTEST_SKIP() << "needs a GPU";
+  on_gpus(4, [](DeviceRank& on) {
+    const auto bytes_across = [&](int64_t ranks_of_node) {
+      CountsBetweenNodes counting(on, 2);
+      DeviceRank counted{counting, on.compute, on.pool};
+      OneRank rank(counted, ReduceMode::tree, 8, DType::f32, ranks_of_node);
+      rank.take(0);
+      rank.queue();
+      (void)rank.sums();
+      return counting.bytes;
+    };
+    constexpr int64_t kSlices = kElements / 4 * int64_t(sizeof(float));  // of all buckets, of one rank
+    // To each rank of the other node what this rank has of its slice: the sums of its first leaf and of its last.
+    EXPECT_EQ(bytes_across(0), 2 * 2 * kSlices);
+    EXPECT_EQ(bytes_across(2), kSlices);
+  });
 }
 
 TEST(DeviceGradientReducer, IsRecordedInEitherDType) {
@@ -135,7 +212,7 @@ TEST(DeviceGradientReducer, HoldsTheBytesThatItForecasts) {
           const DeviceGradientReducer reducer(on.comm, three_buckets(on.comm.ranks()), kElements, mode, leaves, on.pool,
                                               on.compute, dtype);
           EXPECT_EQ(on.pool.live(Purpose::gradients).now - before,
-                    device_gradient_bytes(mode, on.size(), parts, kElements, kWidest, dtype))
+                    device_gradient_bytes(mode, {on.size()}, parts, kElements, kWidest, dtype))
               << leaves << " leaves in " << to_string(dtype) << " on " << on.size() << " ranks";
         }
   });

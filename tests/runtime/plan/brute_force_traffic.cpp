@@ -2,6 +2,7 @@
 // Places, collectives and bytes of every rank.
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "tests/runtime/plan/brute_force.h"
@@ -147,6 +148,19 @@ int64_t shared_gradients(const World& world, const Plan& plan, int part) {
   return 128 + sums_of_part(world, plan, part).most * up(plan.arena_elements * 4, 128);
 }
 
+// How many ranks of a group along the batch axis each node has, if that is the same for all nodes and groups; else 0.
+int members_on_each_node(const PlanSettings& s, const World& world) {
+  if (s.ranks_per_node == 0) return 0;
+  std::set<int> counts;
+  for (int rank = 0; rank < world.ranks; ++rank) {
+    if (world.at(rank, world.batch_axis) > 0) continue;
+    std::map<int64_t, int> members;
+    for (const int member : world.group(rank, world.batch_axis)) ++members[member / s.ranks_per_node];
+    for (const auto& [node, count] : members) counts.insert(count);
+  }
+  return counts.size() == 1 ? *counts.begin() : 0;
+}
+
 // With memory of their own all ranks hold alike: arenas as the busiest one needs, and a slice of the widest bucket for
 // every sum there is, where there is somebody to send it. In bf16 what is sent is a copy: a bucket of it for each
 // arena.
@@ -161,6 +175,14 @@ int64_t memory_of_sums(const World& world, const Plan& plan) {
   for (const PlannedBucket& b : plan.buckets) widest = std::max(widest, b.end - b.begin);
   const bool bf16 = plan.settings.reduce_dtype == DType::bf16;
   int64_t bytes = (arenas - 1) * plan.arena_elements * 4;
+  if (const int on_each = members_on_each_node(plan.settings, world); on_each > 1 && on_each < world.parts) {
+    // Ranks of a node bring what they hold of a slice together for a rank of every node, and nodes exchange subtrees.
+    const int leaves = plan.settings.virtual_ranks;
+    const auto first = [&](int64_t part) { return int(part * leaves / world.parts); };
+    sums = int64_t(world.parts) * arenas;
+    for (int part = 0; part < world.parts; part += on_each)
+      if (first(part) < first(part + on_each)) sums += subtrees(0, leaves, first(part), first(part + on_each));
+  }
   if (world.parts > 1 && plan.settings.reduce == ReduceMode::tree)
     bytes += sums * (widest / world.parts) * (bf16 ? 2 : 4);
   if (world.parts > 1 && bf16) bytes += arenas * widest * 2;

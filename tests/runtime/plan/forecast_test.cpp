@@ -243,6 +243,44 @@ TEST(Forecast, CostsFollowTheFormulasOfTheRingAndOfHalving) {
                    2 * (2 * 1e-6 + 0.75e-3) + 2 * (1e-5 + 0.5 * 0.25e6 * 1e-8));
 }
 
+PlanSettings on_ranks_with_gpus(int ranks, int64_t ranks_per_node = 0) {
+  return {
+      .mesh = {{"data", ranks}}, .batch_axis = "data", .copies = Copies::per_rank, .ranks_per_node = ranks_per_node};
+}
+
+TEST(Forecast, ChoosesBucketsOfGpusByWhatLatencyCosts) {
+  EXPECT_EQ(default_bucket_bytes({.mesh = {{"data", 8}}, .batch_axis = "data"}), 4 << 20) << "on CPU ranks";
+  EXPECT_EQ(default_bucket_bytes(on_ranks_with_gpus(1)), 25 << 20) << "the least: nothing has latency";
+  EXPECT_EQ(default_bucket_bytes(on_ranks_with_gpus(64, 8)), 64 << 20) << "the most: the network has";
+  // Latency is 2 x 3 x 8 us, a byte takes 2 x 7/8 / 400 GB/s: a fifth is reached at 4 x 48 us x 229 GB/s = 43.9 MB.
+  EXPECT_EQ(default_bucket_bytes(on_ranks_with_gpus(8)), 42 << 20);
+  const MachineProfile h200 = machine_profile("h200");
+  EXPECT_LE(latency_share(42 << 20, {8, 8}, h200), 0.2);
+  EXPECT_GT(latency_share(41 << 20, {8, 8}, h200), 0.2);
+  EXPECT_EQ(bucket_bytes_for({8, 8}, {"slower to begin", {80e-6, 1 / 400e9}, {}, 0}), 64 << 20);
+  EXPECT_EQ(bucket_bytes_for({8, 8}, {"slower to go on", {8e-6, 1 / 40e9}, {}, 0}), 25 << 20);
+}
+
+TEST(Forecast, SaysWhyBucketsAreAsLargeAsTheyAre) {
+  VariableTable variables;
+  variables.parameter("w", {64}, {});
+  const auto reason = [&](PlanSettings settings) {
+    return bucket_reason(
+        make_plan({.variables = variables, .optimizer = *make_optimizer("sgd"), .settings = settings}).settings);
+  };
+  EXPECT_EQ(reason(on_ranks_with_gpus(8)),
+            "buckets close at 42.0 MiB: latency is 20 % of an all-reduce among 8 ranks on 1 node by profile h200; the "
+            "size at which it is 20 %, within 25.0 MiB to 64.0 MiB");
+  PlanSettings asked = on_ranks_with_gpus(8);
+  asked.bucket_bytes = 4 << 20;
+  EXPECT_EQ(reason(asked),
+            "buckets close at 4.0 MiB, as asked; latency is 72 % of an all-reduce among 8 ranks on 1 node by profile "
+            "h200");
+  EXPECT_EQ(reason({.mesh = {{"data", 2}}}),
+            "buckets close at 4.0 MiB, which caches hold: ranks that share memory have no latency to hide");
+  EXPECT_EQ(reason({.mesh = {{"data", 2}}, .bucket_bytes = 1 << 20}), "buckets close at 1.0 MiB, as asked");
+}
+
 TEST(Forecast, FitsAlphaAndBetaThatGiveBackTheTwoTimes) {
   for (const CollectiveKind kind : {CollectiveKind::all_reduce, CollectiveKind::reduce_scatter})
     for (const int64_t ranks : {2, 3, 8}) {

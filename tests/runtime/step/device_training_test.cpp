@@ -45,7 +45,9 @@ void expect_like_cpu(const Setting& setting, DeviceTransport transport = DeviceT
   }
   EXPECT_EQ(gpu.counters, cpu.counters);
   EXPECT_EQ(gpu.skipped, cpu.skipped);
-  EXPECT_EQ(gpu.last.sum_of_all_steps("correct"), cpu.last.sum_of_all_steps("correct"));
+  // Where scores are nearly equal, products of its own may give a GPU another answer.
+  EXPECT_NEAR(gpu.last.sum_of_all_steps("correct"), cpu.last.sum_of_all_steps("correct"),
+              products_have_equal_bits() ? 0 : 2);
 }
 
 TEST(DeviceTraining, TakesTheBitsOfCpuRanks) {
@@ -199,7 +201,7 @@ TEST(DeviceTraining, RecordsOnAllRanksWhatOneOfThemMustRecord) {
     for (int64_t step = 0; step < 8; ++step) {
       // Rank 1 meets another shape at step 4, and what its recordings hold changes at step 6.
       const StepShape shape{ranks.rank() == 1 && step == 4 ? 1 : 0, {}};
-      graphs.run(stream, ranks, shape, {ranks.rank() == 1 && step >= 6},
+      graphs.run(stream, ranks, shape, 0, {ranks.rank() == 1 && step >= 6},
                  [&] { comm->all_reduce(value, ReduceOp::sum, stream).wait(stream); });
       comm->synchronize(stream);
     }

@@ -20,7 +20,7 @@ test_plan() {
   # The summary comes first, and layers that are alike are one row.
   [ "$(grep -nE '^(plan|memory per rank|time of one step|variable |buckets|collectives)' "$work/stdout" | cut -d : -f 2 | cut -d ' ' -f 1 | tr '\n' ' ')" = \
     'plan memory time variable buckets, collectives ' ] || complain "expected the summary first"
-  expect_output 1 '^  updated parameters of bucket \{0,4\.\.92\} +all_gather +bf16 +data '
+  expect_output 1 '^  updated parameters of bucket \{[0-9,.]+\} +all_gather +bf16 +data '
   expect_output 1 '^decoder/\{0\.\.23\}/mlp/up/weight +parameter .* MiB +yes '
   [ "$(wc -l <"$work/stdout")" -lt 120 ] || complain "expected a folded list, got $(wc -l <"$work/stdout") lines"
   expect_success "$lockstep" plan --all --model "$models/gpt-like.toml" --mesh data=8,model=4

@@ -10,6 +10,7 @@
 
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"
+#include "runtime/plan/forecast.h"
 
 namespace lockstep {
 
@@ -217,6 +218,22 @@ void print_kind(std::ostream& out, const std::vector<DeviceCollectiveLine>& line
   print_footer(out, lines, ranks);
 }
 
+// Alpha and beta of the all-reduces of gradients, and what follows for training. Nothing where times do not grow.
+void print_fit(std::ostream& out, const DeviceCollectiveBench& bench) {
+  std::vector<const DeviceCollectiveLine*> sums;
+  for (const DeviceCollectiveLine& line : bench.lines)
+    if (line.kind == "all_reduce" && line.in_place.offered) sums.push_back(&line);
+  if (bench.ranks() < 2 || sums.size() < 2) return;
+  const DeviceCollectiveLine &small = *sums.front(), &large = *sums.back();
+  if (large.in_place.seconds <= small.in_place.seconds) return;
+  const LinkCost link = fit_link(CollectiveKind::all_reduce, bench.ranks(), small.bytes, small.in_place.seconds,
+                                 large.bytes, large.in_place.seconds);
+  const int64_t bucket = bucket_bytes_for({bench.ranks(), bench.ranks()}, {"", link, link, 0});
+  out << fmt::format("# Fitted to all_reduce of {} B and {} B: alpha {:.1f} us, beta {:.2f} GB/s; train with "
+                     "--bucket-mib {}\n#\n",
+                     small.bytes, large.bytes, link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte, bucket >> 20);
+}
+
 }  // namespace
 
 DeviceCollectiveBench bench_device_collectives(Communicator& ranks, Device device, DeviceTransport transport,
@@ -241,6 +258,7 @@ void print_device_collectives(std::ostream& out, const DeviceCollectiveBench& be
     print_kind(out, {first, end}, bench.ranks());
     first = end;
   }
+  print_fit(out, bench);
 }
 
 std::vector<BenchmarkRow> device_collective_rows(const DeviceCollectiveBench& bench) {
