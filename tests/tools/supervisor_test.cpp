@@ -84,7 +84,7 @@ TEST_F(Watch, NamesTheRankThatIsGone) {
   EXPECT_FALSE(watch.gone());
   EXPECT_EQ(watch.furthest(), 7);
   processes[1].signal(SIGKILL, 'Z');
-  look(20ms);
+  look(60ms);
   ASSERT_TRUE(watch.gone());
   EXPECT_EQ(watch.gone()->rank, 1);
   EXPECT_EQ(watch.gone()->what, str("rank 1 (process ", processes[1].id(), ") is gone in step 7"));
@@ -97,7 +97,7 @@ TEST_F(Watch, LetsRanksEndThatHaveComeToTheirEnd) {
   beat(1, RankPhase::ended, 8);
   look(20ms);
   processes[1].signal(SIGKILL, 'Z');
-  look(20ms);
+  look(60ms);
   EXPECT_FALSE(watch.gone());
 }
 
@@ -133,6 +133,10 @@ TEST_F(Watch, GivesNoAlarmBetweenStepsOrBeforeTheyAreMeasured) {
   shared->ranks[0].slow_step = shared->ranks[1].slow_step = 0;
   look_for(10'000ms);
   EXPECT_FALSE(watch.hang());
+  // Unless somebody is stopped.
+  processes[1].signal(SIGSTOP, 'T');
+  ASSERT_TRUE(watch.hang());
+  EXPECT_EQ(watch.hang()->rank, 1);
 }
 
 TEST_F(Watch, DoesNotCountTimeInWhichNobodyLooked) {

@@ -28,7 +28,7 @@ void RankWatch::begin_life(int life) {
 bool RankWatch::is_alive(const Heartbeat& rank) const { return start_of_process(rank.process) == rank.process_start; }
 
 void RankWatch::look(Clock::time_point now) {
-  constexpr std::chrono::milliseconds kMostBetweenLooks{100};
+  constexpr std::chrono::milliseconds kMostBetweenLooks{100}, kHeardOf{50};
   const std::chrono::nanoseconds since = last_look_
                                              ? std::min<std::chrono::nanoseconds>(now - *last_look_, kMostBetweenLooks)
                                              : std::chrono::nanoseconds(0);
@@ -47,7 +47,8 @@ void RankWatch::look(Clock::time_point now) {
     seen.silent = beats == seen.beats ? seen.silent + since : std::chrono::nanoseconds(0);
     seen.beats = beats;
     if (rank.phase != RankPhase::starting) furthest_ = std::max(furthest_, int64_t(rank.step));
-    const bool alive = is_alive(rank);
+    // Whoever has just been heard of lives; asking the system costs more than all the rest.
+    const bool alive = (seen.there && seen.silent < kHeardOf) || is_alive(rank);
     if (seen.there && !alive && rank.phase != RankPhase::ended) left.push_back(r);
     seen.there = alive;
     others = others || alive;
@@ -65,10 +66,12 @@ std::optional<int64_t> RankWatch::resumed_at() const {
 }
 
 std::optional<RankTrouble> RankWatch::hang() const {
+  constexpr std::chrono::seconds kUnmeasured{10};
   int64_t slowest = 0;
   for (int r = 0; r < ranks_; ++r) slowest = std::max(slowest, int64_t(shared_.ranks[r].slow_step));
-  if (slowest == 0) return std::nullopt;
-  const std::chrono::nanoseconds patience = 3 * std::chrono::nanoseconds(slowest) + std::chrono::seconds(1);
+  const bool measured = slowest > 0;
+  const std::chrono::nanoseconds patience =
+      measured ? 3 * std::chrono::nanoseconds(slowest) + std::chrono::seconds(1) : kUnmeasured;
   int behind = -1;
   bool in_vain = false;
   for (int r = 0; r < ranks_; ++r) {
@@ -78,11 +81,11 @@ std::optional<RankTrouble> RankWatch::hang() const {
     in_vain = in_vain || rank.phase == RankPhase::stepping;
     if (behind < 0 || rank.step < shared_.ranks[behind].step) behind = r;
   }
-  if (!in_vain) return std::nullopt;
   for (int r = 0; r < ranks_; ++r)
     if (state_of_process(shared_.ranks[r].process) == 'T') return trouble(r, "stopped", "is stopped");
+  if (!measured || !in_vain) return std::nullopt;
   if (shared_.ranks[behind].step < furthest_) return trouble(behind, "hang", "does not come to its end");
-  return trouble(behind, "hang", "and all others do not come to its end");
+  return trouble(behind, "hang", "and all others do not come to their end");
 }
 
 RankTrouble RankWatch::trouble(int number, std::string kind, const std::string& state) const {

@@ -42,8 +42,8 @@ class RankWatch {
   // The rank that has gone, without having come to its end, before the others.
   const std::optional<RankTrouble>& gone() const { return gone_; }
   // The rank that others wait for in a step, for longer than three times the slowest of the latest hundred steps and a
-  // second: one that is stopped, or the one that is behind. None as long as steps have not been measured, and where
-  // ranks are between two steps.
+  // second: the one that is behind. None as long as steps have not been measured, and where ranks are between two
+  // steps. A rank whose process is stopped is named there, too; after ten seconds where steps have not been measured.
   std::optional<RankTrouble> hang() const;
 
  private:

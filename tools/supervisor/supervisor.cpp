@@ -108,6 +108,7 @@ class Supervisor {
   int live() {
     KeptLauncher launcher(command());
     bool told = false, ending = false;
+    Clock::time_point patience{};
     trouble_.reset();
     for (;; std::this_thread::sleep_for(kLook)) {
       // What the ranks have said counts also when their processes are gone by now.
@@ -119,18 +120,18 @@ class Supervisor {
         launcher.pass_on(asked_.signal());
         told = true;
       }
-      if (!trouble_ && watch_.gone()) trouble_ = watch_.gone();
+      if (!trouble_ && watch_.gone()) {
+        trouble_ = watch_.gone();
+        patience = Clock::now() + kTimeToEnd;
+      }
       if (trouble_ && !fault_at_) fault_at_ = Clock::now();
       if (ending || told) continue;
-      if (const auto hang = watch_.hang()) {
-        trouble_ = hang;
-        fault_at_ = Clock::now();
-        launcher.end();
-        ending = true;
-      } else if (trouble_ && Clock::now() - *fault_at_ > kTimeToEnd) {
-        launcher.end();
-        ending = true;
-      }
+      if (trouble_ && Clock::now() < patience) continue;
+      if (!trouble_) trouble_ = watch_.hang();
+      if (!trouble_) continue;
+      if (!fault_at_) fault_at_ = Clock::now();
+      launcher.end();
+      ending = true;
     }
   }
 

@@ -98,7 +98,7 @@ test_supervised_ranks() {
   local base whole files resumed pid keeper
   checkpointed 60 8
   expect_success "${whole[@]}" --ledger "$work/reference" --save "$work/reference_weights"
-  local run=("${resumed[@]:1}" --save "$work/weights" --inject slow@step=0,ms=15,life=0)
+  local run=("${resumed[@]:1}" --save "$work/weights" --inject "slow@step=0,ms=15,life=0")
   supervised -np 3 --launcher "$mpirun" -- "${run[@]}" --inject kill@step=20,rank=1
   [ $code -eq 0 ] || complain "expected success"
   expect_whole_run 60
