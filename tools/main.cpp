@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // lockstep: one program, one small file per sub-command.
+#include <algorithm>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "collectives/bootstrap.h"
 #include "collectives/handshake.h"
@@ -31,10 +33,14 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   add_sample_command(app, chosen);
   add_checkpoint_command(app, chosen);
   add_doctor_command(app, chosen);
+  std::vector<std::string> words(argv + 1, argv + argc);
+  const std::vector<std::string> training = cut_training_off(words);
+  add_run_command(app, chosen, training);
   read_numbers_as_typed(app);
   std::string command;
   try {
-    app.parse(argc, argv);
+    std::ranges::reverse(words);  // CLI11 takes them from the end
+    app.parse(words);
     command = command_path(app);
   } catch (const CLI::Success& asked) {  // --help, --version
     chosen = [&app, asked](Communicator& c) {

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <sstream>
 #include <string_view>
 #include <unordered_map>
 
 #include "runtime/checkpoint/checkpoint_folder.h"
 #include "runtime/checkpoint/shard.h"
+#include "runtime/checkpoint/step_snapshot.h"
 #include "runtime/state/stored_variables.h"
 
 namespace lockstep {
@@ -57,6 +59,58 @@ void for_each_own_chunk(const CheckpointManifest& manifest, const Place& place, 
       before += chunk.size * size_of(tensor.dtype);
     }
   }
+}
+
+// `read_manifest` is called on rank 0 alone, so that all have the same.
+std::optional<LoadedCheckpoint> load_checked(Communicator& ranks, const std::string& path,
+                                             const std::function<std::string()>& read_manifest, Copies copies,
+                                             std::string& complaint) {
+  std::string text;
+  complaint = errors_of(ranks, error_of_work([&] {
+                          if (ranks.rank() == 0) text = read_manifest();
+                        }));
+  if (!complaint.empty()) return std::nullopt;
+  text = ranks.all_gather_bytes(text)[0];
+  LoadedCheckpoint loaded{.path = path, .manifest = {}, .pieces = {}};
+  complaint = errors_of(ranks, error_of_work([&] {
+                          CheckpointReader reader(path, text);
+                          for_each_own_chunk(
+                              reader.manifest(), ranks.place(), copies, [&](size_t tensor, const ManifestChunk& chunk) {
+                                loaded.pieces.push_back({tensor, chunk.offset, reader.read(tensor, chunk)});
+                              });
+                          loaded.manifest = reader.manifest();
+                        }));
+  if (!complaint.empty()) return std::nullopt;
+  return loaded;
+}
+
+struct FoundCheckpoint {
+  int64_t step = 0;
+  bool is_snapshot = false;
+  std::string path;
+};
+
+// Newest first, of one step the checkpoint.
+std::vector<FoundCheckpoint> find_checkpoints(const std::string& folder, const std::string& snapshots) {
+  std::vector<FoundCheckpoint> found;
+  if (!folder.empty())
+    for (const int64_t step : list_checkpoints(folder))
+      found.push_back({step, false, in_folder(folder, checkpoint_name(step))});
+  if (!snapshots.empty())
+    for (const SnapshotPlace& place : find_snapshots(snapshots)) found.push_back({place.step, true, place.path});
+  std::ranges::stable_sort(found, std::greater(), &FoundCheckpoint::step);
+  return found;
+}
+
+std::vector<FoundCheckpoint> told_by_rank_0(Communicator& ranks, const std::vector<FoundCheckpoint>& mine) {
+  std::string text;
+  for (const FoundCheckpoint& each : mine) text += str(each.step, " ", each.is_snapshot, " ", each.path, '\0');
+  std::istringstream lines(ranks.all_gather_bytes(text)[0]);
+  std::vector<FoundCheckpoint> all;
+  for (FoundCheckpoint each;
+       lines >> each.step >> each.is_snapshot && lines.get() && std::getline(lines, each.path, '\0');)
+    all.push_back(each);
+  return all;
 }
 
 }  // namespace
@@ -134,40 +188,28 @@ void CheckpointReader::verify() {
 
 std::optional<LoadedCheckpoint> load_checkpoint(Communicator& ranks, const std::string& path, Copies copies,
                                                 std::string& complaint) {
-  // One rank reads the manifest, so that all have the same.
-  std::string text;
-  complaint = errors_of(ranks, error_of_work([&] {
-                          if (ranks.rank() == 0) text = read_manifest_text(path);
-                        }));
-  if (!complaint.empty()) return std::nullopt;
-  text = ranks.all_gather_bytes(text)[0];
-  LoadedCheckpoint loaded{.path = path, .manifest = {}, .pieces = {}};
-  complaint = errors_of(ranks, error_of_work([&] {
-                          CheckpointReader reader(path, text);
-                          for_each_own_chunk(
-                              reader.manifest(), ranks.place(), copies, [&](size_t tensor, const ManifestChunk& chunk) {
-                                loaded.pieces.push_back({tensor, chunk.offset, reader.read(tensor, chunk)});
-                              });
-                          loaded.manifest = reader.manifest();
-                        }));
-  if (!complaint.empty()) return std::nullopt;
-  return loaded;
+  return load_checked(
+      ranks, path, [&] { return read_manifest_text(path); }, copies, complaint);
 }
 
-NewestCheckpoint load_newest_checkpoint(Communicator& ranks, const std::string& folder, Copies copies) {
-  std::string names;
+NewestCheckpoint load_newest_checkpoint(Communicator& ranks, const std::string& folder, Copies copies,
+                                        const std::string& snapshots) {
+  std::vector<FoundCheckpoint> mine;
   const std::string error = errors_of(ranks, error_of_work([&] {
-                                        if (ranks.rank() != 0) return;
-                                        for (const int64_t step : list_checkpoints(folder)) names += str(step, " ");
+                                        if (ranks.rank() == 0) mine = find_checkpoints(folder, snapshots);
                                       }));
   check(error.empty(), ErrorCode::file, error);
-  std::istringstream steps(ranks.all_gather_bytes(names)[0]);
   NewestCheckpoint newest;
-  for (int64_t step = 0; steps >> step;) {
+  for (const FoundCheckpoint& each : told_by_rank_0(ranks, mine)) {
     std::string complaint;
-    newest.loaded = load_checkpoint(ranks, in_folder(folder, checkpoint_name(step)), copies, complaint);
+    newest.loaded = load_checked(
+        ranks, each.path,
+        [&] { return each.is_snapshot ? snapshot_manifest_text(each.path) : read_manifest_text(each.path); }, copies,
+        complaint);
+    newest.is_snapshot = each.is_snapshot;
     if (newest.loaded) break;
-    newest.damaged.emplace_back(step, complaint);
+    // One snapshot of two may be half written when a run is killed.
+    if (!each.is_snapshot) newest.damaged.emplace_back(each.step, complaint);
   }
   return newest;
 }

@@ -69,11 +69,14 @@ std::optional<LoadedCheckpoint> load_checkpoint(Communicator& ranks, const std::
 // The newest checkpoint of a folder that can be read.
 struct NewestCheckpoint {
   std::optional<LoadedCheckpoint> loaded;
+  bool is_snapshot = false;
   // Newer ones that cannot, with their steps and what is wrong with them.
   std::vector<std::pair<int64_t, std::string>> damaged;
 };
-// Collective; the same on all ranks. Error(file) where the folder cannot be listed.
-NewestCheckpoint load_newest_checkpoint(Communicator& ranks, const std::string& folder, Copies copies);
+// Collective; the same on all ranks. A snapshot in the folder `snapshots` (runtime/checkpoint/step_snapshot.h) of a
+// newer step serves as well. Either folder may be empty: there is none. Error(file) where the folder cannot be listed.
+NewestCheckpoint load_newest_checkpoint(Communicator& ranks, const std::string& folder, Copies copies,
+                                        const std::string& snapshots = "");
 
 // Collective, before the first step: all variables become what the checkpoint says. Error(data) names what it lacks,
 // has in addition, or has with another shape or dtype.

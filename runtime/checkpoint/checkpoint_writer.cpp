@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/device/number_text.h"
 #include "kernels/device/start_thread.h"
 
 namespace lockstep {
@@ -77,10 +76,7 @@ void CheckpointWriter::begin(const RunState& state, std::function<void()> before
   begun_ = seconds_now();
   state_ = state;
   before_commit_ = std::move(before_commit);
-  const OptimizerScalars& scalars = variables_.scalars();
-  optimizer_ = {.iteration = scalars.iteration(),
-                .learning_rate = exact(scalars.learning_rate()),
-                .loss_scale = scalars.has_loss_scale() ? exact(scalars.loss_scale()) : ""};
+  optimizer_ = optimizer_position(variables_);
   snapshot_.take();
   stage_ = Stage::writing;
   start([this] { write_own_shard(); });
@@ -173,22 +169,8 @@ CheckpointManifest CheckpointWriter::assemble() const {
                               .nodes = ranks_->place().nodes,
                               .virtual_ranks = plan.settings.virtual_ranks,
                               .files = {},
-                              .tensors = {}};
-  std::map<std::string, ManifestTensor> tensors;
-  for (const PlannedVariable& variable : plan.variables) {
-    const auto sizes = variable.shape.sizes();
-    tensors[variable.path] = {variable.path, variable.role, variable.dtype, {sizes.begin(), sizes.end()}, {}};
-  }
-  for (int rank = 0; rank < ranks_->size(); ++rank) {
-    const SafetensorsFile shard(in_folder(partial_folder(), shard_name(rank)));
-    manifest.files.push_back({shard_name(rank), shard.bytes()});
-    for (const ShardChunk& chunk : read_shard_chunks(shard, {state_.step, rank, ranks_->size()}))
-      tensors[chunk.path].chunks.push_back({rank, chunk.offset, chunk.size, chunk.xxh3});
-  }
-  for (auto& [path, tensor] : tensors) {
-    std::ranges::sort(tensor.chunks, {}, &ManifestChunk::offset);
-    manifest.tensors.push_back(std::move(tensor));
-  }
+                              .tensors = manifest_tensors(plan)};
+  add_shards(manifest, partial_folder(), ranks_->size());
   return manifest;
 }
 

@@ -74,4 +74,16 @@ void FileOperations::remove_folder(const std::string& path) const {
   if (::rmdir(path.c_str()) != 0 && errno != ENOENT) fail_file("remove", path, errno);
 }
 
+void rewrite_file(const std::string& path, std::span<const std::span<const std::byte>> pieces) {
+  FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file.is_open()) fail_file("open", path, errno);
+  int64_t end = 0;
+  for (const std::span<const std::byte> piece : pieces) {
+    write_at(file, path, piece.data(), int64_t(piece.size()), end);
+    end += int64_t(piece.size());
+  }
+  if (::ftruncate(file.number(), off_t(end)) != 0) fail_file("cut", path, errno);
+  if (const int error = file.close()) fail_file("close", path, error);
+}
+
 }  // namespace lockstep

@@ -37,4 +37,7 @@ class FileOperations {
   Before before_;
 };
 
+// Gives a file, which may be there, this content in its place; nothing is durable. Throws Error(file).
+void rewrite_file(const std::string& path, std::span<const std::span<const std::byte>> pieces);
+
 }  // namespace lockstep

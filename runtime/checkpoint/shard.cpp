@@ -6,6 +6,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <string_view>
+#include <unordered_map>
+
+#include "kernels/device/number_text.h"
+#include "runtime/checkpoint/checkpoint_folder.h"
 
 namespace lockstep {
 namespace {
@@ -39,6 +44,22 @@ void cut_into_pieces(std::span<const std::byte> bytes, std::vector<std::span<con
     pieces.push_back(bytes.subspan(begin, std::min(kPiece, bytes.size() - begin)));
 }
 
+SafetensorsLayout lay_out_shard(const std::string& path, const ShardPlace& place, const StateSnapshot& snapshot) {
+  std::vector<NamedTensor> tensors;
+  std::map<std::string, std::string> metadata = described(place);
+  for (size_t c = 0; c < snapshot.chunks().size(); ++c) {
+    const StateChunk& chunk = snapshot.chunks()[c];
+    const PlannedVariable& variable = snapshot.plan().variables[size_t(chunk.variable)];
+    const std::span<const std::byte> bytes = snapshot.bytes(c);
+    std::vector<int64_t> shape{chunk.elements()};
+    if (chunk.elements() == variable.local_elements)
+      shape.assign(variable.shape.sizes().begin(), variable.shape.sizes().end());
+    tensors.push_back({variable.path, variable.dtype, std::move(shape), bytes.data()});
+    metadata[str(kChunkKey, variable.path)] = str(chunk.begin, " ", hash_digits(hash_bytes(bytes)));
+  }
+  return lay_out_safetensors(path, tensors, metadata);
+}
+
 }  // namespace
 
 uint64_t hash_bytes(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
@@ -68,22 +89,17 @@ std::span<const std::byte> StateSnapshot::bytes(size_t chunk) const {
 
 void write_shard(const FileOperations& files, const std::string& path, const ShardPlace& place,
                  const StateSnapshot& snapshot) {
-  std::vector<NamedTensor> tensors;
-  std::map<std::string, std::string> metadata = described(place);
-  for (size_t c = 0; c < snapshot.chunks().size(); ++c) {
-    const StateChunk& chunk = snapshot.chunks()[c];
-    const PlannedVariable& variable = snapshot.plan().variables[size_t(chunk.variable)];
-    const std::span<const std::byte> bytes = snapshot.bytes(c);
-    std::vector<int64_t> shape{chunk.elements()};
-    if (chunk.elements() == variable.local_elements)
-      shape.assign(variable.shape.sizes().begin(), variable.shape.sizes().end());
-    tensors.push_back({variable.path, variable.dtype, std::move(shape), bytes.data()});
-    metadata[str(kChunkKey, variable.path)] = str(chunk.begin, " ", hash_digits(hash_bytes(bytes)));
-  }
-  const SafetensorsLayout layout = lay_out_safetensors(path, tensors, metadata);
+  const SafetensorsLayout layout = lay_out_shard(path, place, snapshot);
   std::vector<std::span<const std::byte>> pieces{std::as_bytes(std::span(layout.head))};
   for (const std::span<const std::byte> data : layout.data) cut_into_pieces(data, pieces);
   files.write_new_file(path, pieces);
+}
+
+void rewrite_shard(const std::string& path, const ShardPlace& place, const StateSnapshot& snapshot) {
+  const SafetensorsLayout layout = lay_out_shard(path, place, snapshot);
+  std::vector<std::span<const std::byte>> pieces{std::as_bytes(std::span(layout.head))};
+  pieces.insert(pieces.end(), layout.data.begin(), layout.data.end());
+  rewrite_file(path, pieces);
 }
 
 std::vector<ShardChunk> read_shard_chunks(const SafetensorsFile& file, const ShardPlace& place) {
@@ -104,6 +120,40 @@ std::vector<ShardChunk> read_shard_chunks(const SafetensorsFile& file, const Sha
     chunks.push_back(std::move(chunk));
   }
   return chunks;
+}
+
+void add_shards(CheckpointManifest& manifest, const std::string& folder, int ranks) {
+  std::unordered_map<std::string_view, ManifestTensor*> tensors;
+  for (ManifestTensor& tensor : manifest.tensors) tensors[tensor.path] = &tensor;
+  manifest.files.clear();
+  for (int rank = 0; rank < ranks; ++rank) {
+    const SafetensorsFile shard(in_folder(folder, shard_name(rank)));
+    manifest.files.push_back({shard_name(rank), shard.bytes()});
+    for (const ShardChunk& chunk : read_shard_chunks(shard, {manifest.run.step, rank, ranks})) {
+      const auto tensor = tensors.find(chunk.path);
+      check(tensor != tensors.end(), ErrorCode::data,
+            [&] { return str("'", shard.path(), "' holds ", chunk.path, ", which the run does not have"); });
+      tensor->second->chunks.push_back({rank, chunk.offset, chunk.size, chunk.xxh3});
+    }
+  }
+  for (ManifestTensor& tensor : manifest.tensors) std::ranges::sort(tensor.chunks, {}, &ManifestChunk::offset);
+}
+
+std::vector<ManifestTensor> manifest_tensors(const Plan& plan) {
+  std::vector<ManifestTensor> tensors;
+  for (const PlannedVariable& variable : plan.variables) {
+    const auto sizes = variable.shape.sizes();
+    tensors.push_back({variable.path, variable.role, variable.dtype, {sizes.begin(), sizes.end()}, {}});
+  }
+  std::ranges::sort(tensors, {}, &ManifestTensor::path);
+  return tensors;
+}
+
+OptimizerPosition optimizer_position(const VariableStore& variables) {
+  const OptimizerScalars& scalars = variables.scalars();
+  return {.iteration = scalars.iteration(),
+          .learning_rate = exact(scalars.learning_rate()),
+          .loss_scale = scalars.has_loss_scale() ? exact(scalars.loss_scale()) : ""};
 }
 
 }  // namespace lockstep

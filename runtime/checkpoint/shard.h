@@ -48,6 +48,10 @@ struct ShardPlace {
 void write_shard(const FileOperations& files, const std::string& path, const ShardPlace& place,
                  const StateSnapshot& snapshot);
 
+// The same into a file that may be there with older content, without waiting for a disk: a file that is half one and
+// half the other has not the hashes that it says. Throws Error(file).
+void rewrite_shard(const std::string& path, const ShardPlace& place, const StateSnapshot& snapshot);
+
 // What one shard holds.
 struct ShardChunk {
   std::string path;
@@ -57,6 +61,15 @@ struct ShardChunk {
 };
 // Throws Error(data) for a file that write_shard() cannot have written for this place.
 std::vector<ShardChunk> read_shard_chunks(const SafetensorsFile& file, const ShardPlace& place);
+
+// Puts into `manifest`, whose tensors have no chunks yet, what the shards of its step in `folder` hold, which `ranks`
+// have written. Throws Error(file, data).
+void add_shards(CheckpointManifest& manifest, const std::string& folder, int ranks);
+
+// The tensors that a checkpoint of this plan has, by path, without chunks.
+std::vector<ManifestTensor> manifest_tensors(const Plan& plan);
+// Of the variables as they are.
+OptimizerPosition optimizer_position(const VariableStore& variables);
 
 uint64_t hash_bytes(std::span<const std::byte> bytes);  // XXH3
 

@@ -15,6 +15,7 @@
 #include "kernels/softmax.h"
 #include "runtime/checkpoint/checkpoint_reader.h"
 #include "runtime/checkpoint/checkpoint_writer.h"
+#include "runtime/checkpoint/step_snapshot.h"
 #include "runtime/layers/linear.h"
 #include "runtime/layers/metrics.h"
 #include "runtime/ops/ops.h"
@@ -84,6 +85,8 @@ struct Setting {
   int64_t checkpoint_every = 1;
   FileOperations::Before before_operation = {};  // of all ranks
   KeepRules keep = {};
+  // Folders of snapshots, which are taken after every step: one to write into, and one to go on from.
+  std::string snapshots = {}, resume_snapshots = {};
 };
 
 inline PlanSettings plan_settings(const Setting& setting) {
@@ -159,8 +162,9 @@ inline Outcome train(const Setting& setting) {
     communicator.log().keep_records(true);
     if (!setting.restore.empty()) restore_state(setting.restore, store, communicator);
     int64_t first_step = setting.first_step;
-    if (!setting.resume.empty()) {
-      const NewestCheckpoint newest = load_newest_checkpoint(communicator, setting.resume, plan.settings.copies);
+    if (!setting.resume.empty() || !setting.resume_snapshots.empty()) {
+      const NewestCheckpoint newest =
+          load_newest_checkpoint(communicator, setting.resume, plan.settings.copies, setting.resume_snapshots);
       if (communicator.rank() == 0)
         for (const auto& [number, complaint] : newest.damaged) outcome.complaints.push_back(complaint);
       check(newest.loaded.has_value(), ErrorCode::data, "no checkpoint can be read");
@@ -174,6 +178,9 @@ inline Outcome train(const Setting& setting) {
           communicator, store, stream.device(),
           CheckpointOptions{
               .folder = setting.checkpoints, .keep = setting.keep, .before_operation = setting.before_operation});
+    std::optional<StepSnapshot> snapshots;
+    if (!setting.snapshots.empty())
+      snapshots.emplace(communicator, store, stream.device(), setting.snapshots, /*every=*/1);
     const auto note_complaint = [&] {
       const std::string complaint = writer->take_complaint();
       if (!complaint.empty() && communicator.rank() == 0) outcome.complaints.push_back(complaint);
@@ -196,10 +203,11 @@ inline Outcome train(const Setting& setting) {
         writer->hear(news);
         note_complaint();
       }
+      RunState state;
+      state.step = s + 1;
+      state.position = {.batch = setting.batch, .samples = kSamples};
+      if (snapshots) snapshots->take(state);
       if (writer && (s + 1) % setting.checkpoint_every == 0) {
-        RunState state;
-        state.step = s + 1;
-        state.position = {.batch = setting.batch, .samples = kSamples};
         writer->begin(state);
         note_complaint();
       }

@@ -107,6 +107,14 @@ TEST(Faults, HitTheOperationTheyAreMeantFor) {
   for (int i = 0; i < 4; ++i) errors.push_back(before("write", "f"));
   EXPECT_THAT(errors, testing::ElementsAre(0, EIO, 0, 0));
   EXPECT_FALSE(bool(FaultInjection({parse_fault("kill@step=1")}, 0).before_operation()));
+  // Of a run that is started again and again: the first time, unless another one is named.
+  const auto hits = [](const char* text, int life) {
+    return bool(FaultInjection({parse_fault(text)}, 0, life).before_operation());
+  };
+  EXPECT_TRUE(hits("eio@operation=1", 1));
+  EXPECT_FALSE(hits("eio@operation=1", 2));
+  EXPECT_TRUE(hits("eio@operation=1,life=2", 2));
+  EXPECT_TRUE(hits("eio@operation=1,life=0", 3));
 }
 
 }  // namespace

@@ -20,9 +20,10 @@ constexpr FaultKind kFaultKinds[] = {FaultKind::kill, FaultKind::stop,   FaultKi
 bool is_of_files(FaultKind kind) { return kind == FaultKind::enospc || kind == FaultKind::eio; }
 
 [[noreturn]] void refuse(const std::string& text) {
-  fail(ErrorCode::usage, str("--inject: expected a fault such as kill@step=7,rank=1, stop@step=7, usr1@step=7, "
-                             "slow@step=7,ms=50, kill@operation=12, enospc@operation=12 or eio@operation=12, got '",
-                             text, "'"));
+  fail(ErrorCode::usage,
+       str("--inject: expected a fault such as kill@step=7,rank=1, stop@step=7, usr1@step=7, "
+           "slow@step=7,ms=50, kill@step=7,life=2, kill@operation=12, enospc@operation=12 or eio@operation=12, got '",
+           text, "'"));
 }
 
 void set(Fault& fault, std::string_view setting, const std::string& text) {
@@ -36,6 +37,8 @@ void set(Fault& fault, std::string_view setting, const std::string& text) {
     fault.rank = *value;
   else if (name == "operation")
     fault.operation = *value;
+  else if (name == "life")
+    fault.life = int32_t(*value);
   else if (name == "ms")
     fault.milliseconds = *value;
   else
@@ -87,8 +90,9 @@ Fault parse_fault(const std::string& text) {
   return fault;
 }
 
-FaultInjection::FaultInjection(std::vector<Fault> faults, int rank) : faults_(std::move(faults)) {
-  std::erase_if(faults_, [&](const Fault& fault) { return fault.rank != rank; });
+FaultInjection::FaultInjection(std::vector<Fault> faults, int rank, int life) : faults_(std::move(faults)) {
+  std::erase_if(faults_,
+                [&](const Fault& fault) { return fault.rank != rank || (fault.life != 0 && fault.life != life); });
 }
 
 void FaultInjection::before_step(int64_t step) const {

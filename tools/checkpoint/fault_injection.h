@@ -26,6 +26,7 @@ std::string_view to_string(FaultKind kind);
 
 struct Fault {
   FaultKind kind = FaultKind::kill;
+  int32_t life = 1;  // of a run that a supervisor starts again, in which it happens; 0: in every one
   int64_t rank = 0;
   std::optional<int64_t> step;       // before this step is taken
   std::optional<int64_t> operation;  // this operation on files of checkpoints that the rank makes, from 1 on
@@ -38,7 +39,8 @@ Fault parse_fault(const std::string& text);
 // One rank's faults.
 class FaultInjection {
  public:
-  FaultInjection(std::vector<Fault> faults, int rank);
+  // `life`: of the run, from 1 on.
+  FaultInjection(std::vector<Fault> faults, int rank, int life = 1);
 
   // Called before a step is taken.
   void before_step(int64_t step) const;

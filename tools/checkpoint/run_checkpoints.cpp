@@ -53,26 +53,32 @@ void warn_of_damaged(Communicator& ranks, const NewestCheckpoint& newest) {
     print_remark(fmt::format("lockstep: warning: the checkpoint of step {} is passed over: {}\n", step, complaint));
 }
 
-ResumedRun find_newest(Communicator& ranks, const std::string& folder, Copies copies) {
-  NewestCheckpoint newest = load_newest_checkpoint(ranks, folder, copies);
+ResumedRun find_newest(Communicator& ranks, const std::string& folder, Copies copies, const std::string& snapshots) {
+  NewestCheckpoint newest = load_newest_checkpoint(ranks, folder, copies, snapshots);
   check(newest.loaded || newest.damaged.empty(), ErrorCode::data, [&] {
     return str("none of the ", newest.damaged.size(), " checkpoints in '", folder,
                "' can be read; the newest: ", newest.damaged.front().second,
                "; mend them, or begin a new run in another folder");
   });
   warn_of_damaged(ranks, newest);
-  ResumedRun resumed{.checkpoint = std::move(newest.loaded), .damaged = {}};
+  ResumedRun resumed{.checkpoint = std::move(newest.loaded), .damaged = {}, .from_snapshot = newest.is_snapshot};
   for (const auto& [step, complaint] : newest.damaged) resumed.damaged.push_back(step);
   return resumed;
 }
 
 }  // namespace
 
-ResumedRun find_checkpoint(Communicator& ranks, const CheckpointRunOptions& options, Copies copies) {
+ResumedRun find_checkpoint(Communicator& ranks, const CheckpointRunOptions& options, Copies copies,
+                           const SupervisedRun& supervised) {
   check_agreement(ranks, {{"checkpoints", describe(options)}});
   const bool restarted = !told_by_rank_0(ranks, [] { return std::string(is_restarted_job() ? "yes" : ""); }).empty();
   if (options.resume == "auto" || (options.resume.empty() && restarted && !options.folder.empty()))
-    return find_newest(ranks, options.folder, copies);
+    return find_newest(ranks, options.folder, copies, supervised.snapshots());
+  if (supervised.life() > 1) {
+    // Where it has written nothing yet, this life begins as the first one did.
+    ResumedRun resumed = find_newest(ranks, options.folder, copies, supervised.snapshots());
+    if (resumed.checkpoint || options.resume.empty()) return resumed;
+  }
   ResumedRun resumed;
   if (!options.resume.empty()) {
     std::string complaint;

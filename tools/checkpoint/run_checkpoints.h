@@ -12,20 +12,24 @@
 #include "runtime/checkpoint/checkpoint_reader.h"
 #include "runtime/checkpoint/checkpoint_writer.h"
 #include "tools/checkpoint/checkpoint_options.h"
+#include "tools/supervisor/supervised_run.h"
 
 namespace lockstep {
 
 struct ResumedRun {
   std::optional<LoadedCheckpoint> checkpoint;  // none: the run begins with its first step
   std::vector<int64_t> damaged;                // steps of newer ones in the run's folder, which cannot be read
+  bool from_snapshot = false;                  // in memory, of a run under a supervisor
   int64_t first_step() const { return checkpoint ? checkpoint->manifest.run.step : 0; }
 };
 
 // Collective. The checkpoint to go on from, as --resume says; a job that its batch system has started again
-// (SLURM_RESTART_COUNT) goes on from its own checkpoints also without. Rank 0 warns of those that cannot be read.
+// (SLURM_RESTART_COUNT) goes on from its own checkpoints also without, and so does a later life of a run under a
+// supervisor, with its snapshots in the folder `snapshots`. Rank 0 warns of those that cannot be read.
 // Error(usage) where a new run would write among the checkpoints of another one; Error(data) where there are
 // checkpoints, and none can be read.
-ResumedRun find_checkpoint(Communicator& ranks, const CheckpointRunOptions& options, Copies copies);
+ResumedRun find_checkpoint(Communicator& ranks, const CheckpointRunOptions& options, Copies copies,
+                           const SupervisedRun& supervised);
 
 class RunCheckpoints {
  public:

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "collectives/communicator.h"
 #include "kernels/device/known_name.h"
@@ -28,6 +29,10 @@ void add_convert_command(CLI::App& app, Command& chosen);
 void add_sample_command(CLI::App& app, Command& chosen);
 void add_checkpoint_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
+// `training`: what the command line has behind "--", which outlives the command.
+void add_run_command(CLI::App& app, Command& chosen, const std::vector<std::string>& training);
+// Takes that off the words of a command line without the program's name, where they are of `run`.
+std::vector<std::string> cut_training_off(std::vector<std::string>& words);
 
 // Adds the model and the settings of language models.
 void add_model_options(CLI::App& command, ModelOptions& options);

@@ -73,6 +73,19 @@ RunConfiguration configuration_of(const std::vector<RunFact>& facts, const Plan&
   return configuration;
 }
 
+// Of a run under a supervisor, where the machine has the memory for them.
+std::optional<StepSnapshot> make_snapshots(TrainingRun& run, Device device, const SupervisedRun& supervised) {
+  std::optional<StepSnapshot> snapshots;
+  if (supervised.snapshots().empty()) return snapshots;
+  try {
+    snapshots.emplace(run.batch_axis(), run.variables(), device, supervised.snapshots(), supervised.snapshot_every());
+  } catch (const Error& error) {
+    if (run.batch_axis().rank() == 0)
+      print_remark(fmt::format("lockstep: warning: there are no snapshots of steps: {}\n", error.what()));
+  }
+  return snapshots;
+}
+
 }  // namespace
 
 TrainResult train(const TrainOptions& given, Communicator& communicator, const StopRequest& asked) {
@@ -88,7 +101,9 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
   check_files(communicator, given, *task);
   const RunDevice device = choose_run_device(communicator, given.device, given.transport, given.threads);
   const bool on_gpu = device.device.kind == DeviceKind::cuda;
-  ResumedRun resumed = find_checkpoint(communicator, given.checkpoints, on_gpu ? Copies::per_rank : Copies::per_node);
+  SupervisedRun supervised(communicator);
+  ResumedRun resumed =
+      find_checkpoint(communicator, given.checkpoints, on_gpu ? Copies::per_rank : Copies::per_node, supervised);
   const TrainOptions options = completed(given, resumed, communicator.size());
   PlannedRun planned = plan_run(options.model, task->images(), options.plan, communicator.size(),
                                 ranks_per_node(communicator), device.device.kind);
@@ -113,19 +128,20 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
   const RunState* before = resumed.checkpoint ? &resumed.checkpoint->manifest.run : nullptr;
   std::optional<RunOutputs> outputs;
   if (first) outputs.emplace(options, ledger_header(description, numerics(device.device)), before, changed);
-  const FaultInjection faults(options.checkpoints.inject, communicator.rank());
+  const FaultInjection faults(options.checkpoints.inject, communicator.rank(), supervised.life());
   std::optional<RunCheckpoints> checkpoints;
   if (!options.checkpoints.folder.empty())
     checkpoints.emplace(run.batch_axis(), run.variables(), device.device, options.checkpoints, resumed,
                         faults.before_operation());
+  std::optional<StepSnapshot> snapshots = make_snapshots(run, device.device, supervised);
   if (first) {
     print_output(fmt::format("training {} with {} on {} ranks x {}, {} parameters, reduce {}, {} virtual ranks{}\n",
                              options.model.name, options.model.optimizer, communicator.size(), describe(device, run),
                              run.model().variables.parameter_count(), to_string(options.plan.reduce),
                              run.plan().settings.virtual_ranks, schedule ? ", schedule " + schedule->text() : ""));
     if (before)
-      print_output(
-          fmt::format("going on after step {} of {}, from {}\n", before->step, course.steps, resumed.checkpoint->path));
+      print_output(fmt::format("going on after step {} of {}, from {}\n", before->step, course.steps,
+                               resumed.from_snapshot ? "the snapshot in memory" : resumed.checkpoint->path));
   }
   TrainingLoop loop({.options = options,
                      .ranks = communicator,
@@ -135,11 +151,16 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
                      .configuration = std::move(configuration),
                      .outputs = outputs ? &*outputs : nullptr,
                      .checkpoints = checkpoints ? &*checkpoints : nullptr,
+                     .snapshots = snapshots ? &*snapshots : nullptr,
+                     .supervised = supervised,
                      .faults = faults,
                      .asked = asked,
                      .device = device},
                     before && !before->scored);
-  return loop.run();
+  if (snapshots && !resumed.from_snapshot) loop.take_snapshot();
+  TrainResult result = loop.run();
+  supervised.end();
+  return result;
 }
 
 }  // namespace lockstep

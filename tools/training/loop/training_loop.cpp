@@ -82,11 +82,16 @@ TrainingLoop::TrainingLoop(const Parts& parts, bool to_judge)
 }
 
 TrainResult TrainingLoop::run() {
+  parts_.supervised.begin_steps(step_);
   if (!scored_ && is_to_be_judged()) judge();
   while (step_ < parts_.course.steps && signal() == 0) {
     take_step();
     sample();
     if (is_to_be_judged()) judge();
+    if (parts_.snapshots && parts_.snapshots->is_due(step_)) {
+      (void)parts_.run.step().report();  // as for a checkpoint
+      take_snapshot();
+    }
     if (parts_.checkpoints && parts_.checkpoints->is_due(step_) && step_ < parts_.course.steps && signal() == 0)
       begin_checkpoint();
   }
@@ -94,6 +99,7 @@ TrainResult TrainingLoop::run() {
 }
 
 void TrainingLoop::take_step() {
+  parts_.supervised.begin_step(step_);
   parts_.faults.before_step(step_);
   profiled_.begin(step_ + 1);
   const auto start = std::chrono::steady_clock::now();
@@ -118,6 +124,7 @@ void TrainingLoop::take_step() {
   }
   reports_.step_is_over();
   ++step_;
+  parts_.supervised.end_step(step_);
   scored_ = true;
 }
 

@@ -9,8 +9,10 @@
 #include <optional>
 #include <string>
 
+#include "runtime/checkpoint/step_snapshot.h"
 #include "tools/checkpoint/run_changes.h"
 #include "tools/checkpoint/run_checkpoints.h"
+#include "tools/supervisor/supervised_run.h"
 #include "tools/training/check_in.h"
 #include "tools/training/loop/course.h"
 #include "tools/training/loop/profiled_steps.h"
@@ -62,6 +64,8 @@ class TrainingLoop {
     RunConfiguration configuration;
     RunOutputs* outputs;          // rank 0's
     RunCheckpoints* checkpoints;  // null: none are written
+    StepSnapshot* snapshots;      // null: none are taken
+    SupervisedRun& supervised;
     const FaultInjection& faults;
     const StopRequest& asked;
     RunDevice device;
@@ -69,6 +73,8 @@ class TrainingLoop {
   // Collective. `to_judge`: the run that is resumed was stopped before it had judged the model.
   TrainingLoop(const Parts& parts, bool to_judge);
   TrainResult run();
+  // Called by all ranks before run(), where there is nothing yet that the run could go on from.
+  void take_snapshot() { parts_.snapshots->take(state()); }
 
  private:
   int signal() const { return check_in_.signal() != 0 ? check_in_.signal() : judging_ ? judging_->signal() : 0; }
