@@ -29,8 +29,11 @@ void add_sample_command(CLI::App& app, Command& chosen);
 void add_checkpoint_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 
-// Adds the model and the settings of language models.
+// Adds the model and the settings of language models; the second adds the settings alone.
 void add_model_options(CLI::App& command, ModelOptions& options);
+void add_language_settings(CLI::App& command, ModelOptions& options);
+// Adds --activations, and --dropout.
+void add_activation_options(CLI::App& command, ModelOptions& options, PlanSettings& plan);
 // Adds --config; read_config() then gives what its file says to all options that the command line does not have, by
 // their names of the form section.key. Error(file, data, usage) names file and line.
 void add_config_option(CLI::App& command);
