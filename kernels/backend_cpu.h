@@ -107,9 +107,19 @@ struct Team {
 
   template <class F>
   float max(int64_t n, const F& f) const {
-    float peak = -std::numeric_limits<float>::infinity();
-    for (int64_t i = 0; i < n; ++i) peak = std::max(peak, float(f(i)));
-    return peak;
+    // In lanes, because a maximum of one chain is a comparison after the other. A NaN is never the larger one.
+    constexpr int64_t kPeaks = 32;
+    float peaks[kPeaks];
+    std::fill_n(peaks, kPeaks, -std::numeric_limits<float>::infinity());
+    for (int64_t base = 0; base < n; base += kPeaks) {
+      const int64_t width = std::min(kPeaks, n - base);
+#pragma omp simd
+      for (int64_t j = 0; j < width; ++j) {
+        const float x = f(base + j);
+        peaks[j] = peaks[j] < x ? x : peaks[j];
+      }
+    }
+    return *std::max_element(peaks, peaks + kPeaks);
   }
 
  private:

@@ -10,10 +10,12 @@
 
 #include <concepts>
 #include <cstddef>
+#include <optional>
 
 #include "kernels/config.h"
 #include "kernels/device/check.h"
 #include "kernels/device/device.h"
+#include "kernels/device/kernel_times.h"
 
 namespace lockstep {
 
@@ -37,6 +39,9 @@ void launch(Stream& stream, const Kernel& kernel) {
     if constexpr (NeedsScratch<decltype(half), Kernel>) scratch = stream.scratch(scratch_bytes(half, stream, kernel));
     if (stream.rehearses()) [[unlikely]]
       return;
+    std::optional<KernelClock> clock;
+    if (stream.kernel_times()) [[unlikely]]
+      clock.emplace(*stream.kernel_times(), kernel_type<Kernel>());
     if constexpr (NeedsScratch<decltype(half), Kernel>) {
       run(half, stream, kernel, scratch);
     } else {

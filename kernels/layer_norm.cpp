@@ -3,7 +3,9 @@
 
 #include <cmath>
 
+#include "kernels/added_row.h"
 #include "kernels/backend.h"
+#include "kernels/pointwise.h"
 
 namespace lockstep {
 namespace {
@@ -80,18 +82,36 @@ struct StoreGain {
   HOST_DEVICE void operator()(int64_t c, float total) const { d_gain[c] = total; }
 };
 
-}  // namespace
+template <class T>
+NormalizeRow<T> row_of(const LayerNorm& k) {
+  return {data<T>(k.out),      data<float>(k.mean),  data<float>(k.rstd), data<T>(k.in),
+          data<float>(k.gain), data<float>(k.shift), k.gain.size(),       k.epsilon};
+}
 
-void run(Backend, Stream& stream, const LayerNorm& k) {
+int64_t checked_rows(const LayerNorm& k) {
   const int64_t columns = k.gain.size(), rows = columns > 0 ? k.in.size() / columns : 0;
   check(rows * columns == k.in.size() && k.shift.size() == columns && k.mean.size() == rows, ErrorCode::internal, [&] {
     return str("layer_norm: gain ", to_string(k.gain.shape), " and shift ", to_string(k.shift.shape),
                " do not fit rows of ", to_string(k.in.shape));
   });
-  dispatch_activation(k.in.dtype, [&]<class T>(TypeTag<T>) {
-    backend::rowwise(stream, rows, columns,
-                     NormalizeRow<T>{data<T>(k.out), data<float>(k.mean), data<float>(k.rstd), data<T>(k.in),
-                                     data<float>(k.gain), data<float>(k.shift), columns, k.epsilon});
+  return rows;
+}
+
+}  // namespace
+
+void run(Backend, Stream& stream, const LayerNorm& k) {
+  const int64_t rows = checked_rows(k);
+  dispatch_activation(k.in.dtype,
+                      [&]<class T>(TypeTag<T>) { backend::rowwise(stream, rows, k.gain.size(), row_of<T>(k)); });
+}
+
+void run(Backend, Stream& stream, const AddLayerNorm& k) {
+  const int64_t rows = checked_rows(k.norm), columns = k.norm.gain.size();
+  check_same_size("add and layer norm", k.sum, k.a, k.b, k.norm.out);
+  dispatch_activation(k.sum.dtype, [&]<class T>(TypeTag<T>) {
+    backend::rowwise(
+        stream, rows, columns,
+        AddedRow<T, NormalizeRow<T>>{data<T>(k.sum), data<T>(k.a), data<T>(k.b), columns, row_of<T>(k.norm)});
   });
 }
 

@@ -18,6 +18,16 @@ struct LayerNorm {
 void run(Cpu, Stream&, const LayerNorm&);
 void run(Cuda, Stream&, const LayerNorm&);
 
+// The same of a sum that is kept, too, in one pass: norm.in = a + b, in the dtype of all three. Same bits as two
+// kernels.
+struct AddLayerNorm {
+  View sum;  // norm.in, to be written
+  ConstView a, b;
+  LayerNorm norm;
+};
+void run(Cpu, Stream&, const AddLayerNorm&);
+void run(Cuda, Stream&, const AddLayerNorm&);
+
 // d_in = rstd * (g - mean(g) - x_hat * mean(g * x_hat)) with g = d_out * gain, means over the columns of a row; with
 // `accumulate` it is rounded to the dtype of d_in and added.
 struct LayerNormGradInput {

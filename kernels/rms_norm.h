@@ -18,6 +18,16 @@ struct RmsNorm {
 void run(Cpu, Stream&, const RmsNorm&);
 void run(Cuda, Stream&, const RmsNorm&);
 
+// The same of a sum that is kept, too, in one pass: norm.in = a + b, in the dtype of all three. Same bits as two
+// kernels.
+struct AddRmsNorm {
+  View sum;  // norm.in, to be written
+  ConstView a, b;
+  RmsNorm norm;
+};
+void run(Cpu, Stream&, const AddRmsNorm&);
+void run(Cuda, Stream&, const AddRmsNorm&);
+
 // d_in = rstd * (g - x_hat * mean(g * x_hat)) with g = d_out * gain and x_hat = in * rstd, means over the columns of a
 // row; with `accumulate` it is rounded to the dtype of d_in and added.
 struct RmsNormGradInput {

@@ -49,6 +49,7 @@ struct CudaVersions {
 };
 CudaVersions cuda_versions();
 
+class KernelTimes;
 class Stream;
 
 // A place in a stream's queue that other streams and the host can wait for. Owns the vendor's event; move-only. On the
@@ -96,6 +97,11 @@ class Stream {
   void wait(const Event& event);            // what is queued from here on comes after `event`
   bool rehearses() const { return rehearses_; }
 
+  // Has launch() enter how long each kernel takes; null: none. For CPU streams, whose kernels are done when they
+  // return.
+  void time_kernels(KernelTimes* times) { kernel_times_ = times; }
+  KernelTimes* kernel_times() const { return kernel_times_; }
+
   // Memory for the next kernel and no longer: 64-byte aligned, contents undefined; null in a rehearsal. A stream has
   // one piece, which grows to the most that any kernel asked for, so scratch_bytes() is both what the stream holds and
   // the peak. Throws Error(device) when memory runs out.
@@ -124,6 +130,7 @@ class Stream {
 
   Device device_;
   bool rehearses_ = false;
+  KernelTimes* kernel_times_ = nullptr;
   int threads_;
   void* handle_;
   std::byte* scratch_ = nullptr;

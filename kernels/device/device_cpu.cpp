@@ -38,6 +38,7 @@ Stream Stream::rehearsal(int threads) {
 Stream::Stream(Stream&& other) noexcept
     : device_(other.device_),
       rehearses_(other.rehearses_),
+      kernel_times_(other.kernel_times_),
       threads_(other.threads_),
       handle_(std::exchange(other.handle_, nullptr)),
       scratch_(std::exchange(other.scratch_, nullptr)),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/models/gpt.h"
 
+#include <utility>
+
 #include "runtime/layers/linear.h"
 #include "runtime/layers/norms.h"
 
@@ -19,14 +21,16 @@ class GptBlock {
         inner_(variables, name + "/mlp/c_fc", s.n_embd, s.n_inner, Initializer::normal(kFirstDeviation)),
         outer_(variables, name + "/mlp/c_proj", s.n_inner, s.n_embd, residual_initializer(s)) {}
 
-  // Without a cache x has samples of `length` positions.
-  Tensor operator()(Context& context, const Tensor& x, int64_t length, KeyValueCache* cache, int64_t layer) const {
+  // Without a cache the residual has samples of `length` positions.
+  Residual operator()(Context& context, Residual before, int64_t length, KeyValueCache* cache, int64_t layer) const {
     const AttentionHeads heads{length, heads_, heads_};
-    Tensor y = attention_(context, norm_1_(context, x));
+    SumAndNorm x = norm_1_(context, std::move(before));
+    Tensor y = attention_(context, std::exchange(x.norm, {}));
     y = cache ? cached_attention(context, y, heads, *cache, layer) : causal_attention(context, y, heads, dropout_);
-    const Tensor middle = add(context, x, dropout(context, attended_(context, y), dropout_));
-    y = inner_.with_gelu(context, norm_2_(context, middle));
-    return add(context, middle, dropout(context, outer_(context, y), dropout_));
+    y = attended_(context, y);
+    x = norm_2_(context, {std::exchange(x.sum, {}), dropout(context, std::exchange(y, {}), dropout_)});
+    y = inner_.with_gelu(context, std::exchange(x.norm, {}));
+    return {x.sum, dropout(context, outer_(context, y), dropout_)};
   }
 
  private:
@@ -77,7 +81,7 @@ Model make_gpt(std::string_view name, const TransformerSettings& s) {
     const Tensor places = cache ? rows_from(context.value(positions), cache->length()) : context.value(positions);
     Tensor x = embedding(context, tokens, context.value(table), places);
     x = dropout(context, x, s.dropout);
-    return norm(context, through_blocks(context, x, blocks, s, length, cache));
+    return norm(context, through_blocks(context, x, blocks, s, length, cache)).norm;
   };
   predict_tokens(model, s, hidden, classifier);
   return model;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/models/llama.h"
 
+#include <utility>
+
 #include "runtime/layers/linear.h"
 #include "runtime/layers/norms.h"
 
@@ -21,24 +23,23 @@ class LlamaBlock {
         up_(variables, name + "/mlp/up_proj", s.n_embd, s.n_inner, first()),
         down_(variables, name + "/mlp/down_proj", s.n_inner, s.n_embd, residual_initializer(s)) {}
 
-  // Without a cache x has samples of `length` positions.
-  Tensor operator()(Context& context, const Tensor& x, int64_t length, KeyValueCache* cache, int64_t layer) const {
+  // Without a cache the residual has samples of `length` positions.
+  Residual operator()(Context& context, Residual before, int64_t length, KeyValueCache* cache, int64_t layer) const {
     const TransformerSettings& s = settings_;
     const RotaryGeometry turned{.length = length,
                                 .head_size = s.head_size(),
                                 .theta = s.rope_theta,
                                 .pairs = s.rope_pairs,
                                 .first_position = cache ? cache->length() : 0};
-    const Tensor normed = norm_1_(context, x);
-    const Tensor query = rotary(context, query_(context, normed), turned);
-    const Tensor key = rotary(context, key_(context, normed), turned);
-    const Tensor value = value_(context, normed);
+    SumAndNorm x = norm_1_(context, std::move(before));
+    const Tensor query = rotary(context, query_(context, x.norm), turned);
+    const Tensor key = rotary(context, key_(context, x.norm), turned);
+    const Tensor value = value_(context, x.norm);
     const AttentionHeads heads{length, s.n_head, s.n_kv_head};
     const Tensor y = cache ? cached_attention(context, query, key, value, heads, *cache, layer)
                            : causal_attention(context, query, key, value, heads);
-    const Tensor middle = add(context, x, attended_(context, y));
-    const Tensor inner = norm_2_(context, middle);
-    return add(context, middle, down_(context, swiglu(context, gate_(context, inner), up_(context, inner))));
+    x = norm_2_(context, {std::exchange(x.sum, {}), attended_(context, y)});
+    return {x.sum, down_(context, swiglu(context, gate_(context, x.norm), up_(context, x.norm)))};
   }
 
  private:
@@ -82,7 +83,7 @@ Model make_llama(std::string_view name, const TransformerSettings& s) {
   const auto hidden = [=](Context& context, const Tensor& tokens, KeyValueCache* cache) {
     const int64_t length = tokens.shape()[1];
     Tensor x = embedding(context, tokens, context.value(table));
-    return norm(context, through_blocks(context, x, blocks, s, length, cache));
+    return norm(context, through_blocks(context, x, blocks, s, length, cache)).norm;
   };
   predict_tokens(model, s, hidden, classifier);
   return model;

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kernels/rotary.h"
+#include "runtime/layers/norms.h"
 #include "runtime/models/model.h"
 #include "runtime/ops/cached_attention.h"
 #include "runtime/ops/language.h"
@@ -58,19 +60,24 @@ void predict_tokens(Model& model, const TransformerSettings& settings, const Hid
 inline constexpr double kFirstDeviation = 0.02;
 Initializer residual_initializer(const TransformerSettings& settings);
 
-// x after all blocks, each of which is computed again for its gradient where the settings want it. `blocks` outlive the
-// tape.
+// x after all blocks, whose last sum is left to the norm behind them. Each block is computed again for its gradient
+// where the settings want it; what is kept of such a one is its sum. `blocks` outlive the tape.
 template <class Block>
-Tensor through_blocks(Context& context, Tensor x, const std::vector<Block>& blocks, const TransformerSettings& settings,
-                      int64_t length, KeyValueCache* cache) {
+Residual through_blocks(Context& context, const Tensor& x, const std::vector<Block>& blocks,
+                        const TransformerSettings& settings, int64_t length, KeyValueCache* cache) {
+  Residual residual{x};
   for (size_t layer = 0; layer < blocks.size(); ++layer) {
     const Block& block = blocks[layer];
-    const Segment segment = [&block, length, cache, layer](Context& c, const Tensor& t) {
-      return block(c, t, length, cache, int64_t(layer));
-    };
-    x = settings.recompute ? recompute(context, x, segment) : segment(context, x);
+    if (!settings.recompute) {
+      residual = block(context, std::move(residual), length, cache, int64_t(layer));
+      continue;
+    }
+    residual.x = recompute(context, residual.x, [&block, length, cache, layer](Context& c, const Tensor& t) {
+      const Residual after = block(c, {t}, length, cache, int64_t(layer));
+      return add(c, after.x, *after.y);
+    });
   }
-  return x;
+  return residual;
 }
 
 }  // namespace lockstep

@@ -37,6 +37,37 @@ void check_tokens(const Tensor& tokens, const Tensor& table) {
   });
 }
 
+// The kernel for a norm of x, and memory for its results.
+struct RmsNormOfRows {
+  Tensor x, gain, y, rstd;
+  float epsilon;
+
+  RmsNormOfRows(Context& context, const Tensor& in, const Tensor& g, float e)
+      : x(in), gain(g), y(context.empty_like(in)), epsilon(e) {
+    const Shape& shape = x.shape();
+    check(shape.rank() >= 1 && gain.shape() == Shape{shape[shape.rank() - 1]}, ErrorCode::plan, [&] {
+      return str("rms_norm: expected a gain of the last dimension of ", to_string(shape), ", got ",
+                 to_string(gain.shape()));
+    });
+    rstd = context.empty({gain.size() > 0 ? x.size() / gain.size() : 0});
+  }
+
+  RmsNorm kernel() const { return {.out = y, .rstd = rstd, .in = x, .gain = gain, .epsilon = epsilon}; }
+
+  Tensor recorded(const Call& call) {
+    call.record("rms_norm", {x.position(), gain.position()}, y,
+                [x = x, gain = gain, rstd = rstd](Context& context, Gradients& grad) {
+                  if (grad.wanted(1))
+                    context.launch(RmsNormGradGain{.d_gain = grad.in(1), .d_out = grad.out(), .in = x, .rstd = rstd});
+                  if (!grad.wanted(0)) return;
+                  const auto [d_in, holds] = grad.accumulator(0);
+                  context.launch(RmsNormGradInput{
+                      .d_in = d_in, .d_out = grad.out(), .in = x, .gain = gain, .rstd = rstd, .accumulate = holds});
+                });
+    return y;
+  }
+};
+
 }  // namespace
 
 Tensor embedding(Call call, const Tensor& tokens, const Tensor& table) {
@@ -69,23 +100,17 @@ Tensor embedding(Call call, const Tensor& tokens, const Tensor& table, const Ten
 }
 
 Tensor rms_norm(Call call, const Tensor& x, const Tensor& gain, float epsilon) {
-  const Shape& shape = x.shape();
-  check(shape.rank() >= 1 && gain.shape() == Shape{shape[shape.rank() - 1]}, ErrorCode::plan, [&] {
-    return str("rms_norm: expected a gain of the last dimension of ", to_string(shape), ", got ",
-               to_string(gain.shape()));
-  });
-  const int64_t columns = gain.size(), rows = columns > 0 ? x.size() / columns : 0;
-  Tensor y = call.context.empty_like(x), rstd = call.context.empty({rows});
-  call.context.launch(RmsNorm{.out = y, .rstd = rstd, .in = x, .gain = gain, .epsilon = epsilon});
-  call.record("rms_norm", {x.position(), gain.position()}, y, [x, gain, rstd](Context& context, Gradients& grad) {
-    if (grad.wanted(1))
-      context.launch(RmsNormGradGain{.d_gain = grad.in(1), .d_out = grad.out(), .in = x, .rstd = rstd});
-    if (!grad.wanted(0)) return;
-    const auto [d_in, holds] = grad.accumulator(0);
-    context.launch(
-        RmsNormGradInput{.d_in = d_in, .d_out = grad.out(), .in = x, .gain = gain, .rstd = rstd, .accumulate = holds});
-  });
-  return y;
+  RmsNormOfRows norm(call.context, x, gain, epsilon);
+  call.context.launch(norm.kernel());
+  return norm.recorded(call);
+}
+
+SumAndNorm add_rms_norm(Call call, const Tensor& x, const Tensor& y, const Tensor& gain, float epsilon) {
+  check_alike("add_rms_norm", x, y);
+  RmsNormOfRows norm(call.context, call.context.empty_like(x), gain, epsilon);
+  call.context.launch(AddRmsNorm{.sum = norm.x, .a = x, .b = y, .norm = norm.kernel()});
+  record_sum(call, x, y, norm.x);
+  return {norm.x, norm.recorded(call)};
 }
 
 Tensor rotary(Call call, const Tensor& x, const RotaryGeometry& geometry) {

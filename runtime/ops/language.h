@@ -20,6 +20,8 @@ Tensor embedding(Call call, const Tensor& tokens, const Tensor& table, const Ten
 
 // x / sqrt(mean of x^2 + epsilon) * gain over the last dimension; gain has its size.
 Tensor rms_norm(Call call, const Tensor& x, const Tensor& gain, float epsilon = 1e-5f);
+// The same of sum = add(x, y): see add_layer_norm().
+SumAndNorm add_rms_norm(Call call, const Tensor& x, const Tensor& y, const Tensor& gain, float epsilon = 1e-5f);
 
 // Turns the heads of x [samples * length, heads * head_size] by their positions.
 Tensor rotary(Call call, const Tensor& x, const RotaryGeometry& geometry);

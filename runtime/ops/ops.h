@@ -35,6 +35,13 @@ Tensor linear_gelu(Call call, const Tensor& x, const Tensor& weight, const Tenso
 
 // Normalises over the last dimension; gain and shift have its size.
 Tensor layer_norm(Call call, const Tensor& x, const Tensor& gain, const Tensor& shift, float epsilon = 1e-5f);
+// sum = add(x, y) and layer_norm() of it in one pass over memory, with the same bits. Their gradients are those of two
+// ops, of which the norm adds its own to that of the sum in place.
+struct SumAndNorm {
+  Tensor sum, norm;
+};
+SumAndNorm add_layer_norm(Call call, const Tensor& x, const Tensor& y, const Tensor& gain, const Tensor& shift,
+                          float epsilon = 1e-5f);
 
 // [rows, classes] and labels [rows] i32 in [0, classes) -> loss of each row, [rows]
 Tensor softmax_cross_entropy(Call call, const Tensor& logits, const Tensor& labels);
@@ -42,6 +49,10 @@ Tensor softmax_cross_entropy(Call call, const Tensor& logits, const Tensor& labe
 Tensor mean(Call call, const Tensor& x);  // mean of all elements -> []
 Tensor reshape(Call call, const Tensor& x, const Shape& shape);
 
+// Error(plan) unless a and b have one shape and dtype.
+void check_alike(std::string_view op, const Tensor& a, const Tensor& b);
+// Records that `sum` is a + b. Where an op has computed it: a part of ops.
+void record_sum(const Call& call, const Tensor& a, const Tensor& b, Tensor& sum);
 // x rounded to nearest in this floating dtype; x itself if it has it. Off the tape: a part of ops.
 Tensor as_dtype(Context& context, const Tensor& x, DType dtype);
 

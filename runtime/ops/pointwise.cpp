@@ -17,6 +17,8 @@ Tensor unary(const Call& call, std::string_view name, const Tensor& x) {
   return y;
 }
 
+}  // namespace
+
 void check_alike(std::string_view op, const Tensor& a, const Tensor& b) {
   check(a.shape() == b.shape() && a.dtype() == b.dtype(), ErrorCode::plan, [&] {
     return str(op, ": expected two tensors of one shape and dtype, got ", to_string(a.dtype()), " ",
@@ -24,7 +26,12 @@ void check_alike(std::string_view op, const Tensor& a, const Tensor& b) {
   });
 }
 
-}  // namespace
+void record_sum(const Call& call, const Tensor& a, const Tensor& b, Tensor& sum) {
+  call.record("add", {a.position(), b.position()}, sum, [](Context&, Gradients& grad) {
+    if (grad.wanted(0)) grad.pass(0);
+    if (grad.wanted(1)) grad.pass(1);
+  });
+}
 
 Tensor relu(Call call, const Tensor& x) { return unary<Relu>(call, "relu", x); }
 Tensor gelu(Call call, const Tensor& x) { return unary<Gelu>(call, "gelu", x); }
@@ -35,10 +42,7 @@ Tensor add(Call call, const Tensor& a, const Tensor& b) {
   check_alike("add", a, b);
   Tensor y = call.context.empty_like(a);
   call.context.launch(Binary<Plus>{.out = y, .a = a, .b = b});
-  call.record("add", {a.position(), b.position()}, y, [](Context&, Gradients& grad) {
-    if (grad.wanted(0)) grad.pass(0);
-    if (grad.wanted(1)) grad.pass(1);
-  });
+  record_sum(call, a, b, y);
   return y;
 }
 

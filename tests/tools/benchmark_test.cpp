@@ -10,7 +10,10 @@
 #include <utility>
 
 #include "kernels/device/check.h"
+#include "kernels/device/kernel_times.h"
+#include "kernels/pointwise.h"
 #include "optimizers/optimizer.h"
+#include "runtime/autograd/tensor.h"
 #include "tools/bench/kernel_bench.h"
 
 namespace lockstep {
@@ -34,6 +37,26 @@ TEST(InterleavedTimes, RatiosAreTakenWithinARoundBeforeTheMedian) {
   const InterleavedTimes crossed({{1, 2, 30}, {1, 20, 10}});
   EXPECT_EQ(crossed.ratio(0, 1), 1);  // of 1, 0.1 and 3; the ratio of the medians were 0.2
   EXPECT_EQ(InterleavedTimes({{1, 2, 3, 4, 5}}).spread(0), 1.0 / 3);
+}
+
+TEST(KernelTimes, AStreamEntersWhatItLaunchesUnderTheNamesOfKernels) {
+  Stream stream = Stream::cpu();
+  Pool pool(stream.device());
+  const Tensor x(pool, DType::f32, {100}), y(pool, DType::f32, {100});
+  KernelTimes times;
+  launch(stream, Fill{x, 1.0f});
+  stream.time_kernels(&times);
+  launch(stream, Fill{x, 2.0f});
+  launch(stream, UnaryGrad<Gelu>{.d_in = y, .d_out = x, .in = x});
+  launch(stream, Fill{x, 3.0f});
+  stream.time_kernels(nullptr);
+  launch(stream, Fill{x, 4.0f});
+  ASSERT_EQ(times.entries().size(), 2u);
+  EXPECT_EQ(kernel_name(times.entries()[0].type), "Fill");
+  EXPECT_EQ(times.entries()[0].calls, 2);
+  EXPECT_GE(times.entries()[0].seconds, 0);
+  EXPECT_EQ(kernel_name(times.entries()[1].type), "UnaryGrad<Gelu>");
+  EXPECT_EQ(times.entries()[1].calls, 1);
 }
 
 TEST(TimeInterleaved, CallsTheAlternativesInTurnAfterWarmingUp) {

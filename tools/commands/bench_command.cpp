@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "collectives/handshake.h"
+#include "kernels/device/number_text.h"
 #include "tools/bench/benchmark.h"
 #include "tools/bench/collective_bench.h"
 #include "tools/bench/device/device_bench.h"
@@ -13,6 +14,7 @@
 #include "tools/bench/tape_bench.h"
 #include "tools/bench/train_bench.h"
 #include "tools/commands/command_line.h"
+#include "tools/training/tasks/chosen_model.h"
 #include "tools/training/training_run.h"
 
 namespace lockstep {
@@ -111,14 +113,20 @@ void run_bench(const BenchOptions& options, Communicator& communicator) {
         [&] { return str("--threads: expected 1 to 1024, got ", options.threads); });
   check(!options.elements || *options.elements >= 1, ErrorCode::usage,
         [&] { return str("--elements: expected at least 1, got ", *options.elements); });
-  check(options.train.batch >= 1 && options.train.rounds >= 1, ErrorCode::usage,
-        "--batch and --rounds: expected at least 1");
+  check(options.train.batch >= 0 && options.train.rounds >= 1, ErrorCode::usage, [&] {
+    return str("--batch and --rounds: expected at least 0 and 1, got ", options.train.batch, " and ",
+               options.train.rounds);
+  });
   std::string meant = str("threads=", options.threads, " batch=", options.train.batch, " rounds=", options.train.rounds,
                           run_text(options.train.plan, InRun::always),
                           run_text(options.train.plan, InRun::unless_default), " device=", options.device,
                           " transport=", int(options.transport), " bytes=", options.collectives.smallest_bytes, "..",
                           options.collectives.largest_bytes, " factor=", options.collectives.factor, " models=");
-  for (const std::string& model : options.train.models) meant += model + " ";
+  for (const std::string& name : options.train.models) {
+    ModelOptions model = options.train.model;
+    model.name = name;
+    meant += str(options.what == "train" ? model_text(model) : name, " dropout=", exact(model.dropout), " ");
+  }
   check_agreement(communicator, {{"options", meant}});
   if (options.what == "collectives") return bench_collectives_command(options, communicator);
   if (options.what == "train") {
@@ -162,6 +170,36 @@ void add_collectives(CLI::App& bench, const std::shared_ptr<BenchOptions>& optio
       ->capture_default_str();
 }
 
+void add_training(CLI::App& bench, const std::shared_ptr<BenchOptions>& options, Command& chosen) {
+  CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
+  train.add_option("--model,--model.preset", options->train.models, "train: " + model_choices() + " (repeatable)")
+      ->allow_extra_args(false);
+  add_config_option(train);
+  add_language_settings(train, options->train.model);
+  add_activation_options(train, options->train.model, options->train.plan);
+  train
+      .add_option("--data", options->train.data,
+                  "folder of the four IDX files, or a folder and the beginning of their names")
+      ->capture_default_str();
+  train
+      .add_option("--batch", options->train.batch,
+                  "samples of each rank (0: 128 images, or as many sequences as have 2,048 tokens)")
+      ->capture_default_str();
+  add_transport_option(train, options->transport, "carry data between GPUs by: auto | nccl | staged");
+  PlanSettings& plan = options->train.plan;
+  add_choice(train, "--reduce", plan.reduce, kReduceModes, "sum gradients by: tree | fast | mpi");
+  add_choice(train, "--reduce-dtype", plan.reduce_dtype, kStorageDTypes, "add gradients in: f32 | bf16");
+  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many parts (0: one for each rank)")
+      ->capture_default_str();
+  train.add_option("--rounds", options->train.rounds, "measure so often, and take medians")->capture_default_str();
+  train.callback([&train, &chosen, options] {
+    read_config(train);
+    if (!options->train.model.changes.empty() && train.count("--model") == 0) options->train.models = {"gpt-mini"};
+    options->what = "train";
+    chosen = [options](Communicator& c) { return run_bench(*options, c), 0; };
+  });
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& app, Command& chosen) {
@@ -178,21 +216,7 @@ void add_bench_command(CLI::App& app, Command& chosen) {
   kernels.add_option("--rows", options->rows.text, "measure only rows whose names contain this");
   kernels.add_flag("--warm", options->warm, "leave operands in the cache of a GPU between samples");
   add_collectives(bench, options, chosen);
-  CLI::App& train = add_kind(bench, "train", "Training steps of the shipped models", options, chosen);
-  train.add_option("--model", options->train.models, "train: " + model_choices() + " (repeatable)")
-      ->allow_extra_args(false);
-  train
-      .add_option("--data", options->train.data,
-                  "folder of the four IDX files, or a folder and the beginning of their names")
-      ->capture_default_str();
-  train.add_option("--batch", options->train.batch, "samples of each rank")->capture_default_str();
-  add_transport_option(train, options->transport, "carry data between GPUs by: auto | nccl | staged");
-  PlanSettings& plan = options->train.plan;
-  add_choice(train, "--reduce", plan.reduce, kReduceModes, "sum gradients by: tree | fast | mpi");
-  add_choice(train, "--reduce-dtype", plan.reduce_dtype, kStorageDTypes, "add gradients in: f32 | bf16");
-  train.add_option("--virtual-ranks", plan.virtual_ranks, "cut the batch into this many parts (0: one for each rank)")
-      ->capture_default_str();
-  train.add_option("--rounds", options->train.rounds, "measure so often, and take medians")->capture_default_str();
+  add_training(bench, options, chosen);
 }
 
 }  // namespace lockstep

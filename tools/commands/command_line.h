@@ -34,8 +34,11 @@ void add_run_command(CLI::App& app, Command& chosen, const std::vector<std::stri
 // Takes that off the words of a command line without the program's name, where they are of `run`.
 std::vector<std::string> cut_training_off(std::vector<std::string>& words);
 
-// Adds the model and the settings of language models.
+// Adds the model and the settings of language models; the second adds the settings alone.
 void add_model_options(CLI::App& command, ModelOptions& options);
+void add_language_settings(CLI::App& command, ModelOptions& options);
+// Adds --activations, and --dropout.
+void add_activation_options(CLI::App& command, ModelOptions& options, PlanSettings& plan);
 // Adds --config; read_config() then gives what its file says to all options that the command line does not have, by
 // their names of the form section.key. Error(file, data, usage) names file and line.
 void add_config_option(CLI::App& command);

@@ -33,13 +33,20 @@ struct NamedFamily {
 constexpr NamedFamily kFamilies[] = {{"gpt", TransformerFamily::gpt}, {"llama", TransformerFamily::llama}};
 constexpr const char* to_string(const NamedFamily& family) { return family.name; }
 
-// The names of options that have a section, of all commands that read such files.
+// Adds the names of options that have a section, of a command and of those below it.
+void add_keys(const CLI::App& command, std::set<std::string>& keys) {
+  for (const CLI::Option* option : command.get_options())
+    for (const std::string& name : option->get_lnames())
+      if (name.find('.') != name.npos) keys.insert(name);
+  for (const CLI::App* below : command.get_subcommands([](const CLI::App*) { return true; })) add_keys(*below, keys);
+}
+
+// Those of all commands that read such files.
 std::vector<std::string> known_keys(const CLI::App& command) {
+  const CLI::App* program = &command;
+  while (program->get_parent() != nullptr) program = program->get_parent();
   std::set<std::string> keys;
-  for (const CLI::App* each : command.get_parent()->get_subcommands([](const CLI::App*) { return true; }))
-    for (const CLI::Option* option : each->get_options())
-      for (const std::string& name : option->get_lnames())
-        if (name.find('.') != name.npos) keys.insert(name);
+  add_keys(*program, keys);
   return {keys.begin(), keys.end()};
 }
 
@@ -85,6 +92,10 @@ void read_config(CLI::App& command) {
 
 void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--model,--model.preset", options.name, "model: " + model_choices())->capture_default_str();
+  add_language_settings(command, options);
+}
+
+void add_language_settings(CLI::App& command, ModelOptions& options) {
   command
       .add_option_function<std::string>(
           "--model.family",
@@ -110,6 +121,14 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command
       .add_option("--sequence,--data.sequence", options.sequence,
                   "tokens of a sample of a language model (0: the model's block_size)")
+      ->capture_default_str();
+}
+
+void add_activation_options(CLI::App& command, ModelOptions& options, PlanSettings& plan) {
+  add_choice(command, "--activations,--train.activations", plan.activations, kStorageDTypes,
+             "keep activations of a language model, and their gradients, in: f32 | bf16 (docs/precision.md)");
+  command
+      .add_option("--dropout,--model.dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
       ->capture_default_str();
 }
 

@@ -119,11 +119,7 @@ void add_plan_options(CLI::App& command, ModelOptions& options, PlanSettings& pl
       ->default_str("f32");
   add_choice(command, "--reduce-dtype", plan.reduce_dtype, kStorageDTypes,
              "add gradients in: f32 | bf16, they and their sums are rounded to bf16, and half the bytes travel");
-  add_choice(command, "--activations,--train.activations", plan.activations, kStorageDTypes,
-             "keep activations of a language model, and their gradients, in: f32 | bf16 (docs/precision.md)");
-  command
-      .add_option("--dropout,--model.dropout", options.dropout, "drop this share of activations in training, in [0, 1)")
-      ->capture_default_str();
+  add_activation_options(command, options, plan);
   command.add_option("--freeze", options.freeze, "do not train the variable of this path (repeatable)")
       ->allow_extra_args(false);
   command

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "kernels/device/transfer.h"
+#include "runtime/ops/language.h"
 #include "tests/support/devices.h"
 #include "tools/bench/ops/op_cases.h"
 
@@ -237,18 +238,41 @@ INSTANTIATE_TEST_SUITE_P(Ops, EveryOp, testing::ValuesIn(op_cases()), case_name)
 TEST(OpCases, CoverEveryOpThatTheHeadersDeclare) {
   std::set<std::string> covered, declared;
   for (const OpCase& op : op_cases()) covered.insert(op.op);
-  const std::string returns = "Tensor ", takes = "(Call call,";
+  const std::string takes = "(Call call,";
   for (const std::string file : {"ops.h", "language.h"}) {
     std::ifstream header(LOCKSTEP_SOURCE_DIR "/runtime/ops/" + file);
     ASSERT_TRUE(header) << file;
     for (std::string line; std::getline(header, line);) {
       const size_t end = line.find(takes);
-      if (line.starts_with(returns) && end != std::string::npos)
-        declared.insert(line.substr(returns.size(), end - returns.size()));
+      for (const std::string returns : {"Tensor ", "SumAndNorm "})
+        if (line.starts_with(returns) && end != std::string::npos)
+          declared.insert(line.substr(returns.size(), end - returns.size()));
     }
   }
   EXPECT_GE(declared.size(), 30u);
   EXPECT_EQ(declared, covered) << "every op of runtime/ops needs a line in tools/bench/ops, and the reverse";
+}
+
+// A residual's sum and its norm in one pass: what two ops give, to the bit.
+TEST(OpsInOnePass, SumsAndNormsHaveTheBitsOfTwoOps) {
+  int compared = 0;
+  for (const OpCase& op : op_cases()) {
+    if (op.op != "add_layer_norm" && op.op != "add_rms_norm") continue;
+    OpCase two = op;
+    two.run = [](Context& c, const std::vector<Tensor>& x) {
+      const Tensor sum = add(c, x[0], x[1]);
+      return multiply(c, sum, x.size() == 4 ? layer_norm(c, sum, x[2], x[3]) : rms_norm(c, sum, x[2]));
+    };
+    Pass fused(op), apart(two);
+    EXPECT_EQ(fused.output(), apart.output()) << op.op << " " << op.note;
+    const auto weight = [](double i) { return std::cos(i); };
+    fused.backward(weight);
+    apart.backward(weight);
+    for (size_t i = 0; i < op.inputs.size(); ++i)
+      EXPECT_EQ(fused.gradient(i), apart.gradient(i)) << op.op << " " << op.note << ", input " << i;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 4) << "two ops, in f32 and bf16";
 }
 
 }  // namespace

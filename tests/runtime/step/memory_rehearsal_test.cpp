@@ -163,6 +163,11 @@ class RandomModel {
     add("layer_norm", [gain, shift](Context& context, const Tensor& t) {
       return layer_norm(context, t, context.value(gain), context.value(shift));
     });
+    add("add_layer_norm", [gain, shift](Context& context, const Tensor& t) {
+      const Tensor other = tanh(context, t);
+      const SumAndNorm both = lockstep::add_layer_norm(context, t, other, context.value(gain), context.value(shift));
+      return lockstep::add(context, both.sum, both.norm);
+    });
   }
 
   std::mt19937_64 random_;

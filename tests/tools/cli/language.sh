@@ -190,6 +190,24 @@ test_language_plan() {
   expect_output 1 '^every term that must be exact is exact on every rank$'
 }
 
+# Speed of the model of the same file, beside its products, and what the time goes to.
+test_language_bench() {
+  local config training
+  make_language
+  expect_success "$lockstep" bench train --config "$config" --batch 2 --rounds 1
+  expect_output 1 '^train/gpt-nano +.* batch 2 a rank, 1 ranks x 1 threads, reduce tree$'
+  expect_output 1 '^train/gpt-nano/tokens .* tokens/s '
+  expect_output 1 '^train/gpt-nano/time/Matmul .* calls a step; the limit, with the products of attention, [0-9.]+ ms$'
+  expect_output 1 '^train/gpt-nano/time/other kernels '
+  expect_output 1 '^train/gpt-nano/time/outside of kernels .* tape, sums over ranks, waiting$'
+  expect_success "$lockstep" bench train --config "$config" --batch 2 --rounds 1 --activations bf16 --model.n_layer 1
+  expect_output 1 '^train/gpt-nano +.* reduce tree, activations bf16$'
+  expect_error 2 '*--activations bf16: the ops of model mlp keep activations in f32*' \
+    "$lockstep" bench train --model mlp --activations bf16 --data "$data"
+  printf '[model]\nn_layers = 2\n' >"$work/wrong.toml"
+  expect_error 2 "*model.n_layers*did you mean 'model.n_layer'?*" "$lockstep" bench train --config "$work/wrong.toml"
+}
+
 test_language_mpi() {
   local config training ranks
   make_language

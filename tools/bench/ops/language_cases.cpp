@@ -2,6 +2,7 @@
 #include "tools/bench/ops/language_cases.h"
 
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "runtime/ops/language.h"
@@ -64,6 +65,8 @@ OpCase turning(const std::string& note, std::vector<OpInput> large, RotaryPairs 
           0};
 }
 
+Tensor product_of(Context& context, const SumAndNorm& pair) { return multiply(context, pair.sum, pair.norm); }
+
 OpCase classifier(const std::string& note, std::vector<OpInput> inputs, std::vector<OpInput> large, int64_t most_bytes,
                   int64_t large_flops) {
   return {"token_loss",
@@ -121,6 +124,29 @@ std::vector<OpCase> language_op_cases() {
        {{{kRows, kWidth}}, {{kWidth}}},
        [](Context& c, const Tensors& x) { return rms_norm(c, x[0], x[1]); },
        reference::rms_norm,
+       1e-5,
+       0},
+      // The product of both results, so that each has a gradient of its own.
+      {"add_layer_norm",
+       "",
+       {{{4, 21}}, {{4, 21}}, {{21}}, {{21}}},
+       {{{kRows, kWidth}}, {{kRows, kWidth}}, {{kWidth}}, {{kWidth}}},
+       [](Context& c, const Tensors& x) { return product_of(c, add_layer_norm(c, x[0], x[1], x[2], x[3])); },
+       [](const Doubles& x) {
+         const DoubleTensor sum = reference::map(x[0], x[1], std::plus());
+         return reference::map(sum, reference::layer_norm({sum, x[2], x[3]}), std::multiplies());
+       },
+       1e-5,
+       0},
+      {"add_rms_norm",
+       "",
+       {{{4, 21}}, {{4, 21}}, {{21}}},
+       {{{kRows, kWidth}}, {{kRows, kWidth}}, {{kWidth}}},
+       [](Context& c, const Tensors& x) { return product_of(c, add_rms_norm(c, x[0], x[1], x[2])); },
+       [](const Doubles& x) {
+         const DoubleTensor sum = reference::map(x[0], x[1], std::plus());
+         return reference::map(sum, reference::rms_norm({sum, x[2]}), std::multiplies());
+       },
        1e-5,
        0},
       turning("halves", {{{kRows, kWidth}}}, RotaryPairs::halves),
@@ -190,6 +216,8 @@ std::vector<OpCase> cases_in_bf16(const std::vector<OpCase>& cases) {
                                  {"layer_norm", {0}},
                                  {"embedding", {}},
                                  {"rms_norm", {0}},
+                                 {"add_layer_norm", {0, 1}, {}, 4},
+                                 {"add_rms_norm", {0, 1}, {}, 4},
                                  {"rotary", {0}},
                                  {"swiglu", {0, 1}},
                                  {"causal_attention", {0, 1, 2}},
