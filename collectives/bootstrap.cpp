@@ -22,6 +22,7 @@ using Variable = std::function<const char*(const char*)>;
 
 const char* const kSrun = "srun";
 const char* const kTorchrun = "torchrun";
+const char* const kHydra = "Hydra, the launcher of MPICH,";
 
 int number(const char* name, const char* text) {
   const std::optional<int64_t> value = whole_number_in(text);
@@ -78,7 +79,8 @@ void report_once(const ErrorReport& report, const std::exception& error) {
 LauncherClaim read_launcher(const Variable& variable) {
   LauncherClaim claim;
   if (claims(variable, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun", claim)) return claim;
-  if (claims(variable, "PMI_RANK", "PMI_SIZE", "a PMI launcher", claim)) return claim;
+  const char* pmi = variable("HYDI_CONTROL_FD") ? kHydra : "a PMI launcher";
+  if (claims(variable, "PMI_RANK", "PMI_SIZE", pmi, claim)) return claim;
   // A batch script sees SLURM_NTASKS too, but is a single process; only a step is started as tasks.
   const bool in_step = variable("SLURM_STEP_ID") != nullptr && variable("SLURM_STEP_NUM_TASKS") != nullptr;
   if (in_step && claims(variable, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", kSrun, claim)) return claim;
@@ -116,6 +118,10 @@ std::string launch_advice(std::string_view mpi_name) {
   return with("mpirun");
 }
 
+bool is_served(const LauncherClaim& claim, std::string_view mpi_name) {
+  return claim.launcher != kHydra || !mpi_name.starts_with("Open MPI");
+}
+
 namespace {
 
 // "srun started this process as rank 1 of 2".
@@ -146,6 +152,10 @@ std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const E
     return str("RANK=", claim.rank, " and WORLD_SIZE=", claim.size, " are torchrun's, which would start ", claim.size,
                " runs of one rank each: Lockstep's ranks come from MPI; start them with 'mpirun -np ", claim.size,
                "', or unset RANK and WORLD_SIZE to run alone");
+  });
+  check(is_served(claim, mpi_name()), ErrorCode::launch, [&] {
+    return str(text_of(claim),
+               " and does not serve the MPI library that Lockstep was built with: ", launch_advice(mpi_name()));
   });
   const auto last_words = words_for_end_in_mpi(claim, report);
   std::unique_ptr<Communicator> ranks =

@@ -15,7 +15,7 @@ namespace lockstep {
 
 // What the launcher told this process through its environment.
 struct LauncherClaim {
-  std::string launcher;  // "mpirun", "a PMI launcher", "srun", "torchrun"; empty if started by itself
+  std::string launcher;  // "mpirun", "Hydra, ...", "srun", "torchrun"; empty if started by itself
   int rank = 0;
   int size = 1;  // 0 if the launcher does not say
 };
@@ -30,6 +30,9 @@ std::string mpi_name();
 // How ranks of the MPI library of this name have to be started: each MPI understands some launchers, and under others
 // every process believes to be alone.
 std::string launch_advice(std::string_view mpi_name);
+// False where it is known before MPI starts that this launcher does not serve the library of this name. Open MPI would
+// look for its own launcher for ten seconds, say what it does not understand, and then believe to be alone.
+bool is_served(const LauncherClaim& claim, std::string_view mpi_name);
 
 using ErrorReport = std::function<void(const std::exception&)>;
 inline constexpr std::chrono::milliseconds kDefaultTimeout{60'000};

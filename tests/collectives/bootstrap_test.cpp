@@ -78,6 +78,24 @@ TEST(Bootstrap, NamesTheMpiLibraryAndWhatStartsItsRanks) {
   EXPECT_THAT(launch_advice("Intel(R) MPI Library 2021.9 for Linux* OS"), HasSubstr("I_MPI_PMI_LIBRARY"));
 }
 
+// Everything else is left to MPI: other launchers speak PMI too, and some builds of Open MPI understand Slurm's or
+// Flux's.
+TEST(Bootstrap, KnowsBeforeMpiStartsThatHydraDoesNotServeOpenMpi) {
+  const std::map<std::string, std::string> pmi{{"PMI_FD", "6"}, {"PMI_RANK", "1"}, {"PMI_SIZE", "2"}};
+  std::map<std::string, std::string> hydra = pmi;
+  hydra["HYDI_CONTROL_FD"] = "7";
+  EXPECT_THAT(read(hydra).launcher, HasSubstr("MPICH"));
+  EXPECT_EQ(read(hydra).rank, 1);
+  EXPECT_FALSE(is_served(read(hydra), "Open MPI v4.1.4"));
+  EXPECT_TRUE(is_served(read(hydra), "MPICH 4.0.2"));
+  EXPECT_TRUE(is_served(read(hydra), "Intel(R) MPI Library 2021.9 for Linux* OS"));
+  EXPECT_TRUE(is_served(read(pmi), "Open MPI v4.1.4"));
+  std::map<std::string, std::string> mpirun_below_hydra = hydra;
+  mpirun_below_hydra["OMPI_COMM_WORLD_RANK"] = "0";
+  mpirun_below_hydra["OMPI_COMM_WORLD_SIZE"] = "2";
+  EXPECT_TRUE(is_served(read(mpirun_below_hydra), "Open MPI v4.1.4"));
+}
+
 TEST(Bootstrap, WrongUsageEndsWithTwoAndFailuresWithOne) {
   const auto code_of = [](ErrorCode code) {
     try {

@@ -91,6 +91,8 @@ refused() {  # refused LABEL COMMAND...: one line says which launcher serves thi
     wrong "$label" "exit code $code instead of an error"
   elif [ "$(grep -c 'lockstep: error: \[launch\] .*start the ranks of ' "$work/said")" -ne 1 ]; then
     wrong "$label" "no single line says what to do"
+  elif [ $milliseconds -gt 5000 ]; then
+    wrong "$label" "refused only after $milliseconds ms"
   else
     say "$label" "refused with what to do ($milliseconds ms)"
   fi

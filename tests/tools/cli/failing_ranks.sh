@@ -30,6 +30,9 @@ test_launch() {
     env OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=@
   # MPICH's launcher gives every rank a session of its own.
   refuse_to_be_alone 'a PMI launcher .*rank [01] of 2, but ' setsid env PMI_FD=9 PMI_SIZE=2 PMI_RANK=@
+  # As that launcher does; refused before MPI starts.
+  refuse_to_be_alone 'Hydra, .*rank [01] of 2 and does not serve .*with its own mpirun' setsid env HYDI_CONTROL_FD=7 \
+    PMI_FD=9 PMI_SIZE=2 PMI_RANK=@
   # Under Slurm without a plugin for MPI some libraries end the process instead of starting.
   refuse_to_be_alone 'srun started this process as rank [01] of 2.* with its own ' env SLURM_JOB_ID=$$ SLURM_STEP_ID=0 \
     SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS=2 SLURM_NODEID=0 SLURM_NODELIST=here SLURM_LOCALID=@ SLURM_PROCID=@
