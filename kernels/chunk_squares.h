@@ -9,8 +9,8 @@
 
 namespace lockstep {
 
-// A tensor has at most kMostSquareChunks chunks, of kSquareChunk elements or, where it is large, of a multiple: one team
-// adds the chunks of a tensor up, and its time must not grow with the tensor.
+// A tensor has at most kMostSquareChunks chunks, of kSquareChunk elements or, where it is large, of a multiple: one
+// team adds the chunks of a tensor up, and its time must not grow with the tensor.
 inline constexpr int64_t kSquareChunk = 4096, kMostSquareChunks = 1024;
 
 // The chunks of a tensor, counted from its first element, so that neither buckets nor ranks matter.

@@ -39,10 +39,10 @@ ncclRedOp_t nccl_op(ReduceOp op) {
 }
 
 // Owns NCCL's communicator, and aborts it unless somebody has destroyed it in peace. NCCL reclaims what a communicator
-// holds in calls that may block, also where the communicator does not, or answer ncclInProgress and go on in a thread of
-// NCCL's; both must be over before streams and memory of the device go. So a thread of its own makes the call and asks
-// for the answer, and whoever ends the communicator waits for it no longer than `patience`: NCCL is known to hang there,
-// and then the thread is left behind.
+// holds in calls that may block, also where the communicator does not, or answer ncclInProgress and go on in a thread
+// of NCCL's; both must be over before streams and memory of the device go. So a thread of its own makes the call and
+// asks for the answer, and whoever ends the communicator waits for it no longer than `patience`: NCCL is known to hang
+// there, and then the thread is left behind.
 class Connection {
  public:
   Connection(std::shared_ptr<const NcclLibrary> library, std::chrono::milliseconds patience)
@@ -51,7 +51,8 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   ~Connection() { abort(); }
   const NcclLibrary& nccl() const { return *library_; }
-  // Returns what NCCL answers in the end, ncclInProgress where it has not in time; the communicator is gone in any case.
+  // Returns what NCCL answers in the end, ncclInProgress where it has not in time; the communicator is gone in any
+  // case.
   ncclResult_t destroy() { return end(library_->comm_destroy); }
   void abort() noexcept {
     if (comm) (void)end(library_->comm_abort);

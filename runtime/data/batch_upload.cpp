@@ -44,8 +44,7 @@ void BatchUpload::reserve(int64_t bytes) {
   stages_.clear();
   const Device device = stream_.device();
   for (int i = 0; i < 2; ++i) {
-    stages_.push_back(
-        {PinnedBuffer(device, bytes), Buffer(pool_, bytes, Purpose::data), Event(device), Event(device)});
+    stages_.push_back({PinnedBuffer(device, bytes), Buffer(pool_, bytes, Purpose::data), Event(device), Event(device)});
     stages_.back().read.record(stream_);  // the pool may have given what work that is queued still uses
   }
   ++generation_;

@@ -103,13 +103,14 @@ int64_t default_bucket_bytes(const PlanSettings& settings) {
 std::string bucket_reason(const PlanSettings& settings) {
   const std::string size = str("buckets close at ", readable_bytes(settings.bucket_bytes));
   if (settings.copies == Copies::per_node)
-    return size + (settings.bucket_bytes == kBucketInCaches ? ", which caches hold: ranks that share memory have no latency to hide"
-                                                            : ", as asked");
+    return size + (settings.bucket_bytes == kBucketInCaches
+                       ? ", which caches hold: ranks that share memory have no latency to hide"
+                       : ", as asked");
   const GroupShape shape = batch_shape(settings);
   const MachineProfile profile = machine_profile(kProfileOfGpus);
-  const std::string percent =
-      str(int(latency_share(settings.bucket_bytes, shape, profile) * 100 + 0.5), " % of an all-reduce among ",
-          shape.ranks, " ranks on ", shape.nodes(), shape.nodes() == 1 ? " node" : " nodes", " by profile ", profile.name);
+  const std::string percent = str(int(latency_share(settings.bucket_bytes, shape, profile) * 100 + 0.5),
+                                  " % of an all-reduce among ", shape.ranks, " ranks on ", shape.nodes(),
+                                  shape.nodes() == 1 ? " node" : " nodes", " by profile ", profile.name);
   if (settings.bucket_bytes != default_bucket_bytes(settings)) return str(size, ", as asked; latency is ", percent);
   return str(size, ": latency is ", percent, "; the size at which it is ", int(kLatencyShare * 100), " %, within ",
              readable_bytes(kLeastBucket), " to ", readable_bytes(kMostBucket));

@@ -49,7 +49,7 @@ struct PlanSettings {
   int virtual_ranks = 0;     // parts of a batch in mode tree; 0: one for each rank of the batch axis, as plans say
   int zero = 0;              // ZeRO stage: 1 splits slots over the batch axis, 2 also gradients, 3 also parameters
   int64_t accumulation = 1;  // micro-batches of a step
-  int64_t bucket_bytes = 0;        // of gradients; a bucket closes when it holds this much. 0: complete() chooses
+  int64_t bucket_bytes = 0;  // of gradients; a bucket closes when it holds this much. 0: complete() chooses
   int64_t first_bucket_bytes = 0;  // the same for the bucket that is reduced first; 0: as large as the others
   Copies copies = Copies::per_node;
   int64_t ranks_per_node = 0;          // consecutive ranks on a node; 0: all on one

@@ -43,7 +43,7 @@ class GradientNorms {
   Pool& pool_;
   int64_t arena_elements_;
   std::vector<Chunk> chunks_;
-  int64_t longest_ = 0;  // elements of a chunk, at most
+  int64_t longest_ = 0;                   // elements of a chunk, at most
   std::unique_ptr<SharedWindow> window_;  // CPU ranks only
   // On the device. Sums of chunks and their borders are there on GPUs only; ranks on CPUs have them in the window.
   Buffer squares_, first_chunk_, chunk_squares_, begins_, ends_;

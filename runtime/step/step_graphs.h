@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps steps of a GPU that were recorded once and are launched as a whole from then on, one recording for each shape
-// of batch and place where it lies. Whether collectives are recorded, and which recording of them is launched, has to be the same on all ranks,
-// while shapes and memory are a rank's own: ranks agree.
+// of batch and place where it lies. Whether collectives are recorded, and which recording of them is launched, has to
+// be the same on all ranks, while shapes and memory are a rank's own: ranks agree.
 #pragma once
 
 #include <cstdint>

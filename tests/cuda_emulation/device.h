@@ -36,7 +36,7 @@ struct CUevent_st {
   int device = 0;
   std::shared_ptr<cuda_emulation::Mark> mark;  // of the last record
   bool timed = false;
-  bool of_copies = false;  // last recorded on a stream that only copies
+  bool of_copies = false;                            // last recorded on a stream that only copies
   std::shared_ptr<cuda_emulation::Capture> capture;  // it was recorded in
   size_t lane = 0, position = 0;
 };

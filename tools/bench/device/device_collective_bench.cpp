@@ -229,9 +229,10 @@ void print_fit(std::ostream& out, const DeviceCollectiveBench& bench) {
   const LinkCost link = fit_link(CollectiveKind::all_reduce, bench.ranks(), small.bytes, small.in_place.seconds,
                                  large.bytes, large.in_place.seconds);
   const int64_t bucket = bucket_bytes_for({bench.ranks(), bench.ranks()}, {"", link, link, 0});
-  out << fmt::format("# Fitted to all_reduce of {} B and {} B: alpha {:.1f} us, beta {:.2f} GB/s; train with "
-                     "--bucket-mib {}\n#\n",
-                     small.bytes, large.bytes, link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte, bucket >> 20);
+  out << fmt::format(
+      "# Fitted to all_reduce of {} B and {} B: alpha {:.1f} us, beta {:.2f} GB/s; train with "
+      "--bucket-mib {}\n#\n",
+      small.bytes, large.bytes, link.alpha_seconds * 1e6, 1e-9 / link.seconds_per_byte, bucket >> 20);
 }
 
 }  // namespace
