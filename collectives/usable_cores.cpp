@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -23,18 +24,8 @@ std::string first_line(const std::string& path) {
 }
 
 std::vector<int> allowed_cores() {
-  // Machines with many cores refuse sets that are too small.
-  for (size_t words = 16; words <= 4096; words *= 2) {
-    std::vector<unsigned long> set(words);
-    const size_t bytes = words * sizeof(unsigned long);
-    auto* cpus = reinterpret_cast<cpu_set_t*>(set.data());
-    if (sched_getaffinity(0, bytes, cpus) != 0) continue;
-    std::vector<int> cores;
-    for (int core = 0; core < int(bytes * 8); ++core)
-      if (CPU_ISSET_S(size_t(core), bytes, cpus)) cores.push_back(core);
-    return cores;
-  }
-  std::vector<int> cores;
+  std::vector<int> cores = cores_of_process(0);
+  if (!cores.empty()) return cores;
   for (int core = 0; core < int(std::max(1u, std::thread::hardware_concurrency())); ++core) cores.push_back(core);
   return cores;
 }
@@ -131,6 +122,21 @@ UsableCores from_text(const std::string& text) {
 
 }  // namespace
 
+std::vector<int> cores_of_process(int process) {
+  // Machines with many cores refuse sets that are too small.
+  for (size_t words = 16; words <= 4096; words *= 2) {
+    std::vector<unsigned long> set(words);
+    const size_t bytes = words * sizeof(unsigned long);
+    auto* cpus = reinterpret_cast<cpu_set_t*>(set.data());
+    if (sched_getaffinity(process, bytes, cpus) != 0) continue;
+    std::vector<int> cores;
+    for (int core = 0; core < int(bytes * 8); ++core)
+      if (CPU_ISSET_S(size_t(core), bytes, cpus)) cores.push_back(core);
+    return cores;
+  }
+  return {};
+}
+
 UsableCores find_usable_cores(const std::string& root) {
   UsableCores usable{.cores = allowed_cores(), .group = "", .machine = ""};
   for (const Hierarchy& hierarchy : find_hierarchies(root)) apply_quotas(hierarchy, root, usable);
@@ -140,6 +146,12 @@ UsableCores find_usable_cores(const std::string& root) {
   if (!usable.group.empty())
     usable.group += " of " + std::filesystem::read_symlink(root + "/proc/self/ns/cgroup", ignored).string();
   return usable;
+}
+
+bool can_run_at_once(std::span<const std::vector<int>> cores_of_ranks, double quota) {
+  std::set<int> cores;
+  for (const std::vector<int>& of_rank : cores_of_ranks) cores.insert(of_rank.begin(), of_rank.end());
+  return double(cores_of_ranks.size()) <= std::min(double(cores.size()), quota);
 }
 
 int threads_of_rank(std::span<const UsableCores> usable, int rank) {

@@ -23,6 +23,12 @@ struct UsableCores {
 // This process. Files of the system are looked for under `root`, which tests give; there the cores stay the real ones.
 UsableCores find_usable_cores(const std::string& root = "");
 
+// The cores that a process of this machine may run on (0: this process); empty where the system does not tell.
+std::vector<int> cores_of_process(int process);
+
+// Whether ranks that may run on these cores can all run at the same time, in a group with this quota.
+bool can_run_at_once(std::span<const std::vector<int>> cores_of_ranks, double quota);
+
 // The threads of `rank` when all ranks have `usable`, at least 1: cores that several ranks may use are divided among
 // them, so that ranks that a launcher has bound to cores of their own get these whole; so is the quota of a group.
 int threads_of_rank(std::span<const UsableCores> usable, int rank);

@@ -14,8 +14,6 @@ namespace lockstep {
 // every rank came only when it had read the first. So one meeting a turn is enough.
 namespace {
 
-constexpr int64_t kMailBytes = 4096;
-constexpr int64_t kStageBytes = 256 * 1024;
 constexpr int64_t kProcessOffset = int64_t(sizeof(MeetingSlot));
 constexpr int64_t kMailOffset = 128;
 constexpr int64_t kStageOffset = kMailOffset + 2 * kMailBytes;

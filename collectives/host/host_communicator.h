@@ -14,6 +14,9 @@
 
 namespace lockstep {
 
+inline constexpr int64_t kMailBytes = 4096;         // what is handed over at once, as losses are
+inline constexpr int64_t kStageBytes = 256 * 1024;  // a piece of what lies in nobody's window
+
 class HostCommunicator final : public Communicator {
  public:
   HostCommunicator(std::unique_ptr<Transport> transport, std::chrono::milliseconds timeout);

@@ -11,8 +11,6 @@
 namespace lockstep {
 
 namespace {
-constexpr int64_t kMailBytes = 4096;
-constexpr int64_t kStageBytes = 256 * 1024;
 // Slices start on cache lines.
 constexpr int64_t kLineBytes = 64;
 }  // namespace

@@ -27,9 +27,16 @@ NodeGroup::NodeGroup(const Communicator& owner, const JobControl& job, std::vect
       local_rank_(owner.place().local_rank) {
   for (int rank = 0; rank < owner.size(); ++rank)
     if (owner.node_of()[size_t(rank)] == owner.place().node) ranks_.push_back(rank);
+  if (size() == 1) choose_spins();
+}
+
+void NodeGroup::choose_spins() {
   // Spinning helps only while the awaited rank runs on another core, and takes time from it where time is rationed.
-  const UsableCores usable = find_usable_cores();
-  spins_ = double(slots_.size()) <= std::min(double(usable.cores.size()), usable.quota) ? 500 : 10;
+  // Launchers bind ranks to cores of their own, so that those of one rank say nothing about the others.
+  std::vector<std::vector<int>> cores;
+  for (const std::atomic<int32_t>* process : processes_)
+    cores.push_back(cores_of_process(process->load(std::memory_order_relaxed)));
+  spins_ = can_run_at_once(cores, find_usable_cores().quota) ? 500 : kFewSpins;
 }
 
 void NodeGroup::meet(const CollectiveCall& call) {
@@ -41,6 +48,7 @@ void NodeGroup::meet(const CollectiveCall& call) {
   mine.arrived.store(turn, std::memory_order_release);
   wait_for_all(to_string(call.kind),
                [&](int i) { return slots_[size_t(i)]->arrived.load(std::memory_order_acquire) >= turn; });
+  if (turn == 1) choose_spins();  // all have said by now which processes they are
   for (int i = 0; i < size(); ++i) {
     const MeetingSlot& theirs = *slots_[size_t(i)];
     if (theirs.call[turn % 2] != call || theirs.log[turn % 2] != mine.log[turn % 2])

@@ -78,6 +78,8 @@ class NodeGroup {
   [[noreturn]] void give_up(std::string_view what, const std::vector<int>& missing_ranks) const;
 
  private:
+  static constexpr int kFewSpins = 10;
+  void choose_spins();
   // Neighbours that wait for another node give up first, so that messages name the missing rank, not them.
   std::chrono::milliseconds node_timeout() const {
     constexpr std::chrono::milliseconds kAtLeast{2000};
@@ -96,7 +98,7 @@ class NodeGroup {
   std::vector<const std::atomic<int32_t>*> processes_;
   std::vector<int> ranks_;  // one per local rank
   int local_rank_;
-  int spins_;
+  int spins_ = kFewSpins;  // until all ranks are known to be there
   uint64_t turn_ = 0;
 };
 

@@ -51,6 +51,22 @@ TEST(UsableCores, RanksOfAControlGroupShareItsQuota) {
   EXPECT_EQ(threads_of_rank(containers, 1), 4);
 }
 
+TEST(UsableCores, RanksRunAtOnceOnAsManyCoresWhicheverTheyAreBoundTo) {
+  const auto at_once = [](const std::vector<std::vector<int>>& cores, double quota = kNoQuota) {
+    return can_run_at_once(cores, quota);
+  };
+  EXPECT_TRUE(at_once({{0, 1}, {0, 1}}));
+  EXPECT_TRUE(at_once({{0}, {1}}));  // as mpirun binds two ranks
+  EXPECT_FALSE(at_once({{0}, {0}}));
+  EXPECT_FALSE(at_once({{0, 1}, {0, 1}, {0, 1}}));
+  EXPECT_FALSE(at_once({{0}, {1}}, 1.5));
+}
+
+TEST(UsableCores, AProcessHasTheCoresThatTheSystemGivesIt) {
+  EXPECT_EQ(cores_of_process(0), find_usable_cores().cores);
+  EXPECT_TRUE(cores_of_process(-1).empty());
+}
+
 TEST(UsableCores, MachinesShareNothing) {
   const std::vector<UsableCores> ranks{on(first_cores(4), 4, "/job", "a"), on(first_cores(4), 4, "/job", "b")};
   EXPECT_EQ(threads_of_rank(ranks, 0), 4);

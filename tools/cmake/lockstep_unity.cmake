@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiles the sources of a folder as one, folder by folder in each library below DIRECTORIES: half of what a source costs
+# are headers and templates that its neighbours have too. What is in unnamed namespaces has different names in a folder.
+function(lockstep_unite)
+  foreach(directory IN LISTS ARGN)
+    get_property(targets DIRECTORY ${directory} PROPERTY BUILDSYSTEM_TARGETS)
+    foreach(target IN LISTS targets)
+      get_target_property(type ${target} TYPE)
+      if(NOT type STREQUAL "STATIC_LIBRARY")
+        continue()
+      endif()
+      set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+      get_target_property(sources ${target} SOURCES)
+      foreach(source IN LISTS sources)
+        get_filename_component(folder ${source} DIRECTORY)
+        string(MAKE_C_IDENTIFIER "of_${folder}" group)
+        get_filename_component(path ${source} ABSOLUTE BASE_DIR ${PROJECT_SOURCE_DIR}/${directory})
+        set_source_files_properties(${path} TARGET_DIRECTORY ${target} PROPERTIES UNITY_GROUP ${group})
+      endforeach()
+    endforeach()
+  endforeach()
+endfunction()
