@@ -112,6 +112,7 @@ class CallLog {
   const std::string& name() const { return name_; }
   // Publishes the latest calls where other ranks find them; `recent` outlives whatever enters more.
   void publish_in(RecentCalls& recent) { recent_ = &recent; }
+  const RecentCalls* recent() const { return recent_; }  // null where they are not published
 
  private:
   void append(LoggedCall call);

@@ -19,6 +19,7 @@ StepDecision::StepDecision(Communicator& ranks, VariableStore& variables, const 
       tables_(tables),
       clip_(options.clip),
       seed_(seed),
+      gate_(ranks, variables.plan().hash()),
       rates_(options.schedule, variables, pool, stream),
       fetched_(pool.device(), sizeof(StepOutcome)) {
   const bool looks_on_device = pool.device().kind != DeviceKind::cpu;
@@ -58,7 +59,9 @@ int32_t StepDecision::first_not_finite(const GradientReducer& reducer) const {
 void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
   if (device_ == nullptr) {
     cells().verdict(ranks_.rank()) = double(1 + first_not_finite(reducer));
+    gate_.seal(cells());
     ranks_.all_reduce(view_of_cells(), ReduceOp::sum, stream).wait(stream);
+    gate_.pass(cells());
   } else if (device_->size() > 1) {
     device_->all_reduce(view_of_cells(), ReduceOp::sum, stream).wait(stream);
   }

@@ -17,6 +17,7 @@
 #include "runtime/state/variable_store.h"
 #include "runtime/step/gradient_norms.h"
 #include "runtime/step/rate_table.h"
+#include "runtime/step/step_gate.h"
 #include "runtime/step/step_options.h"
 #include "runtime/step/step_tables.h"
 
@@ -29,12 +30,16 @@ class StepDecision {
                const StepOptions& options, Pool& pool, Stream& stream, uint64_t seed);
 
   // Called before the passes of a step: takes the learning rate of the schedule.
-  void begin_step() { rates_.cover_next_step(); }
+  void begin_step(int64_t step) {
+    gate_.begin_step(step);
+    rates_.cover_next_step();
+  }
   // The cells, on the device, into which parts of the batch and ranks enter their numbers.
   StepCells cells() const;
   // Called before the first part of a step.
   void clear_cells(Stream& stream) { clear(stream, view_of_cells()); }
-  // Collective. Adds up what ranks have entered into the cells, and what each has seen of the sums.
+  // Collective. Adds up what ranks have entered into the cells, and what each has seen of the sums. On the host it
+  // throws Error(collective) where ranks have not issued the same collectives (runtime/step/step_gate.h).
   void exchange(const GradientReducer& reducer, Stream& stream);
   // Decides, counts the step and computes what the update of every group needs. The counter advances only here.
   void decide(GradientReducer& reducer, int64_t global_count, const LossDivisor& divisor, Stream& stream);
@@ -62,6 +67,7 @@ class StepDecision {
   const StepTables& tables_;
   ClipOptions clip_;
   uint64_t seed_;
+  StepGate gate_;
   RateTable rates_;
   std::optional<GradientNorms> norms_;  // present where clipping needs norms, and on GPUs
   Buffer cells_, decision_, outcome_;

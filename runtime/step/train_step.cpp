@@ -68,7 +68,7 @@ TrainStep::~TrainStep() { pool_.enter(Purpose::gradients, -reducer_->shared_byte
 void TrainStep::queue(const StepInput& input) {
   const ProfilerRange range("step", input.step);
   if (first_step_ < 0) first_step_ = input.step;
-  decision_.begin_step();
+  decision_.begin_step(input.step);
   const BatchUpload::OnDevice& batch = upload_.bring(input.parts, dropout_key(seed_, input.step));
   const StepInput on_device{input.step, input.global_count, batch.parts};
   const auto work = [&] { take(on_device, batch.dropout_key); };

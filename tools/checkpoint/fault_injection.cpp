@@ -14,8 +14,8 @@
 namespace lockstep {
 namespace {
 
-constexpr FaultKind kFaultKinds[] = {FaultKind::kill, FaultKind::stop,   FaultKind::usr1,
-                                     FaultKind::slow, FaultKind::enospc, FaultKind::eio};
+constexpr FaultKind kFaultKinds[] = {FaultKind::kill,   FaultKind::stop, FaultKind::usr1,    FaultKind::slow,
+                                     FaultKind::enospc, FaultKind::eio,  FaultKind::mismatch};
 
 bool is_of_files(FaultKind kind) { return kind == FaultKind::enospc || kind == FaultKind::eio; }
 
@@ -63,6 +63,8 @@ int happen(const Fault& fault) {
       return ENOSPC;
     case FaultKind::eio:
       return EIO;
+    case FaultKind::mismatch:
+      return 0;  // is not of the process or its files
   }
   return 0;
 }
@@ -70,7 +72,7 @@ int happen(const Fault& fault) {
 }  // namespace
 
 std::string_view to_string(FaultKind kind) {
-  constexpr std::string_view names[] = {"kill", "stop", "usr1", "slow", "enospc", "eio"};
+  constexpr std::string_view names[] = {"kill", "stop", "usr1", "slow", "enospc", "eio", "mismatch"};
   return names[size_t(kind)];
 }
 
@@ -86,6 +88,7 @@ Fault parse_fault(const std::string& text) {
   }
   if (fault.step.has_value() == fault.operation.has_value()) refuse(text);
   if (is_of_files(fault.kind) && !fault.operation) refuse(text);
+  if (fault.kind == FaultKind::mismatch && !fault.step) refuse(text);
   if ((fault.kind == FaultKind::slow) != (fault.milliseconds > 0)) refuse(text);
   return fault;
 }
@@ -95,10 +98,14 @@ FaultInjection::FaultInjection(std::vector<Fault> faults, int rank, int life) : 
                 [&](const Fault& fault) { return fault.rank != rank || (fault.life != 0 && fault.life != life); });
 }
 
-void FaultInjection::before_step(int64_t step) const {
+void FaultInjection::before_step(int64_t step, CallLog& log) const {
   for (const Fault& fault : faults_) {
     const bool goes_on = fault.kind == FaultKind::slow && fault.step < step;
-    if (fault.step && (fault.step == step || goes_on)) happen(fault);
+    if (!fault.step || (fault.step != step && !goes_on)) continue;
+    if (fault.kind == FaultKind::mismatch)
+      log.enter({.kind = CollectiveKind::all_reduce, .dtype = DType::f32, .op = ReduceOp::sum, .root = 0, .bytes = 4});
+    else
+      happen(fault);
   }
 }
 

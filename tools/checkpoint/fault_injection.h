@@ -10,17 +10,19 @@
 #include <string_view>
 #include <vector>
 
+#include "collectives/call_log.h"
 #include "runtime/checkpoint/file_operations.h"
 
 namespace lockstep {
 
 enum class FaultKind : uint8_t {
-  kill,    // the process ends at once, as by SIGKILL
-  stop,    // the process stops, as by SIGSTOP
-  usr1,    // it gets SIGUSR1, by which batch systems announce the end of a job's time
-  slow,    // every step from this one on, or this operation, takes `ms` longer
-  enospc,  // an operation on a file of a checkpoint fails: no space
-  eio,     // the same: an error of the disk
+  kill,      // the process ends at once, as by SIGKILL
+  stop,      // the process stops, as by SIGSTOP
+  usr1,      // it gets SIGUSR1, by which batch systems announce the end of a job's time
+  slow,      // every step from this one on, or this operation, takes `ms` longer
+  enospc,    // an operation on a file of a checkpoint fails: no space
+  eio,       // the same: an error of the disk
+  mismatch,  // the rank enters a collective into its log that the others have not issued
 };
 std::string_view to_string(FaultKind kind);
 
@@ -42,8 +44,8 @@ class FaultInjection {
   // `life`: of the run, from 1 on.
   FaultInjection(std::vector<Fault> faults, int rank, int life = 1);
 
-  // Called before a step is taken.
-  void before_step(int64_t step) const;
+  // Called before a step is taken, with the log of the ranks that take it.
+  void before_step(int64_t step, CallLog& log) const;
   // To be asked before every operation; empty where nothing is to happen to files.
   FileOperations::Before before_operation() const;
 

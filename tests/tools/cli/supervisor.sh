@@ -46,10 +46,11 @@ test_supervisor() {
   [ $code -eq 0 ] || complain "expected success"
   expect_same "$work/reference" "$work/ledger"
   expect_same "$work/reference_weights" "$work/weights"
-  expect_output 1 '^going on after step 8 of 16, from the snapshot in memory$'
-  expect_output 1 '^going on after step 11 of 16, from the snapshot in memory$'
+  # A rank may be killed before another one has written the last step.
+  expect_output 1 '^going on after step [78] of 16, from the snapshot in memory$'
+  expect_output 1 '^going on after step 1[01] of 16, from the snapshot in memory$'
   expect_incident 1 '"what":"the run ended at step 8 with exit code 137 \(SIGKILL\)","life":1,.*"action":"starting it again"'
-  expect_incident 1 '"kind":"resumed","what":"training goes on after step 8,.*"life":2,.*"repeated_steps":0,'
+  expect_incident 1 '"kind":"resumed","what":"training goes on after step [78],.*"life":2,.*"repeated_steps":[01],'
   expect_incident 4 '^\{"time":"'
   grep -q '^lockstep: incident: the run ended at step 8 ' "$work/stderr" || complain "expected the incident to be told"
 
@@ -57,8 +58,8 @@ test_supervisor() {
   checkpointed 16 64
   supervised --snapshot-every 0 -- "${resumed[@]:1}" --ranks 2 --inject kill@step=8
   [ $code -eq 0 ] || complain "expected success"
-  expect_whole_run 16
   expect_output 1 "^going on after step [36] of 16, from $work/run/step_0000000[36]\$"
+  expect_whole_run 16
 
   # The same step again and again.
   supervised --give-up-after 2 -- "${run[@]}" --inject kill@step=5,life=0
@@ -79,11 +80,19 @@ test_supervisor() {
   expect_error 2 "*\\[usage\\]*itself started by mpirun*" env OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1 "$lockstep" run -- train
   expect_error 1 "*\\[launch\\]*cannot start '/nowhere'*" "$lockstep" run --launcher /nowhere -np 2 -- train
 
+  # A rank that issues another collective, which is found out before the update: what was trained stays.
+  rm -rf "$work/run" "$work/ledger"
+  run "${whole[@]}" --ledger "$work/ledger" --ranks 2 --inject mismatch@step=5,rank=1
+  [ $code -eq 1 ] || complain "expected exit code 1"
+  [ "$(grep -c '^lockstep: error: \[collective\].*rank 0 .*rank 1 .*call [0-9]* of .*all_reduce of 4 B of f32 (sum) at fault_injection.cpp:' "$work/stderr")" -eq 1 ] ||
+    complain "expected one error that names both"
+  cmp -s <(head -n 6 "$work/reference") "$work/ledger" || complain "expected the ledger of five steps"
+
   # Somebody who asks it to stop, and a supervisor that is killed: nothing is left.
   for signal in USR1 KILL; do
     rm -f "$work/ledger"
     command="lockstep run and SIG$signal"
-    "$lockstep" run --incidents "$work/incidents" -- "${run[@]}" --steps 2000 --ranks 2 >"$work/stdout" 2>"$work/stderr" </dev/null &
+    "$lockstep" run --incidents "$work/incidents" -- "${base[@]:1}" --ledger "$work/ledger" --steps 2000 --batch 64 --ranks 2 >"$work/stdout" 2>"$work/stderr" </dev/null &
     pid=$!
     await_ledger 5
     kill -$signal $pid

@@ -100,7 +100,7 @@ TrainResult TrainingLoop::run() {
 
 void TrainingLoop::take_step() {
   parts_.supervised.begin_step(step_);
-  parts_.faults.before_step(step_);
+  parts_.faults.before_step(step_, parts_.run.batch_axis().log());
   profiled_.begin(step_ + 1);
   const auto start = std::chrono::steady_clock::now();
   const StepBatch batch = batches_->next();
