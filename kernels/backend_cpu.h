@@ -115,7 +115,7 @@ struct Team {
       const int64_t width = std::min(kPeaks, n - base);
 #pragma omp simd
       for (int64_t j = 0; j < width; ++j) {
-        const float x = f(base + j);
+        const float x = float(f(base + j));
         peaks[j] = peaks[j] < x ? x : peaks[j];
       }
     }
