@@ -9,24 +9,25 @@
 namespace lockstep::cpu {
 
 void Patience::wait(const std::atomic<uint32_t>& word, uint32_t old) {
-  if (look(word, old)) return time_.was_ready();
-  time_.slept();
+  if (look(word, old)) return;
   while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
 }
 
 bool Patience::look(const std::atomic<uint32_t>& word, uint32_t old) {
-  using Clock = std::chrono::steady_clock;
   constexpr int kLooksPerClock = 32;
   constexpr Clock::duration kTakenAway = std::chrono::microseconds(300);  // far longer than looks or interrupts take
   const Clock::time_point start = Clock::now();
   for (Clock::time_point before = start;;) {
     for (int i = 0; i < kLooksPerClock; ++i) {
-      if (word.load(std::memory_order_acquire) != old) return true;
+      if (word.load(std::memory_order_acquire) != old) {
+        now_ = std::min(kMost, now_ + kMost / 256);
+        return true;
+      }
       pause_between_looks();
     }
     const Clock::time_point now = Clock::now();
-    if (now - before > kTakenAway) time_.core_was_taken_away();
-    if (now - start >= time_.now()) return false;
+    if (now - before > kTakenAway) now_ = Clock::duration(0);
+    if (now - start >= now_) return false;
     before = now;
   }
 }

@@ -4,7 +4,6 @@
 // beside other programs, whoever spins holds up the very thread that is waited for.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -14,35 +13,19 @@
 
 namespace lockstep::cpu {
 
-// How long a thread that waits for another looks whether it is ready, before it sleeps: waking a thread takes longer
-// than most work. Once another program had its core meanwhile, it hardly looks at all, and looks longer again little by
-// little.
-class LookingTime {
- public:
-  using Duration = std::chrono::nanoseconds;
-
-  Duration now() const { return now_; }
-  // What came of a wait. Also one that looking was too short for makes it longer, by less: who looks for a microsecond
-  // sees nobody ready, and would go on sleeping for the rest of the run.
-  void was_ready() { now_ = std::min(kMost, now_ + kMost / 256); }
-  void slept() { now_ = std::min(kMost, now_ + kMost / 4096); }
-  void core_was_taken_away() { now_ = Duration(0); }
-
- private:
-  static constexpr Duration kMost = std::chrono::milliseconds(1);
-  Duration now_ = kMost;
-};
-
-// How a thread waits for another: it looks for a while, and then sleeps.
+// How a thread waits for another: it looks for a while, because waking a thread takes longer than most work, and then
+// sleeps. Once another program had its core meanwhile, it hardly looks at all, and looks longer again little by little.
 class Patience {
  public:
   // Returns when `word` is no longer `old`.
   void wait(const std::atomic<uint32_t>& word, uint32_t old);
 
  private:
+  using Clock = std::chrono::steady_clock;
   bool look(const std::atomic<uint32_t>& word, uint32_t old);
 
-  LookingTime time_;
+  static constexpr Clock::duration kMost = std::chrono::milliseconds(1);
+  Clock::duration now_ = kMost;
 };
 
 // A thread and those that help it. Used by the thread that owns it.

@@ -16,7 +16,7 @@
 #include "optimizers/optimizer_set.h"
 #include "runtime/state/variable_store.h"
 #include "runtime/step/step_decision.h"
-#include "runtime/step/step_tables.h"
+#include "runtime/step/tables/step_tables.h"
 #include "runtime/step/tensor_updates.h"
 
 namespace lockstep {

@@ -16,10 +16,10 @@
 #include "runtime/data/batch.h"
 #include "runtime/state/variable_store.h"
 #include "runtime/step/gradient_norms.h"
-#include "runtime/step/rate_table.h"
 #include "runtime/step/step_gate.h"
 #include "runtime/step/step_options.h"
-#include "runtime/step/step_tables.h"
+#include "runtime/step/tables/rate_table.h"
+#include "runtime/step/tables/step_tables.h"
 
 namespace lockstep {
 

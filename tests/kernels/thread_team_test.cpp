@@ -42,44 +42,6 @@ TEST(ThreadTeam, WakesHelpersThatSleep) {
   EXPECT_EQ(sum, 15);
 }
 
-// Looks for a time and the other is ready after `gap`, so many times; how often it slept meanwhile.
-int sleeps(LookingTime& time, LookingTime::Duration gap, int waits) {
-  int slept = 0;
-  for (int wait = 0; wait < waits; ++wait) {
-    if (time.now() >= gap) {
-      time.was_ready();
-    } else {
-      time.slept();
-      ++slept;
-    }
-  }
-  return slept;
-}
-
-TEST(LookingTime, ComesBackAfterACoreWasTakenAwayOnce) {
-  using std::chrono::microseconds;
-  for (const microseconds gap : {microseconds(2), microseconds(20), microseconds(100)}) {
-    LookingTime time;
-    EXPECT_EQ(sleeps(time, gap, 100), 0) << gap.count() << " us";
-    time.core_was_taken_away();
-    EXPECT_GT(sleeps(time, gap, 8), 0) << gap.count() << " us";
-    sleeps(time, gap, 500);
-    EXPECT_EQ(sleeps(time, gap, 100), 0) << gap.count() << " us";
-  }
-}
-
-// Where the core is shared for good, what is lost by looking stays small: 32 waits together less than a wake-up.
-TEST(LookingTime, StaysShortWhereCoresAreShared) {
-  LookingTime time;
-  LookingTime::Duration looked{};
-  time.core_was_taken_away();
-  for (int wait = 0; wait < 32; ++wait) {
-    looked += time.now();
-    time.slept();
-  }
-  EXPECT_LT(looked / 32, std::chrono::microseconds(5));
-}
-
 TEST(ThreadTeam, RanksThatAreThreadsHaveTeamsOfTheirOwn) {
   std::vector<int64_t> sums(4);
   std::vector<std::thread> ranks;

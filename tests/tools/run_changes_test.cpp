@@ -93,9 +93,9 @@ TEST(Faults, AreReadAsTheyAreMeant) {
   EXPECT_EQ(fault.rank, 1);
   EXPECT_EQ(parse_fault("enospc@operation=12").operation, 12);
   EXPECT_EQ(parse_fault("slow@operation=3,ms=50").milliseconds, 50);
-  for (const char* text :
-       {"", "kill", "kill@", "kill@step", "kill@step=", "kill@step=-1", "kill@step=7,", "kill@rank=1",
-        "kill@step=7,operation=3", "enospc@step=7", "slow@step=7", "kill@step=7,ms=3", "mismatch@operation=1", "burn@step=7"})
+  for (const char* text : {"", "kill", "kill@", "kill@step", "kill@step=", "kill@step=-1", "kill@step=7,",
+                           "kill@rank=1", "kill@step=7,operation=3", "enospc@step=7", "slow@step=7", "kill@step=7,ms=3",
+                           "mismatch@operation=1", "burn@step=7"})
     EXPECT_THAT(error_of([&] { parse_fault(text); }), AllOf(StartsWith("usage: --inject: expected"), HasSubstr("got")))
         << text;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/step/step_tables.h"
+#include "runtime/step/tables/step_tables.h"
 
 #include <algorithm>
 

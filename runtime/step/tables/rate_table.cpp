@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/step/rate_table.h"
+#include "runtime/step/tables/rate_table.h"
 
 #include <vector>
 
