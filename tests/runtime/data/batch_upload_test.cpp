@@ -32,7 +32,8 @@ class Gate {
 // Where a batch of four numbers comes to lie.
 const float* bring(BatchUpload& upload, float value) {
   const std::vector<float> values(4, value);
-  const BatchPart part{0, Batch({Column("x", values)})};
+  const std::vector<int64_t> ids = {0, 1, 2, 3};
+  const BatchPart part{0, Batch({Column("x", values)}, {ids.data(), DType::i64, DeviceKind::cpu, Shape{4}})};
   return data<float>(ConstView(upload.bring({&part, 1}, 0).parts[0].batch["x"]));
 }
 
