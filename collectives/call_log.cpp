@@ -72,6 +72,18 @@ std::string describe_difference(std::string_view name, const RecentCalls& a, std
   return "";
 }
 
+std::string describe_mismatch(std::string_view name, const RecentCalls& a, std::string_view rank_a,
+                              const RecentCalls& b, std::string_view rank_b) {
+  const std::string difference = describe_difference(name, a, rank_a, b, rank_b);
+  if (!difference.empty() || a.last() == b.last()) return difference;
+  const bool a_has_more = a.last() > b.last();
+  const RecentCalls &more = a_has_more ? a : b, &fewer = a_has_more ? b : a;
+  const auto call = more.find(more.last());
+  return str(a_has_more ? rank_a : rank_b, " has issued ", more.last(), " collectives of '", name, "'",
+             call ? ", the last of them " + to_string(*call) + "," : std::string(), " and ",
+             a_has_more ? rank_b : rank_a, " ", fewer.last());
+}
+
 void CallLog::enter(const IssuedCall& call, std::source_location where) {
   if (ranks_ == 1 || parts_ > 0) return;
   if (captured_) {

@@ -63,6 +63,10 @@ class RecentCalls {
 // remember is alike.
 std::string describe_difference(std::string_view name, const RecentCalls& a, std::string_view rank_a,
                                 const RecentCalls& b, std::string_view rank_b);
+// The same of two ranks that should be at the same place: where all that both remember is alike, one of them has issued
+// more, and is named with the last of its calls. Empty if they have issued as many.
+std::string describe_mismatch(std::string_view name, const RecentCalls& a, std::string_view rank_a,
+                              const RecentCalls& b, std::string_view rank_b);
 
 class CallLog {
  public:

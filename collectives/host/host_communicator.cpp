@@ -132,7 +132,7 @@ void HostCommunicator::compare_logs_of_nodes() {
   std::vector<RecentCalls> theirs(different.size());
   swap_with(different, &mine, theirs.data(), sizeof mine);
   node_->refuse_logs(different[0],
-                     describe_difference(log().name(), mine, describe(rank()), theirs[0], describe(different[0])));
+                     describe_mismatch(log().name(), mine, describe(rank()), theirs[0], describe(different[0])));
 }
 
 void HostCommunicator::do_exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives) {

@@ -96,7 +96,10 @@ void NodeGroup::refuse_logs(int other, const std::string& difference) const {
 
 void NodeGroup::refuse(const CollectiveCall& mine, int other, const CollectiveCall& theirs) const {
   const int other_rank = ranks_[size_t(other)];
-  if (mine == theirs) refuse_logs(other_rank, difference(other));
+  if (mine == theirs)
+    refuse_logs(other_rank,
+                describe_mismatch(owner_.log().name(), *recent_[size_t(local_rank_)], owner_.describe(owner_.rank()),
+                                  *recent_[size_t(other)], owner_.describe(other_rank)));
   fail_different(str(owner_.describe(owner_.rank()), " calls ", to_string(mine), ", but ", owner_.describe(other_rank),
                      " calls ", to_string(theirs)),
                  difference(other));

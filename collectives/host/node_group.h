@@ -73,7 +73,7 @@ class NodeGroup {
 
   // The deadline for waiting on ranks of other nodes.
   Deadline deadline() const { return Deadline(job_, owner_.timeout(), spins_); }
-  // `other` is a rank of the group; `difference` is what describe_difference() says.
+  // `other` is a rank of the group; `difference` is what describe_mismatch() says.
   [[noreturn]] void refuse_logs(int other, const std::string& difference) const;
   [[noreturn]] void give_up(std::string_view what, const std::vector<int>& missing_ranks) const;
 

@@ -30,17 +30,6 @@ struct SealedFacts {
 
 std::string bytes_of(const SealedFacts& facts) { return {reinterpret_cast<const char*>(&facts), sizeof facts}; }
 
-// Where all calls that both remember are alike, one of them has issued more.
-std::string longer_log(const RecentCalls& a, const std::string& rank_a, const RecentCalls& b,
-                       const std::string& rank_b) {
-  const bool a_has_more = a.last() > b.last();
-  const RecentCalls& more = a_has_more ? a : b;
-  const auto call = more.find(more.last());
-  return str(a_has_more ? rank_a : rank_b, " has issued ", more.last(), " collectives",
-             call ? ", the last of them " + to_string(*call) : std::string(), ", and ", a_has_more ? rank_b : rank_a,
-             " ", (a_has_more ? b : a).last());
-}
-
 }  // namespace
 
 void StepGate::seal(const StepCells& cells) {
@@ -79,8 +68,7 @@ void StepGate::refuse(int other) const {
   std::memcpy(static_cast<void*>(a.get()), all[0].data(), sizeof *a);
   std::memcpy(static_cast<void*>(b.get()), all[size_t(other)].data(), sizeof *b);
   const std::string rank_a = ranks_.describe(0), rank_b = ranks_.describe(other);
-  std::string text = describe_difference(ranks_.log().name(), a->calls, rank_a, b->calls, rank_b);
-  if (text.empty() && a->calls.last() != b->calls.last()) text = longer_log(a->calls, rank_a, b->calls, rank_b);
+  std::string text = describe_mismatch(ranks_.log().name(), a->calls, rank_a, b->calls, rank_b);
   if (a->plan != b->plan) text = str("their plans have the hashes ", std::hex, a->plan, " and ", b->plan);
   if (a->step != b->step) text = str(rank_a, " is in step ", a->step, " and ", rank_b, " in step ", b->step);
   fail(ErrorCode::collective,

@@ -90,6 +90,11 @@ TEST(CallLog, RemembersTheLatestCallsForMessages) {
   for (int i = 0; i < 40; ++i) log_a.enter(kSum), log_b.enter(kSum);
   log_a.enter(kBroadcast);
   EXPECT_EQ(difference(), "") << "B has not come so far yet";
+  EXPECT_THAT(
+      describe_mismatch("data", a, "A", b, "B"),
+      AllOf(
+          HasSubstr("A has issued 41 collectives of 'data', the last of them broadcast of 24 B of f32 from rank 0 at "),
+          HasSubstr(", and B 40")));
   log_b.enter(kSum);
   EXPECT_THAT(difference(), AllOf(HasSubstr("call 41 of 'data' is broadcast of 24 B of f32 from rank 0 at call_log_"),
                                   HasSubstr(" on A and all_reduce of 24 B of f32 (sum) at call_log_test.cpp:")));
