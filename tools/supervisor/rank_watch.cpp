@@ -38,7 +38,6 @@ void RankWatch::look(Clock::time_point now) {
   ranks_ = std::min(ranks_, Supervision::kMostRanks);
   seen_.resize(size_t(ranks_));
   std::vector<int> left;
-  bool others = false;
   for (int r = 0; r < ranks_; ++r) {
     const Heartbeat& rank = shared_.ranks[r];
     Seen& seen = seen_[size_t(r)];
@@ -51,9 +50,14 @@ void RankWatch::look(Clock::time_point now) {
     const bool alive = (seen.there && seen.silent < kHeardOf) || is_alive(rank);
     if (seen.there && !alive && rank.phase != RankPhase::ended) left.push_back(r);
     seen.there = alive;
-    others = others || alive;
   }
-  if (!gone_ && !left.empty() && others) gone_ = trouble(left[0], "killed", "is gone");
+  if (gone_ || left.empty()) return;
+  // Ranks of one process go together, though one of them may have been heard of a moment ago.
+  for (int r = 0; r < ranks_; ++r)
+    if (seen_[size_t(r)].there && is_alive(shared_.ranks[r])) {
+      gone_ = trouble(left[0], "killed", "is gone");
+      return;
+    }
 }
 
 std::optional<int64_t> RankWatch::resumed_at() const {

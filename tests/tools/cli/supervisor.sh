@@ -105,26 +105,27 @@ test_supervisor() {
 # Ranks of mpirun: one is killed, one stops, and the next life has the same or fewer.
 test_supervised_ranks() {
   local base whole files resumed pid keeper
-  checkpointed 60 8
+  checkpointed 150 8
   expect_success "${whole[@]}" --ledger "$work/reference" --save "$work/reference_weights"
   local run=("${resumed[@]:1}" --save "$work/weights" --inject "slow@step=0,ms=15,life=0")
   supervised -np 3 --launcher "$mpirun" -- "${run[@]}" --inject kill@step=20,rank=1
   [ $code -eq 0 ] || complain "expected success"
-  expect_whole_run 60
+  expect_whole_run 150
   expect_same "$work/reference_weights" "$work/weights"
   expect_incident 1 '"kind":"killed","what":"rank 1 \(process [0-9]+\) is gone in step 20, .*"action":"starting it again with 3 ranks"'
   expect_incident 1 '"kind":"resumed",.*"repeated_steps":[01],'
 
-  checkpointed 60 8
+  # A stopped rank that is to end goes on for the moment between the launcher's CONT and its TERM.
+  checkpointed 150 8
   supervised -np 3 --launcher "$mpirun" --after-fault left -- "${run[@]}" --inject stop@step=40,rank=2
   [ $code -eq 0 ] || complain "expected success"
-  expect_whole_run 60
+  expect_whole_run 150
   expect_same "$work/reference_weights" "$work/weights"
   expect_incident 1 '"kind":"stopped","what":"rank 2 \(process [0-9]+\) is stopped in step 40, .*"action":"starting it again with 2 ranks"'
   expect_incident 1 '"kind":"resumed",.*"ranks":2,.*"repeated_steps":[01],'
 
   # The launcher, as an administrator would.
-  checkpointed 60 8
+  checkpointed 150 8
   command="lockstep run and kill -9 of mpirun"
   "$lockstep" run -np 2 --launcher "$mpirun" --incidents "$work/incidents" -- "${run[@]}" >"$work/stdout" 2>"$work/stderr" </dev/null &
   pid=$!
@@ -133,6 +134,6 @@ test_supervised_ranks() {
   kill -9 "$(child_of "$keeper")"
   expect_end $pid
   [ $code -eq 0 ] || complain "expected success"
-  expect_whole_run 60
+  expect_whole_run 150
   expect_same "$work/reference_weights" "$work/weights"
 }
