@@ -47,8 +47,23 @@ class ThreadWindow final : public SharedWindow {
 
 // A message on its way: the receiver copies it, then clears `data`.
 struct Letter {
-  std::atomic<const void*> data{nullptr};
+  std::atomic<const void*> data{nullptr};  // null: none; this letter: it is being read
   int64_t bytes = 0;
+
+  // For the receiver: what was sent, which stays until `was_read`; null if there is nothing.
+  const void* take() {
+    const void* sent = data.load(std::memory_order_acquire);
+    return sent && data.compare_exchange_strong(sent, this, std::memory_order_acquire) ? sent : nullptr;
+  }
+  void was_read() { data.store(nullptr, std::memory_order_release); }
+  // For the sender, whose memory may go then: nobody reads it any more.
+  void withdraw() {
+    const void* sent = data.load(std::memory_order_acquire);
+    while (sent && (sent == this || !data.compare_exchange_weak(sent, nullptr, std::memory_order_acquire))) {
+      std::this_thread::yield();
+      sent = data.load(std::memory_order_acquire);
+    }
+  }
 };
 
 // Keeps what several ranks make together: the first to come makes one, the last to come takes it off the shelf.
@@ -136,6 +151,15 @@ class ThreadCarrier final : public Transport {
         }
       return true;
     };
+    // A rank that is told of another's failure leaves, while a third one may be reading what it has sent.
+    struct Withdrawal {
+      ThreadCarrier& carrier;
+      std::span<const Outgoing> sends;
+      ~Withdrawal() {
+        for (const Outgoing& send : sends) carrier.team_->letter(carrier.rank_, send.rank).withdraw();
+      }
+    };
+    const Withdrawal withdrawal{*this, sends};
     for (const Outgoing& send : sends) {
       Letter& letter = team_->letter(rank_, send.rank);
       letter.bytes = send.bytes;
@@ -144,13 +168,15 @@ class ThreadCarrier final : public Transport {
     }
     for (const Incoming& receive : receives) {
       Letter& letter = team_->letter(receive.rank, rank_);
-      if (!wait_until(receive.rank, [&] { return letter.data.load(std::memory_order_acquire) != nullptr; })) continue;
-      check(letter.bytes == receive.bytes, ErrorCode::collective, [&] {
+      const void* sent = nullptr;
+      if (!wait_until(receive.rank, [&] { return (sent = letter.take()) != nullptr; })) continue;
+      const int64_t bytes = letter.bytes;
+      if (bytes == receive.bytes) copy_bytes(receive.data, sent, bytes);
+      letter.was_read();
+      check(bytes == receive.bytes, ErrorCode::collective, [&] {
         return str("rank ", rank_, " expected a message of ", receive.bytes, " bytes from rank ", receive.rank,
-                   ", got ", letter.bytes, "; the two are not in the same collective");
+                   ", got ", bytes, "; the two are not in the same collective");
       });
-      copy_bytes(receive.data, letter.data.load(std::memory_order_relaxed), receive.bytes);
-      letter.data.store(nullptr, std::memory_order_release);
     }
     for (const Outgoing& send : sends) {
       const Letter& letter = team_->letter(rank_, send.rank);
