@@ -56,13 +56,24 @@ struct Launch {
 };
 
 // To the end of the program: what graphs may still launch, and communicators, whose owners may ask for more than there
-// is and whose work streams may still hold.
+// is and whose work streams may still hold. A thread that is left behind has had the mutex when it was last at one.
+template <class T>
+struct Kept {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<T>> all;
+  ~Kept() { const std::lock_guard lock(mutex); }
+};
+
+template <class T>
+Kept<T>& kept() {
+  static Kept<T> things;
+  return things;
+}
+
 template <class T>
 T* keep(std::unique_ptr<T> thing) {
-  static std::mutex mutex;
-  static std::vector<std::unique_ptr<T>> kept;
-  const std::lock_guard lock(mutex);
-  return kept.emplace_back(std::move(thing)).get();
+  const std::lock_guard lock(kept<T>().mutex);
+  return kept<T>().all.emplace_back(std::move(thing)).get();
 }
 
 void CUDART_CB run_recorded(void* launch) {
@@ -301,6 +312,8 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (comm == nullptr) return refuse(ncclInvalidArgument, "the communicator is null");
   comm->session->abort();
   if (has_fault("abort_hang", comm->rank)) {
+    kept<ncclComm>().mutex.lock();
+    kept<ncclComm>().mutex.unlock();
     std::this_thread::sleep_for(kHang);
     return ncclSuccess;  // nobody waits for it any more, and the program may be at its end
   }
