@@ -34,11 +34,10 @@ std::string bytes_of(const SealedFacts& facts) { return {reinterpret_cast<const 
 
 void StepGate::seal(const StepCells& cells) {
   if (ranks_.size() == 1) return;
-  seal_ = seal_of(ranks_.log().hash(), plan_hash_, step_);
   double& verdict = cells.verdict(ranks_.rank());
   check(verdict >= 0 && verdict < kVerdicts, ErrorCode::internal,
         [&] { return str("expected fewer than ", kVerdicts, " trained variables, got verdict ", verdict); });
-  verdict += seal_ * kVerdicts;
+  verdict += seal_of(ranks_.log().hash(), plan_hash_, step_) * kVerdicts;
 }
 
 void StepGate::pass(const StepCells& cells) const {

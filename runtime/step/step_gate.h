@@ -30,7 +30,6 @@ class StepGate {
   Communicator& ranks_;
   uint64_t plan_hash_;
   int64_t step_ = -1;
-  double seal_ = 0;
 };
 
 }  // namespace lockstep

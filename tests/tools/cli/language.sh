@@ -41,13 +41,18 @@ expect_score() {  # expect_score: the line of results, whose scores are left in 
 
 expect_same_scores() { expect_same "$work/reference_score" "$work/score"; }
 
-# What each part of a run does, once.
-test_language() {
-  local config training loss
+# Sets `config` and `training`, and leaves the reference of 20 steps and its scores.
+make_scored_language() {
   make_language
   make_reference 20
   expect_score 1
   cp "$work/score" "$work/reference_score"
+}
+
+# What each part of a run does, once.
+test_language() {
+  local config training loss
+  make_scored_language
   # It learns: a guess among 300 tokens has a loss of 5.7.
   loss=$(grep -o '^validation_loss=[0-9]' "$work/stdout")
   [ "${loss#*=}" -le 4 ] || complain "expected a loss below 5, got: $loss"
@@ -88,10 +93,7 @@ test_language() {
 # The same run in other ways, and others.
 test_language_runs() {
   local config training ranks
-  make_language
-  make_reference 20
-  expect_score 1
-  cp "$work/score" "$work/reference_score"
+  make_scored_language
   for ranks in 2 3; do
     expect_same_run "${training[@]}" --threads 1 --ranks $ranks
     expect_score $ranks
@@ -210,10 +212,7 @@ test_language_bench() {
 
 test_language_mpi() {
   local config training ranks
-  make_language
-  make_reference 20
-  expect_score 1
-  cp "$work/score" "$work/reference_score"
+  make_scored_language
   for ranks in 2 3; do
     expect_same_run "$mpirun" -np $ranks "${training[@]}" --threads 1
     expect_score $ranks
