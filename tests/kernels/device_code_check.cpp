@@ -43,12 +43,12 @@ void run(const std::string& command, const std::string& log) {
     throw std::runtime_error("failed: " + command + "\n" + read_file(log));
 }
 
-// The PTX that the build has kept; where it was built for other architectures, it is made here.
-std::string ptx_of(const Source& source, const std::string& architecture, const std::filesystem::path& folder,
-                   const std::string& log) {
-  const std::string name = name_of(source) + ".compute_" + architecture + ".ptx";
+// The PTX that the build has kept; where it was built for other architectures, it is made here. One is enough: no
+// source asks for the architecture (a rule of tools/cmake/check_layers.cmake), so that nvcc makes the same PTX for all.
+std::string ptx_of(const Source& source, const std::filesystem::path& folder, const std::string& log) {
+  const std::string name = name_of(source) + ".compute_80.ptx";
   if (std::filesystem::exists(source.kept / name)) return source.kept / name;
-  run(source.command + " -ptx -arch=compute_" + architecture + " -o '" + (folder / name).string() + "'", log);
+  run(source.command + " -ptx -arch=compute_80 -o '" + (folder / name).string() + "'", log);
   return folder / name;
 }
 
@@ -58,9 +58,8 @@ std::vector<Kernel> kernels_in(const Source& source, const std::filesystem::path
   std::filesystem::create_directories(folder);
   const std::string log = (folder / "ptxas.log").string();
   const std::string nvcc = source.command.substr(0, source.command.find(' '));
-  std::string ptx;
+  const std::string ptx = ptx_of(source, folder, log);
   for (const std::string architecture : {"80", "90"}) {
-    ptx = ptx_of(source, architecture, folder, log);
     run(nvcc + " -cubin -arch=sm_" + architecture + " -Xptxas=-v -o '" + (folder / "cubin").string() + "' '" + ptx +
             "'",
         log);

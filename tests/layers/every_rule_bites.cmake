@@ -127,6 +127,7 @@ expect("a long file" runtime/a.cpp "${license}${long}" "has 401 lines")
 expect("a macro" runtime/a.h "${license}#define RUNTIME_A_H\n" "defines RUNTIME_A_H")
 expect("the macro elsewhere" kernels/a.h "${license}# define HOST_DEVICE\n" "defines HOST_DEVICE")
 expect("a skip on every GPU" tests/a_test.cpp "${license}  if (!products_have_equal_bits()) GTEST_SKIP() << 1\n" "skips a test on every GPU")
+expect("the architecture" kernels/a.cuh "${license}  constexpr bool kNew = __CUDA_ARCH__ >= 900;\n" "asks for the GPU's architecture")
 expect("conditionals" runtime/a.cpp "${license}#if A\n#elif B\n#endif\n  #ifdef C\n#endif\n#ifndef D\n#endif\n"
   "has 5 conditionals")
 
