@@ -34,8 +34,14 @@ void elements(int64_t begin, int64_t end, const F f, const Operand... operand) {
   for (int64_t i = begin; i < end; ++i) apply_at(i, f, operand...);
 }
 
+// These are compiled once and not wherever they are called: most of what the compiler does are loops of formulas.
 template <class F, class... Operand>
-void elements_of_granule(int64_t granule, int64_t n, const F& f, const Operand&... operand) {
+[[gnu::noinline]] void range_of_elements(int64_t begin, int64_t end, const F& f, const Operand&... operand) {
+  elements(begin, end, f, operand...);
+}
+
+template <class F, class... Operand>
+[[gnu::noinline]] void elements_of_granule(int64_t granule, int64_t n, const F& f, const Operand&... operand) {
   const int64_t begin = granule * kGranule, end = std::min(n, begin + kGranule);
   elements(begin, end, f, in_granule(operand, granule)...);
 }
@@ -58,11 +64,9 @@ void elementwise(Stream& stream, int64_t n, const F& formula, const Operand&... 
     return elementwise_where(
         stream, n, [](int64_t) { return true; }, formula, operand...);
   const auto& f = loaded(formula);
-  const auto range = [](int64_t begin, int64_t end, const auto& f, const Operand&... operand) {
-    elements(begin, end, f, operand...);
-  };
-  if (n < kParallelElements || stream.threads() == 1) return range(0, n, f, operand...);
-  parallel_ranges(stream.threads(), n, 64, [&](int64_t begin, int64_t end) { range(begin, end, f, operand...); });
+  if (n < kParallelElements || stream.threads() == 1) return range_of_elements(0, n, f, operand...);
+  parallel_ranges(stream.threads(), n, 64,
+                  [&](int64_t begin, int64_t end) { range_of_elements(begin, end, f, operand...); });
 }
 
 // What the lanes of a row may do together: a thread block on the GPU, a loop here. A sum keeps kLanes partial sums and

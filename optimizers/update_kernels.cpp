@@ -80,12 +80,15 @@ struct PreparedElement {
   }
 };
 
-// Selects the granules of the variables of one group.
+// Selects the granules of the variables of one group, or without groups all. One kernel does both, because it is
+// compiled for every rule.
 struct OfGroup {
   const uint32_t* variable_of;
   const uint32_t* groups;
   uint32_t group;
-  HOST_DEVICE bool operator()(int64_t granule) const { return groups[variable_of[granule]] == group; }
+  HOST_DEVICE bool operator()(int64_t granule) const {
+    return groups == nullptr || groups[variable_of[granule]] == group;
+  }
 };
 
 template <bool kFactor, class Kept, class Rule, class Param, class... Between>
@@ -93,14 +96,13 @@ void update_elements(Stream& stream, const PreparedUpdate<Rule>& u, Param* param
   const PreparedElement<Rule, kFactor, Kept> element{u.constants, u.decision};
   [&]<size_t... I>(std::index_sequence<I...>) {
     if constexpr (kFactor) {
-      if (u.granules.groups) {
-        const OfGroup members{u.granules.variable_of, u.granules.groups, u.granules.group};
-        return backend::elementwise_where(stream, u.param.size(), members, element, inout(param),
-                                          inout(data<float>(u.grad)), between..., inout(data<float>(u.slots[I]))...);
-      }
+      const OfGroup members{u.granules.variable_of, u.granules.groups, u.granules.group};
+      backend::elementwise_where(stream, u.param.size(), members, element, inout(param), inout(data<float>(u.grad)),
+                                 between..., inout(data<float>(u.slots[I]))...);
+    } else {
+      backend::elementwise(stream, u.param.size(), element, inout(param), inout(data<float>(u.grad)), between...,
+                           inout(data<float>(u.slots[I]))...);
     }
-    backend::elementwise(stream, u.param.size(), element, inout(param), inout(data<float>(u.grad)), between...,
-                         inout(data<float>(u.slots[I]))...);
   }
   (std::make_index_sequence<kSlots<Rule>>{});
 }
