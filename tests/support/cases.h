@@ -4,27 +4,37 @@
 // sanitizer go through the whole list.
 #pragma once
 
-#include <algorithm>
 #include <initializer_list>
 #include <ranges>
+#include <utility>
 #include <vector>
 
 namespace lockstep {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kUnderThreadSanitizer = true;
+#else
+inline constexpr bool kUnderThreadSanitizer = false;
+#endif
+#if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool kUnderSanitizer = true;
 #else
-inline constexpr bool kUnderSanitizer = false;
+inline constexpr bool kUnderSanitizer = kUnderThreadSanitizer;
 #endif
 
-// All of them, or under a sanitizer at most `few`, the first of them always and, where two or more are wanted, the
-// last.
+// At most `few` of them, the first always and, where two or more are wanted, the last.
 template <class T>
-std::vector<T> cases(std::vector<T> all, size_t few = 2) {
-  if (!kUnderSanitizer || all.size() <= few) return all;
+std::vector<T> few_of(std::vector<T> all, size_t few) {
+  if (all.size() <= few) return all;
   std::vector<T> chosen;
   for (size_t i = 0; i < few; ++i) chosen.push_back(all[few == 1 ? 0 : i * (all.size() - 1) / (few - 1)]);
   return chosen;
+}
+
+// All of them, or under a sanitizer at most `few`.
+template <class T>
+std::vector<T> cases(std::vector<T> all, size_t few = 2) {
+  return kUnderSanitizer ? few_of(std::move(all), few) : all;
 }
 
 template <class T>
@@ -35,6 +45,18 @@ std::vector<T> cases(std::initializer_list<T> all, size_t few = 2) {
 template <std::ranges::range Range>
 auto cases(const Range& all, size_t few = 2) {
   return cases(std::vector<std::ranges::range_value_t<Range>>(std::ranges::begin(all), std::ranges::end(all)), few);
+}
+
+// The cases of training on GPUs, which CI runs in the builds with sanitizers alone: the address sanitizer takes all.
+template <class T>
+std::vector<T> cases_on_gpus(std::initializer_list<T> all, size_t few = 2) {
+  return kUnderThreadSanitizer ? few_of(std::vector<T>(all), few) : std::vector<T>(all);
+}
+
+template <std::ranges::range Range>
+auto cases_on_gpus(const Range& all, size_t few = 2) {
+  const std::vector<std::ranges::range_value_t<Range>> listed(std::ranges::begin(all), std::ranges::end(all));
+  return kUnderThreadSanitizer ? few_of(listed, few) : listed;
 }
 
 }  // namespace lockstep

@@ -60,12 +60,12 @@ TEST(DeviceTraining, TakesTheBitsOfCpuRanks) {
 TEST(DeviceTraining, TakesTheSameBitsOnAnyNumberOfRanks) {
   LOCKSTEP_NEEDS_GPU();
   // Partial batches, and leaves without samples, come with 24 and 60.
-  for (const int64_t batch : cases<int64_t>({16, 24, 60})) {
+  for (const int64_t batch : cases_on_gpus<int64_t>({16, 24, 60})) {
     const Setting setting{.ranks = 1, .steps = 6, .batch = batch};
     const Outcome one = train(on_gpu(setting));
     ASSERT_EQ(one.ledger.size(), 6u);
     for (const DeviceTransport transport : kTransports)
-      for (const int ranks : cases({2, 4, 8, 3})) {
+      for (const int ranks : cases_on_gpus({2, 4, 8, 3})) {
         if (!enough_gpus(ranks, transport)) continue;
         Setting more = setting;
         more.ranks = ranks;
@@ -94,7 +94,7 @@ TEST(DeviceTraining, LearnsInFastMode) {
 
 TEST(DeviceTraining, TakesTheSameBitsWithEveryOptimizer) {
   LOCKSTEP_NEEDS_GPU();
-  for (const std::string_view name : cases(optimizer_names(), 4)) {
+  for (const std::string_view name : cases_on_gpus(optimizer_names(), 4)) {
     SCOPED_TRACE(std::string(name));
     expect_like_cpu({.ranks = 2, .steps = 5, .optimizer = std::string(name)}, DeviceTransport::staged);
   }
@@ -104,8 +104,8 @@ TEST(DeviceTraining, FollowsSchedulesAndClipsLikeCpuRanks) {
   LOCKSTEP_NEEDS_GPU();
   const Schedule schedule = make_schedule("cosine(steps=12, warmup_steps=4)", 0.01);
   expect_like_cpu({.schedule = &schedule});
-  for (const ClipOptions& clip : cases({ClipOptions{.clipnorm = 0.05}, ClipOptions{.global_clipnorm = 0.1},
-                                        ClipOptions{.clipvalue = 0.01}, ClipOptions{.global_clipnorm = 1e6}})) {
+  for (const ClipOptions& clip : cases_on_gpus({ClipOptions{.clipnorm = 0.05}, ClipOptions{.global_clipnorm = 0.1},
+                                                ClipOptions{.clipvalue = 0.01}, ClipOptions{.global_clipnorm = 1e6}})) {
     SCOPED_TRACE(str(clip.clipnorm, " ", clip.global_clipnorm, " ", clip.clipvalue));
     expect_like_cpu({.ranks = 2, .optimizer = "nadam", .clip = clip}, DeviceTransport::staged);
   }
@@ -118,7 +118,7 @@ TEST(DeviceTraining, SharesVariablesOutAveragesAndScalesLikeCpuRanks) {
                                            "last/weight => weight_decay=0.1, rate_factor=0.5"};
   const Schedule falling = make_schedule("exponential(steps=10, decay_rate=0.5)", 0.01);
   for (const ClipOptions& clip :
-       cases({ClipOptions{.clipnorm = 0.05}, ClipOptions{}, ClipOptions{.clipvalue = 0.01}}, 1))
+       cases_on_gpus({ClipOptions{.clipnorm = 0.05}, ClipOptions{}, ClipOptions{.clipvalue = 0.01}}, 1))
     expect_like_cpu({.ranks = 2,
                      .groups = groups,
                      .average = MovingAverage{.momentum = 0.5, .overwrite_every = 3},
@@ -169,7 +169,7 @@ TEST(DeviceTraining, TakesTheSameBitsFromARecordedStep) {
   LOCKSTEP_NEEDS_GPU();
   for (const int ranks : {1, 2}) {
     if (!enough_gpus(ranks, DeviceTransport::nccl)) continue;
-    for (const int64_t batch : cases<int64_t>({24, 16}, 1)) {
+    for (const int64_t batch : cases_on_gpus<int64_t>({24, 16}, 1)) {
       const Schedule schedule = make_schedule("cosine(steps=12, warmup_steps=4)", 0.01);
       const Setting setting{.ranks = ranks, .batch = batch, .schedule = &schedule};
       const Outcome plain = train(on_gpu(setting, DeviceTransport::nccl));

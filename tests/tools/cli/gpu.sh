@@ -32,7 +32,7 @@ test_gpu_ranks() {
   expect_success env LOCKSTEP_NCCL_LIBRARY=/nonexistent "$mpirun" -np 2 "${on_data[@]}" --steps 2 --device cuda
 }
 
-# Under a sanitizer two ranks stand for all numbers of them.
+# Under the thread sanitizer two ranks stand for all numbers of them.
 test_gpu_training() {
   emulated || { echo "needs the emulated GPUs of preset emulated"; return; }
   local training ranks all=(1 4 3 2)
