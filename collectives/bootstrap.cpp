@@ -74,6 +74,25 @@ void report_once(const ErrorReport& report, const std::exception& error) {
   std::this_thread::sleep_for(kMoment);
 }
 
+// "srun started this process as rank 1 of 2".
+std::string text_of(const LauncherClaim& claim) {
+  return str(claim.launcher, " started this process as rank ", claim.rank,
+             claim.size > 0 ? str(" of ", claim.size) : std::string());
+}
+
+// Some MPI libraries end the process where they find no launcher of theirs, with a page of words about how they were
+// built. Slurm without a plugin for MPI is the usual case.
+std::unique_ptr<LastWords> words_for_end_in_mpi(const LauncherClaim& claim, const ErrorReport& report) {
+  if (claim.launcher != kSrun) return nullptr;
+  return std::make_unique<LastWords>([&] {
+    report_once(report,
+                Error(ErrorCode::launch,
+                      str(text_of(claim), " without telling MPI about the others, and the MPI library has ended ",
+                          "it: ", launch_advice(mpi_name())),
+                      std::source_location::current()));
+  });
+}
+
 }  // namespace
 
 LauncherClaim read_launcher(const Variable& variable) {
@@ -121,29 +140,6 @@ std::string launch_advice(std::string_view mpi_name) {
 bool is_served(const LauncherClaim& claim, std::string_view mpi_name) {
   return claim.launcher != kHydra || !mpi_name.starts_with("Open MPI");
 }
-
-namespace {
-
-// "srun started this process as rank 1 of 2".
-std::string text_of(const LauncherClaim& claim) {
-  return str(claim.launcher, " started this process as rank ", claim.rank,
-             claim.size > 0 ? str(" of ", claim.size) : std::string());
-}
-
-// Some MPI libraries end the process where they find no launcher of theirs, with a page of words about how they were
-// built. Slurm without a plugin for MPI is the usual case.
-std::unique_ptr<LastWords> words_for_end_in_mpi(const LauncherClaim& claim, const ErrorReport& report) {
-  if (claim.launcher != kSrun) return nullptr;
-  return std::make_unique<LastWords>([&] {
-    report_once(report,
-                Error(ErrorCode::launch,
-                      str(text_of(claim), " without telling MPI about the others, and the MPI library has ended ",
-                          "it: ", launch_advice(mpi_name())),
-                      std::source_location::current()));
-  });
-}
-
-}  // namespace
 
 std::unique_ptr<Communicator> connect(std::chrono::milliseconds timeout, const ErrorReport& report) {
   const LauncherClaim claim = read_launcher();

@@ -57,37 +57,78 @@ struct MergeAt {
   }
 };
 
-// The first key of each token adds up the rows of that token.
-template <class A>
-struct SumOfToken {
-  float* d_table;
-  const A* d_out;
+// Sorted keys, of which those of a token are cut into chunks.
+struct SortedKeys {
   const uint64_t* keys;
-  int64_t n, width;
-  bool accumulate;
+  int64_t n;
 
-  template <class Team>
-  HOST_DEVICE void operator()(Team team, int64_t i) const {
-    const int64_t token = token_of(keys[i]);
-    if (i > 0 && token_of(keys[i - 1]) == token) return;
-    const A* x = d_out;
-    const uint64_t* own = keys + i;
-    const int64_t columns = width;
-    team.add_rows(width, end_of(token, i) - i, d_table + token * width, accumulate,
-                  [=](int64_t r, int64_t c) { return float(x[row_of(own[r]) * columns + c]); });
-  }
-
-  // Where the keys of a token that begin at `low` end.
-  HOST_DEVICE int64_t end_of(int64_t token, int64_t low) const {
-    int64_t high = n;
+  HOST_DEVICE int64_t token(int64_t i) const { return token_of(keys[i]); }
+  HOST_DEVICE bool is_first(int64_t i) const { return i == 0 || token(i - 1) != token(i); }
+  HOST_DEVICE bool has_chunk_behind(int64_t i) const { return i + kChunk < n && token(i + kChunk) == token(i); }
+  HOST_DEVICE bool has_chunk_before(int64_t i) const { return i >= kChunk && token(i - kChunk) == token(i); }
+  // The first key of `wanted` or a greater token. Looks in [low, high], where it has to be.
+  HOST_DEVICE int64_t begin_of(int64_t wanted, int64_t low, int64_t high) const {
     while (low < high) {
       const int64_t middle = (low + high) / 2;
-      if (token_of(keys[middle]) == token)
+      if (token(middle) < wanted)
         low = middle + 1;
       else
         high = middle;
     }
     return low;
+  }
+
+  // Where the sum of the chunk that begins with key i is kept, if it is not its token's first: such chunks begin at
+  // least kChunk keys apart, even where a short one lies between them, and those of one token exactly so.
+  HOST_DEVICE static int64_t place_of_sum(int64_t i) { return i / kChunk - 1; }
+  static int64_t most_sums(int64_t n) { return n / kChunk; }
+
+  static constexpr int64_t kChunk = EmbedGrad::kChunk;
+};
+
+// The first key of each chunk adds up the rows of the chunk: into the table if the chunk is its token's first, else
+// into a sum of its own.
+template <class A>
+struct SumOfChunk {
+  float *d_table, *sums;
+  const A* d_out;
+  SortedKeys sorted;
+  int64_t width;
+  bool accumulate;
+
+  template <class Team>
+  HOST_DEVICE void operator()(Team team, int64_t i) const {
+    const int64_t token = sorted.token(i);
+    const bool first = sorted.is_first(i);
+    if (!first && (!sorted.has_chunk_before(i) ||
+                   (i - sorted.begin_of(token, 0, i - SortedKeys::kChunk)) % SortedKeys::kChunk != 0))
+      return;
+    const int64_t most = i + SortedKeys::kChunk < sorted.n ? i + SortedKeys::kChunk : sorted.n;
+    const A* x = d_out;
+    const uint64_t* own = sorted.keys + i;
+    const int64_t columns = width;
+    team.add_rows(width, sorted.begin_of(token + 1, i + 1, most) - i,
+                  first ? d_table + token * width : sums + SortedKeys::place_of_sum(i) * width, first && accumulate,
+                  [=](int64_t r, int64_t c) { return float(x[row_of(own[r]) * columns + c]); });
+  }
+};
+
+// The first key of each token that has more than one chunk adds the sums of the others.
+struct SumOfToken {
+  float* d_table;
+  const float* sums;
+  SortedKeys sorted;
+  int64_t width;
+
+  template <class Team>
+  HOST_DEVICE void operator()(Team team, int64_t i) const {
+    if (!sorted.is_first(i) || !sorted.has_chunk_behind(i)) return;
+    const int64_t token = sorted.token(i), second = i + SortedKeys::kChunk;
+    const int64_t end = sorted.begin_of(token + 1, second + 1, sorted.n);
+    const float* x = sums + SortedKeys::place_of_sum(second) * width;
+    const int64_t columns = width;
+    team.add_rows(width, (end - second + SortedKeys::kChunk - 1) / SortedKeys::kChunk, d_table + token * width, true,
+                  [=](int64_t r, int64_t c) { return x[r * columns + c]; });
   }
 };
 
@@ -113,7 +154,10 @@ void run(Backend, Stream& stream, const Embed& k) {
   });
 }
 
-int64_t scratch_bytes(Backend, Stream&, const EmbedGrad& k) { return 2 * bytes_of_keys(k); }
+int64_t scratch_bytes(Backend, Stream&, const EmbedGrad& k) {
+  const int64_t sums = SortedKeys::most_sums(k.tokens.size());
+  return 2 * bytes_of_keys(k) + scratch_piece(sums * k.d_table.shape[1] * int64_t(sizeof(float)));
+}
 
 void run(Backend, Stream& stream, const EmbedGrad& k, std::byte* scratch) {
   const int64_t width = k.d_table.shape[1], rows = k.tokens.size();
@@ -125,10 +169,14 @@ void run(Backend, Stream& stream, const EmbedGrad& k, std::byte* scratch) {
     std::swap(keys, merged);
   }
   if (!k.accumulate) backend::elementwise(stream, k.d_table.size(), Zero{}, out(data<float>(k.d_table)));
+  auto* sums = reinterpret_cast<float*>(scratch + 2 * bytes_of_keys(k));
+  const SortedKeys sorted{keys, rows};
   dispatch_activation(k.d_out.dtype, [&]<class A>(TypeTag<A>) {
     backend::rowwise(stream, rows, width,
-                     SumOfToken<A>{data<float>(k.d_table), data<A>(k.d_out), keys, rows, width, k.accumulate});
+                     SumOfChunk<A>{data<float>(k.d_table), sums, data<A>(k.d_out), sorted, width, k.accumulate});
   });
+  if (rows > EmbedGrad::kChunk)
+    backend::rowwise(stream, rows, width, SumOfToken{data<float>(k.d_table), sums, sorted, width});
 }
 
 }  // namespace lockstep

@@ -18,9 +18,13 @@ struct Embed {
 void run(Cpu, Stream&, const Embed&);
 void run(Cuda, Stream&, const Embed&);
 
-// d_table[v, :] = sum over the rows r with tokens[r] = v, in ascending order, of d_out[r, :]; with `accumulate` they
-// are added, in this order, to what is there. Rows are sorted by token, so every element has one writer.
+// d_table[v, :] = sum over the rows r with tokens[r] = v of d_out[r, :]. The rows of a token, in ascending order, are
+// cut into chunks of kChunk, so that no team's work grows with a token that is nearly everywhere. The first chunk's
+// rows are added one after the other, with `accumulate` to what is there; then come the sums of the other chunks, in
+// order. Rows are sorted by token, so every element has one writer.
 struct EmbedGrad {
+  static constexpr int64_t kChunk = 256;
+
   View d_table;     // [entries, width] f32
   ConstView d_out;  // [rows, width], f32 or bf16
   ConstView tokens;

@@ -4,8 +4,9 @@
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 
-#include <cinttypes>
-#include <cstdio>
+#include <algorithm>
+#include <charconv>
+#include <cstring>
 
 #include "kernels/device/profiling.h"
 
@@ -27,8 +28,13 @@ ProfilerRange::ProfilerRange(const char* name) {
 
 ProfilerRange::ProfilerRange(const char* name, int64_t number) {
   make_ready();
-  char text[64];
-  std::snprintf(text, sizeof text, "%s %" PRId64, name, number);
+  // Whether anybody listens shows only afterwards, so the text of every step and bucket is made, at little cost.
+  constexpr size_t kLongestName = 40, kLongestNumber = 20;
+  char text[kLongestName + 1 + kLongestNumber + 1];
+  const size_t length = std::min(std::strlen(name), kLongestName);
+  std::memcpy(text, name, length);
+  text[length] = ' ';
+  *std::to_chars(text + length + 1, text + sizeof text - 1, number).ptr = '\0';
   nvtxRangePushA(text);
 }
 

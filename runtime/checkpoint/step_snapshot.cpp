@@ -110,8 +110,7 @@ std::vector<SnapshotPlace> find_snapshots(const std::string& folder) {
   for (const char* place : kPlaces) {
     const std::string path = in_folder(folder, place);
     try {
-      const std::string text = snapshot_manifest_text(path);
-      found.push_back({manifest_from_text(text, path).run.step, path});
+      found.push_back({read_part(in_folder(path, kStateName)).run.step, path});
     } catch (const Error&) {
       // It was being written when the run ended, or never.
     }

@@ -44,8 +44,8 @@ class StepSnapshot {
   StateSnapshot copy_;
 };
 
-// The places of a folder of snapshots that may hold one, with the step that they say they are of. What cannot be
-// believed is left out.
+// The places of a folder of snapshots that may hold one, with the step that they say they are of. Only that is read:
+// whether the rest can be believed shows when it is put together, once, for the place that a run goes on from.
 struct SnapshotPlace {
   int64_t step = 0;
   std::string path;

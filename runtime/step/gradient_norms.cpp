@@ -11,7 +11,7 @@
 namespace lockstep {
 
 GradientNorms::GradientNorms(Communicator& ranks, const Plan& plan, Pool& pool, Stream& stream)
-    : place_(ranks.place()), pool_(pool), arena_elements_(plan.arena_elements) {
+    : place_(ranks.place()), pool_(pool), arena_elements_(plan.arena_elements), threads_(stream.threads()) {
   std::vector<int64_t> begins, ends, first_chunk{0};
   for (const PlannedVariable& variable : plan.variables) {
     if (!variable.in_gradient_sync) continue;
@@ -29,6 +29,7 @@ GradientNorms::GradientNorms(Communicator& ranks, const Plan& plan, Pool& pool, 
   if (pool.device().kind == DeviceKind::cpu) {
     window_ = ranks.allocate_shared(window_bytes());
     pool_.enter(Purpose::gradients, window_bytes());
+    gathered_ = std::make_unique_for_overwrite<float[]>(size_t(threads_ * longest_));
   } else {
     chunk_squares_ = upload(std::vector<double>(chunks_.size()), pool, stream);
     begins_ = upload(begins, pool, stream);
@@ -67,18 +68,21 @@ void GradientNorms::measure_on_host(GradientReducer& reducer, Stream& stream) {
   reducer.meet();  // chunks reach into slices of other ranks
   auto* cells = static_cast<double*>(window_->segment(0));
   const Range mine = part_of(int64_t(chunks_.size()), place_.local_rank, place_.local_size, 1);
-  const int threads = mine.size() * kSquareChunk < cpu::kParallelElements ? 1 : stream.threads();
-  cpu::parallel_parts(threads, mine.size(), [&](int64_t part) {
-    const auto memory = std::make_unique_for_overwrite<float[]>(size_t(longest_));
-    const auto& [bucket, elements] = chunks_[size_t(mine.begin + part)];
-    const View scratch{memory.get(), DType::f32, DeviceKind::cpu, Shape{elements.size()}};
-    Stream alone = Stream::cpu();
-    const int64_t begin = 0, end = elements.size();
-    const Shape one{1};
-    launch(alone, ChunkSquares{.sums = {cells + mine.begin + part, DType::f64, DeviceKind::cpu, one},
-                               .values = reducer.gathered(bucket, elements, scratch, stream),
-                               .begins = {&begin, DType::i64, DeviceKind::cpu, one},
-                               .ends = {&end, DType::i64, DeviceKind::cpu, one}});
+  const int threads = mine.size() * kSquareChunk < cpu::kParallelElements ? 1 : threads_;
+  const int64_t members = std::min<int64_t>(threads, mine.size());
+  cpu::parallel_parts(threads, members, [&](int64_t member) {
+    const Range part = part_of(mine.size(), member, members, 1);
+    for (int64_t chunk = mine.begin + part.begin; chunk < mine.begin + part.end; ++chunk) {
+      const auto& [bucket, elements] = chunks_[size_t(chunk)];
+      const View scratch{gathered_.get() + member * longest_, DType::f32, DeviceKind::cpu, Shape{elements.size()}};
+      Stream alone = Stream::cpu();
+      const int64_t begin = 0, end = elements.size();
+      const Shape one{1};
+      launch(alone, ChunkSquares{.sums = {cells + chunk, DType::f64, DeviceKind::cpu, one},
+                                 .values = reducer.gathered(bucket, elements, scratch, stream),
+                                 .begins = {&begin, DType::i64, DeviceKind::cpu, one},
+                                 .ends = {&end, DType::i64, DeviceKind::cpu, one}});
+    }
   });
   reducer.meet();  // updates clear what other ranks have read by now
   add_up_chunks(cells, stream);

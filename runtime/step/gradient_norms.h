@@ -42,9 +42,12 @@ class GradientNorms {
   const Place place_;
   Pool& pool_;
   int64_t arena_elements_;
+  int threads_;
   std::vector<Chunk> chunks_;
-  int64_t longest_ = 0;                   // elements of a chunk, at most
-  std::unique_ptr<SharedWindow> window_;  // CPU ranks only
+  int64_t longest_ = 0;  // elements of a chunk, at most
+  // CPU ranks only: a cell per chunk, and for each thread room for a chunk that lies in slices of several ranks.
+  std::unique_ptr<SharedWindow> window_;
+  std::unique_ptr<float[]> gathered_;
   // On the device. Sums of chunks and their borders are there on GPUs only; ranks on CPUs have them in the window.
   Buffer squares_, first_chunk_, chunk_squares_, begins_, ends_;
 };

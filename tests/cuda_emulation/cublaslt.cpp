@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for cuBLASLt: the calls that kernels/matmul_cuda.cpp makes, answered by the Eigen half of our own products,
 // so that the emulated device and a CPU half without oneDNN give the same bits. A GPU adds in an order of its own:
-// LOCKSTEP_EMULATED_PRODUCTS=other_bits makes products do so, too.
+// LOCKSTEP_EMULATED_PRODUCTS=other_bits makes products do so, too. The order may depend on what is said of alignment,
+// as that of NVIDIA's algorithms may: for operands at larger multiples than 16 bytes it is the other one.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -44,6 +46,8 @@ struct PreferenceData {
 struct AlgorithmData {
   uint64_t workspace_bytes;
   uint32_t alignment[4];  // of A, B, C, D
+
+  bool is_for_more_than_16() const { return *std::max_element(alignment, alignment + 4) > 16; }
 };
 
 template <class Data, class Opaque>
@@ -122,7 +126,7 @@ struct Product {
   LayoutData a, b, d;
   const void *first, *second;
   void* out;
-  bool accumulate;
+  bool accumulate, other_order;
 
   static void run(void* data) {
     const auto& product = *static_cast<const Product*>(data);
@@ -138,7 +142,7 @@ struct Product {
                   .accumulate = product.accumulate};
     matmul.activation = operation.activation();
     if (operation.biased()) matmul.bias = {operation.bias, out.dtype, out.device, Shape{out.shape[1]}};
-    if (!products_have_other_bits()) return multiply(stream, matmul);
+    if (!product.other_order) return multiply(stream, matmul);
     const Reversed a(matmul.a, matmul.transpose_a), b(matmul.b, !matmul.transpose_b);
     matmul.a = a.view();
     matmul.b = b.view();
@@ -302,7 +306,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                         a,
                         b,
                         d,
-                        keep == 1};
+                        keep == 1,
+                        products_have_other_bits() != chosen.is_for_more_than_16()};
   if (!fits(product.operation, product.a, product.b, product.d)) return CUBLAS_STATUS_INVALID_VALUE;
   handle->products.push_back(std::make_unique<Product>(product));
   return cudaLaunchHostFunc(stream, &Product::run, handle->products.back().get()) == cudaSuccess

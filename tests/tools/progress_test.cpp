@@ -13,6 +13,8 @@
 #include <chrono>
 #include <thread>
 
+#include "tools/text/byte_progress.h"
+
 namespace lockstep {
 namespace {
 
@@ -184,6 +186,25 @@ TEST(Progress, ATerminalThatIsDumbGetsPlainLines) {
   setenv("TERM", "xterm", 1);
   EXPECT_TRUE(is_terminal_for_lines(terminal.out));
   before ? setenv("TERM", kept.c_str(), 1) : unsetenv("TERM");
+}
+
+TEST(ByteProgress, FitsTheTerminalAndLeavesNothing) {
+  Terminal terminal;
+  {
+    ByteProgress progress("encoding", 5'000'000, terminal.out);
+    for (const unsigned short columns : {60, 20, 5, 60}) {
+      terminal.resize(columns);
+      std::this_thread::sleep_for(std::chrono::milliseconds(210));
+      progress.at(1'000'000);
+      terminal.show();
+      EXPECT_EQ(terminal.screen.wrapped(), 0) << columns << " columns";
+      EXPECT_THAT(terminal.screen.lines()[0], StartsWith(std::string("encoding").substr(0, columns - 1)));
+    }
+    EXPECT_THAT(terminal.screen.lines()[0], HasSubstr("1.0 of 5.0 MB"));
+  }
+  terminal.show();
+  EXPECT_EQ(terminal.screen.lines(), std::vector<std::string>{""});
+  EXPECT_FALSE(terminal.screen.saw_escapes());
 }
 
 TEST(Progress, LeavesOutWholeFieldsFromTheEnd) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -9,6 +8,7 @@
 
 #include "runtime/data/tokens/token_dataset.h"
 #include "runtime/files/atomic_file.h"
+#include "runtime/files/terminal_line.h"
 #include "runtime/text/unicode.h"
 #include "tools/commands/command_line.h"
 #include "tools/text/tokenize.h"
@@ -35,7 +35,7 @@ TokenizeRun run_of(const TokenizeOptions& options, Communicator& communicator) {
   check_threads(options.threads);
   return {.inputs = options.inputs,
           .threads = options.threads > 0 ? int(options.threads) : default_threads(communicator),
-          .terminal = isatty(STDERR_FILENO) != 0};
+          .terminal = is_terminal_for_lines(stderr)};
 }
 
 void run_tokenize_train(TokenizeOptions options, Communicator& communicator) {

@@ -2,7 +2,7 @@
 # The two reports of tools/gpu_check.sh, which sources this file. A step is a folder $steps/NN with the files name,
 # result, seconds, detail and, where there are any, figures (JSON), table (Markdown) and tail (of its log). Every step
 # writes both reports anew, so whatever ends the check leaves reports of what was done.
-# shellcheck shell=sh disable=SC2154  # steps, output, rehearsal, started: gpu_check.sh's
+# shellcheck shell=sh disable=SC2154  # steps, output, rehearsal, started, sweep: gpu_check.sh's
 
 # json_string TEXT: puts it in quotes. Characters beyond ASCII are left out, so that no log can break the report.
 json_string() {
@@ -32,6 +32,18 @@ row_value() {
   awk -v name="\"$1\"" -v key="\"$2\":" '
     $1 == "\"name\":" { inside = index($0, name) > 0 }
     inside && $1 == key { sub(/,$/, "", $2); print $2; exit }' "$3"
+}
+
+# compare_with_torch OURS TORCH: time of ours over time of PyTorch's AdamW, at each size of $sweep that both have. Time is
+# what counts: ours also clears the gradient, so it moves 32 bytes a parameter and not 28.
+compare_with_torch() {
+  echo "$sweep" | while read -r size elements; do
+    awk -v elements="$elements" -v ours="$(row_value "optimizer/adam/$size" value "$1")" '
+      $1 == "\"elements\":" { right = ($2 + 0 == elements) }
+      $1 == "\"name\":" { adamw = /adamw/ }
+      right && adamw && $1 == "\"value\":" { value = $2 + 0 }
+      END { if (ours > 0 && value > 0) printf "%s %.3f ", size, (32 / ours) / (28 / value) }' size="$size" "$2"
+  done
 }
 
 # record NAME RESULT SECONDS DETAIL [FIGURES [TABLE]]: records a step that is over; files may be missing.

@@ -10,23 +10,21 @@
 
 namespace lockstep {
 
-ByteProgress::ByteProgress(std::string doing, int64_t bytes, bool terminal)
-    : doing_(std::move(doing)), bytes_(std::max<int64_t>(bytes, 1)), terminal_(terminal) {}
+ByteProgress::ByteProgress(std::string doing, int64_t bytes, std::FILE* terminal)
+    : doing_(std::move(doing)), bytes_(std::max<int64_t>(bytes, 1)), terminal_(terminal), line_(terminal) {}
 
 ByteProgress::~ByteProgress() {
-  if (drawn_) std::fputs("\r\x1b[K", stderr);
+  if (terminal_) line_.clear();
 }
 
 void ByteProgress::at(int64_t bytes) {
   const auto now = Clock::now();
   if (!terminal_ || std::chrono::duration<double>(now - last_).count() < 0.2) return;
   last_ = now;
-  drawn_ = true;
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double left = seconds / double(std::max<int64_t>(bytes, 1)) * double(bytes_ - bytes);
-  fmt::print(stderr, "\r\x1b[K{}  {:.1f} of {:.1f} MB  {:.1f} MB/s  {} left", doing_, double(bytes) / 1e6,
-             double(bytes_) / 1e6, double(bytes) / 1e6 / seconds, clock_text(left));
-  std::fflush(stderr);
+  line_.show({doing_, fmt::format("{:.1f} of {:.1f} MB", double(bytes) / 1e6, double(bytes_) / 1e6),
+              fmt::format("{:.1f} MB/s", double(bytes) / 1e6 / seconds), clock_text(left) + " left"});
 }
 
 }  // namespace lockstep

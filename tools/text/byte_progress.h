@@ -7,12 +7,14 @@
 #include <cstdio>
 #include <string>
 
+#include "runtime/files/terminal_line.h"
+
 namespace lockstep {
 
 class ByteProgress {
  public:
-  // Silent if `terminal` is false. `doing` begins the line: "encoding".
-  ByteProgress(std::string doing, int64_t bytes, bool terminal);
+  // Silent if terminal == nullptr. `doing` begins the line: "encoding".
+  ByteProgress(std::string doing, int64_t bytes, std::FILE* terminal);
   ~ByteProgress();  // clears the line
 
   void at(int64_t bytes);
@@ -21,8 +23,8 @@ class ByteProgress {
   using Clock = std::chrono::steady_clock;
   std::string doing_;
   int64_t bytes_;
-  bool terminal_;
-  bool drawn_ = false;
+  std::FILE* terminal_;
+  TerminalLine line_;
   Clock::time_point start_ = Clock::now(), last_ = start_;
 };
 

@@ -97,7 +97,7 @@ class PartEncoder {
 Tokenizer train_tokenizer(const TokenizeRun& run, const BpeTraining& training) {
   const std::vector<Input> inputs = look_at(run);
   WordCounts counts(training.rule, run.threads);
-  ByteProgress progress("counting words", bytes_of(inputs), run.terminal);
+  ByteProgress progress("counting words", bytes_of(inputs), run.terminal ? stderr : nullptr);
   int64_t before = 0;
   for (const Input& input : inputs) {
     TextFile file(input.path, {0, input.bytes});
@@ -129,7 +129,7 @@ EncodeReport encode_files(const TokenizeRun& run, const Tokenizer& tokenizer, co
   PartEncoder output(tokenizer, encoder, options, options.output, options.shard_tokens);
   std::optional<PartEncoder> validation;
   if (split) validation.emplace(tokenizer, encoder, options, options.validation, 0);
-  ByteProgress progress("encoding", bytes_of(inputs), run.terminal);
+  ByteProgress progress("encoding", bytes_of(inputs), run.terminal ? stderr : nullptr);
   for (const Input& input : inputs)
     output.add(input.path, {0, input.split}, [&](int64_t bytes) { progress.at(bytes); });
   if (split)

@@ -2,45 +2,18 @@
 #include "tools/training/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "tools/training/clock_text.h"
 
 namespace lockstep {
 
-namespace {
-
-// The last column stays empty: a terminal may wrap when it is filled.
-size_t columns_of(std::FILE* out) {
-  winsize size{};
-  if (ioctl(fileno(out), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 79;
-  return size.ws_col - 1u;
-}
-
-}  // namespace
-
-std::string fitting_line(const std::vector<std::string>& fields, size_t width) {
-  std::string line = fields[0].substr(0, width);
-  for (size_t i = 1; i < fields.size() && line.size() + 2 + fields[i].size() <= width; ++i) line += "  " + fields[i];
-  return line;
-}
-
-bool is_terminal_for_lines(std::FILE* out) {
-  const char* terminal = std::getenv("TERM");
-  return isatty(fileno(out)) != 0 && (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
-}
-
 Progress::Progress(std::FILE* out, bool terminal, int64_t steps, int64_t steps_per_epoch, ProgressWords words,
                    int64_t first_step)
     : out_(out),
       terminal_(terminal),
+      line_(out),
       first_step_(first_step),
       steps_(steps),
       steps_per_epoch_(steps_per_epoch),
@@ -52,8 +25,7 @@ double Progress::units_per_second() const {
 
 void Progress::pause() {
   paused_ = Clock::now();
-  if (out_ && shown_ > 0) fmt::print(out_, "\n");
-  shown_ = 0;
+  if (out_) line_.keep();
 }
 
 void Progress::go_on() { start_ += Clock::now() - paused_; }
@@ -86,15 +58,13 @@ void Progress::print(int64_t step, bool end_of_epoch, const StepReport& report) 
                                  (report.sum_of_all_steps(words_.share_sum) - share_before_) / samples));
   fields.push_back(fmt::format("{:.0f} {}/s", units_per_second(), words_.unit));
   fields.push_back(fmt::format("{} left", clock_text(left)));
-  if (!terminal_) {
-    fmt::print(out_, "{}\n", fmt::join(fields, "  "));
+  if (terminal_) {
+    line_.show(fields);
+    if (end_of_epoch) line_.keep();
   } else {
-    const size_t width = columns_of(out_);
-    const std::string line = fitting_line(fields, width);
-    fmt::print(out_, "\r{:<{}}{}", line, std::max(line.size(), std::min(shown_, width)), end_of_epoch ? "\n" : "");
-    shown_ = end_of_epoch ? 0 : line.size();
+    fmt::print(out_, "{}\n", fmt::join(fields, "  "));
+    std::fflush(out_);
   }
-  std::fflush(out_);
 }
 
 }  // namespace lockstep

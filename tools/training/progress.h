@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shows people how a run is going: one line rewritten in place on a terminal, plain lines now and then elsewhere.
-// A line fits the terminal, however wide that is at the time, because one that wraps cannot be rewritten. There are no
-// escape codes: blanks erase what was there.
 #pragma once
 
 #include <chrono>
@@ -9,9 +7,9 @@
 #include <cstdio>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "runtime/data/step_input.h"
+#include "runtime/files/terminal_line.h"
 
 namespace lockstep {
 
@@ -47,9 +45,9 @@ class Progress {
 
   std::FILE* out_;
   bool terminal_;
+  TerminalLine line_;
   int64_t first_step_, steps_, steps_per_epoch_;
   ProgressWords words_;
-  size_t shown_ = 0;  // columns of the line that is to be rewritten
   int64_t samples_ = 0;
   int64_t shown_samples_ = 0;  // those that the next line is about
   // Sums over all samples before these.
@@ -57,11 +55,5 @@ class Progress {
   double share_before_ = 0;
   Clock::time_point start_ = Clock::now(), last_print_ = start_, paused_ = start_;
 };
-
-// As many of `fields` as fit into `width` columns, with two blanks between them; a first one that is too long is cut.
-std::string fitting_line(const std::vector<std::string>& fields, size_t width);
-
-// Whether a line can be rewritten on `out`: it is a terminal, and one that can do that.
-bool is_terminal_for_lines(std::FILE* out);
 
 }  // namespace lockstep

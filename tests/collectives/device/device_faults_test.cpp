@@ -180,6 +180,20 @@ TEST_F(DeviceFaults, RanksThatNcclCannotConnectGoThroughTheHost) {
   }
 }
 
+// It would take seconds, memory and a network interface.
+TEST_F(DeviceFaults, OneRankNeedsNoNcclUnlessAskedTo) {
+  const Variable fault("LOCKSTEP_EMULATED_NCCL_FAULT", "init_error:0");
+  const auto alone = [](DeviceRank& on) {
+    EXPECT_EQ(on.comm.transport(), "staged");
+    EXPECT_EQ(on.comm.remark(), "");
+    reduce(on, 100);
+  };
+  EXPECT_THAT(
+      errors_of_ranks(1, kSoon, [&](Communicator& ranks) { with_device(ranks, DeviceTransport::automatic, alone); }),
+      Each(""));
+  EXPECT_THAT(errors_by_nccl(1, kSoon, nothing), Each(HasSubstr("NCCL cannot connect the ranks")));
+}
+
 TEST_F(DeviceFaults, ConnectingHasADeadline) {
   const Variable fault("LOCKSTEP_EMULATED_NCCL_FAULT", "init_hang:0");
   // Who comes first to the deadline ends the others.

@@ -11,10 +11,8 @@
 #include <numeric>
 
 #include "collectives/gradients/finite.h"
-#include "collectives/gradients/host_gradient_reducer.h"
 #include "collectives/gradients/tree_sum.h"
 #include "kernels/pointwise.h"
-#include "runtime/plan/owners.h"
 #include "runtime/plan/planner.h"
 #include "runtime/state/ledger.h"
 #include "runtime/step/train_step.h"
@@ -234,42 +232,6 @@ TEST(Clip, GivesTheSameBitsOnAnyRanksNodesThreadsAndBuckets) {
       EXPECT_TRUE(take_steps(model, other, ranks)[2] == one[2]);
     });
   }
-}
-
-// Sums of squares by variable, of gradients whose squares do not add up exactly.
-std::vector<double> square_sums(Communicator& ranks, int64_t bucket_bytes) {
-  const GivenGradients model;
-  const Plan plan = make_plan({.variables = model.variables,
-                               .optimizer = *make_optimizer("sgd"),
-                               .settings = {.mesh = {{"data", ranks.size()}}, .bucket_bytes = bucket_bytes}});
-  Stream stream = Stream::cpu();
-  Pool pool(stream.device());
-  HostGradientReducer reducer(ranks, gradient_buckets(plan, ranks.node_of()), plan.arena_elements, ReduceMode::tree, 1);
-  if (reducer.first_part() == reducer.last_part()) {
-    reducer.without_parts(stream);
-  } else {
-    const View arena = reducer.begin_part(0, stream);
-    for (const Variable v : model.trained) {
-      const PlannedVariable& variable = plan.variables[size_t(v.index)];
-      for (int64_t i = 0; i < variable.shape.size(); ++i)
-        data<float>(arena)[variable.offset + i] = std::sin(float(i % 997) + float(v.index));
-      reducer.gradient_ready(size_t(variable.bucket), stream);
-    }
-  }
-  reducer.wait(stream);
-  GradientNorms norms(ranks, plan, pool, stream);
-  norms.measure(reducer, stream);
-  return {norms.squares(), norms.squares() + 5};
-}
-
-TEST(GradientNorms, HaveTheSameBitsOnAnyRanksNodesAndBuckets) {
-  std::vector<double> one;
-  run_ranks(1, [&](Communicator& ranks) { one = square_sums(ranks, 1); });
-  EXPECT_NEAR(one[0], 5003, 50) << "half of 10,006 elements, in three chunks";
-  on_every_group([&](Communicator& ranks) {
-    EXPECT_EQ(square_sums(ranks, 1), one);
-    EXPECT_EQ(square_sums(ranks, 1 << 20), one);
-  });
 }
 
 TEST(Clip, ChangesNoBitWhereNothingReachesTheLimit) {

@@ -204,7 +204,7 @@ void expect_like_cpu(const Setting& setting) {
   } else {
     ASSERT_EQ(outcome.losses.size(), expected.losses.size());
     for (size_t s = 0; s < expected.losses.size(); ++s)
-      EXPECT_NEAR(outcome.losses[s], expected.losses[s], 0.05f) << "step " << s;
+      EXPECT_NEAR(outcome.losses[s], expected.losses[s], 1e-3f) << "step " << s;
   }
   EXPECT_EQ(outcome.counters, expected.counters);
 }

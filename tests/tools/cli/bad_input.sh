@@ -43,6 +43,14 @@ test_usage() {
   expect_error 2 "*--reduce mpi needs*reduce by 'tree' or 'fast'" "${bad[@]}" --reduce mpi --ranks 2
   expect_error 2 "*--device: expected cpu or cuda, got 'foo'" "${bad[@]}" --device foo
   expect_error 2 "*unknown variable 'adam/iteratoin'; did you mean 'adam/iteration'?*" "$lockstep" explain adam/iteratoin
+
+  # The threads that are asked for, and what an mpirun has left that was killed.
+  local left=/dev/shm/vader_segment.of_a_test.$$
+  : >"$left"
+  expect_success env OMP_NUM_THREADS=3,2 "$lockstep" doctor
+  rm "$left"
+  expect_output 1 '^cores .*, 3 for each rank here$'
+  expect_output 1 '^left by Open MPI +[1-9][0-9]* files /dev/shm/vader_segment\*, .*remove them when no job runs$'
 }
 
 # Numbers are what was typed: no octal, no largest number in place of a larger one.

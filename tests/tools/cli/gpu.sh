@@ -21,6 +21,8 @@ test_gpu_refusals() {
     env LOCKSTEP_NCCL_LIBRARY=/nonexistent "${cuda[@]}" --ranks 2 --transport nccl
   # A step cannot be recorded where the host has a part in it.
   expect_error 2 '*--graph*staged*' "${cuda[@]}" --ranks 2 --transport staged --graph
+  # Nor by ranks of one process, whose launches would wait for each other.
+  expect_error 2 '*--graph records collectives of NCCL*--ranks*mpirun*' "${cuda[@]}" --ranks 2 --graph
 }
 
 # Two ranks of one machine with one GPU: refused on every rank, told once, unless gradients go through the host.
