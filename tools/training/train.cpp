@@ -145,6 +145,7 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
     schedule = make_schedule(text, planned.optimizer.learning_rate());
   const std::string description = run_description(options, planned.optimizer, schedule, planned.plan.settings);
   agree(communicator, options, planned, description, *task, device.device);
+  FaultInjection::check_numbers(options.checkpoints.inject, planned.plan, communicator.size(), supervised.life());
   RunConfiguration configuration = configuration_of(
       run_facts(options, planned.optimizer, schedule, planned.plan.settings), planned.plan, *task, device.device);
   const bool changed =
@@ -164,7 +165,6 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
   const RunState* before = resumed.checkpoint ? &resumed.checkpoint->manifest.run : nullptr;
   std::optional<RunOutputs> outputs;
   if (first) outputs.emplace(options, ledger_header(description, numerics(device.device)), before, changed);
-  FaultInjection::check_numbers(options.checkpoints.inject, run.plan(), communicator.size(), supervised.life());
   std::optional<RunRecord> record;
   if (!options.record.empty())
     record.emplace(communicator, run.variables(), options.record, resumed.first_step(), patience_of(options));
