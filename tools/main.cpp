@@ -32,6 +32,7 @@ int run_command(int argc, char** argv, Communicator& communicator) {
   add_convert_command(app, chosen);
   add_sample_command(app, chosen);
   add_checkpoint_command(app, chosen);
+  add_diff_command(app, chosen);
   add_doctor_command(app, chosen);
   std::vector<std::string> words(argv + 1, argv + argc);
   const std::vector<std::string> training = cut_training_off(words);

@@ -12,6 +12,7 @@
 
 #include "kernels/device/memory.h"
 #include "kernels/launch.h"
+#include "runtime/autograd/result_observer.h"
 #include "runtime/autograd/tape.h"
 #include "runtime/autograd/tensor.h"
 #include "runtime/variables/variables.h"
@@ -70,6 +71,10 @@ class Context {
   void set_activations(DType dtype) { activations_ = dtype; }
   DType activations() const { return activations_; }
 
+  // Is told of every op from now on; null: nobody is.
+  void set_observer(ResultObserver* observer) { observer_ = observer; }
+  ResultObserver* observer() const { return observer_; }
+
   RandomPosition& random() { return random_; }
   bool training() const { return training_; }
 
@@ -80,6 +85,7 @@ class Context {
   bool training_;
   std::span<const Tensor> values_;
   std::vector<Variable>* asked_ = nullptr;
+  ResultObserver* observer_ = nullptr;
   const std::vector<MeshGroup>* groups_ = nullptr;
   DType activations_ = DType::f32;
   RandomPosition random_;
@@ -99,6 +105,8 @@ struct Call {
   }
   template <class Backward>
   void record(std::string_view op, std::span<const TapePosition> inputs, Tensor& output, Backward&& backward) const {
+    if (context.observer()) [[unlikely]]
+      context.observer()->forward(op, where, output);
     if (context.tape()) context.tape()->record(op, where, inputs, output, std::forward<Backward>(backward));
   }
 };

@@ -76,10 +76,10 @@ void Tape::watch(Tensor& tensor, int32_t variable, const View& destination, std:
   names_.push_back(name);
 }
 
-void Tape::add_node(std::string_view op, std::span<const TapePosition> inputs, Tensor& output, void* closure,
+void Tape::add_node(const OpPlace& op, std::span<const TapePosition> inputs, Tensor& output, void* closure,
                     BackwardFunction backward, DestroyFunction destroy) {
   check(inputs.size() <= size_t(kMaxInputs), ErrorCode::internal,
-        [&] { return str("op ", op, " has ", inputs.size(), " inputs, expected at most ", kMaxInputs); });
+        [&] { return str("op ", op.op, " has ", inputs.size(), " inputs, expected at most ", kMaxInputs); });
   const int32_t first = int32_t(node_inputs_.size());
   for (const TapePosition& input : inputs) {
     const bool on = on_tape(input);
@@ -107,7 +107,17 @@ void Tape::run_node(Node& node, Gradients& gradients, const OnReady& on_ready) {
   // The pool gets back at once what the op kept for its gradient.
   if (node.destroy) std::exchange(node.destroy, nullptr)(node.closure);
   finish_inputs(node, gradients, on_ready);
+  if (ResultObserver* observer = gradients.context_.observer()) [[unlikely]]
+    show_gradients(node, gradients, *observer);
   if (!keep_) output.gradient.release();
+}
+
+void Tape::show_gradients(const Node& node, const Gradients& gradients, ResultObserver& observer) const {
+  for (int i = 0; i < node.inputs; ++i) {
+    if (!gradients.wanted(i)) continue;
+    const TensorSlot& slot = slots_[size_t(gradients.inputs_[i])];
+    if (slot.filled) observer.backward(node.op.op, node.op.where, slot.gradient, slot.variable);
+  }
 }
 
 void Tape::announce(TensorSlot& slot, Context& context, const OnReady& on_ready) {

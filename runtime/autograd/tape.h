@@ -25,6 +25,7 @@
 namespace lockstep {
 
 class Context;
+class ResultObserver;
 class Tape;
 
 // A segment that is recomputed has all of its variables as inputs.
@@ -93,7 +94,7 @@ class Tape {
     static_assert(alignof(Closure) <= 16);
     void* closure = new (arena_.take(sizeof(Closure))) Closure(std::forward<Backward>(backward));
     add_node(
-        op, inputs, output, closure,
+        {op, where}, inputs, output, closure,
         [](void* c, Context& context, Gradients& gradients) { (*static_cast<Closure*>(c))(context, gradients); },
         [](void* c) { static_cast<Closure*>(c)->~Closure(); });
   }
@@ -122,8 +123,12 @@ class Tape {
   using BackwardFunction = void (*)(void*, Context&, Gradients&);
   using DestroyFunction = void (*)(void*);
 
-  struct Node {
+  struct OpPlace {
     std::string_view op;
+    std::source_location where;
+  };
+  struct Node {
+    OpPlace op;
     BackwardFunction backward;
     DestroyFunction destroy;  // null once destroyed, or where there is nothing to do
     void* closure;
@@ -139,19 +144,16 @@ class Tape {
     bool filled = false;    // whether there is something to add to
     bool reached = false;   // whether a contribution has come
   };
-  struct OpPlace {
-    std::string_view op;
-    std::source_location where;
-  };
 
   bool any_on_tape(std::span<const TapePosition> inputs) const {
     for (const TapePosition& input : inputs)
       if (on_tape(input)) return true;
     return false;
   }
-  void add_node(std::string_view op, std::span<const TapePosition> inputs, Tensor& output, void* closure,
+  void add_node(const OpPlace& op, std::span<const TapePosition> inputs, Tensor& output, void* closure,
                 BackwardFunction backward, DestroyFunction destroy);
   void add_slot(Tensor& tensor, int32_t variable, const View& destination);
+  void show_gradients(const Node& node, const Gradients& gradients, ResultObserver& observer) const;
   void run_node(Node& node, Gradients& gradients, const OnReady& on_ready);
   void add_contribution(TensorSlot& slot, const Tensor& contribution, Context& context);
   void finish_inputs(const Node& node, Gradients& gradients, const OnReady& on_ready);

@@ -39,6 +39,9 @@ struct StepReport {
   // Whether some gradient was not finite, so that no rank has updated anything, and the first variable it belongs to.
   bool skipped = false;
   std::string_view not_finite;
+  // On CPU ranks, of the first of several such steps and without a loss scale: the op that the first number which is
+  // not finite came from, with rank, part and samples, in words.
+  std::string origin;
   // Over all steps so far.
   double loss_sum = 0;  // over samples
   int64_t skipped_sum = 0;

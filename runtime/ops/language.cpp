@@ -198,6 +198,7 @@ Tensor recompute(Call call, const Tensor& x, const Segment& segment) {
     for (size_t v = 0; v < variables.size(); ++v)
       if (grad.wanted(int(v) + 1)) tape.watch(values[size_t(variables[v].index)], int32_t(v) + 1, grad.in(int(v) + 1));
     Context again = outer.with_tape(&tape);
+    again.set_observer(nullptr);  // it knows the variables of the other tape
     again.set_values(values);
     again.random() = random;
     const Tensor result = segment(again, input);

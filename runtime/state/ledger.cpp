@@ -9,26 +9,26 @@
 namespace lockstep {
 
 std::string ledger_header(const std::string& config, const std::string& numerics) {
-  char line[64];
-  std::snprintf(line, sizeof line, "lockstep-ledger 1 config=%016llx",
+  char hash[17];
+  std::snprintf(hash, sizeof hash, "%016llx",
                 static_cast<unsigned long long>(XXH3_64bits(config.data(), config.size())));
-  return str(line, " numerics=", numerics);
+  return str(kLedgerFormat, " config=", hash, " numerics=", numerics);
 }
 
-namespace {
-// What ranks count for themselves depends on the number of ranks.
 bool differs_by_rank(const PlannedVariable& variable) {
   return variable.aggregation == Aggregation::sum || variable.aggregation == Aggregation::mean ||
          variable.aggregation == Aggregation::max;
 }
-}  // namespace
+
+uint64_t variable_hash(const VariableStore& variables, const PlannedVariable& variable) {
+  const uint64_t name = XXH3_64bits(variable.path.data(), variable.path.size());
+  return XXH3_64bits_withSeed(variables.host(variable).view().data, size_t(variable.local_bytes()), name);
+}
 
 uint64_t section_hash(const VariableStore& variables, Section section) {
   uint64_t sum = 0;
   for (const PlannedVariable& variable : variables.plan().variables) {
-    if (variable.section != section || differs_by_rank(variable)) continue;
-    const uint64_t name = XXH3_64bits(variable.path.data(), variable.path.size());
-    sum += XXH3_64bits_withSeed(variables.host(variable).view().data, size_t(variable.local_bytes()), name);
+    if (variable.section == section && !differs_by_rank(variable)) sum += variable_hash(variables, variable);
   }
   return sum;
 }

@@ -19,12 +19,16 @@ StepDecision::StepDecision(Communicator& ranks, VariableStore& variables, const 
       tables_(tables),
       clip_(options.clip),
       seed_(seed),
+      on_repair_(options.on_repair),
       gate_(ranks, variables.plan().hash()),
       rates_(options.schedule, variables, pool, stream),
       fetched_(pool.device(), sizeof(StepOutcome)) {
   const bool looks_on_device = pool.device().kind != DeviceKind::cpu;
   if (looks_on_device || clip_.by_norm()) norms_.emplace(ranks, variables.plan(), pool, stream);
-  cells_ = Buffer(pool, cells().count() * size_of(DType::f64), Purpose::scratch);
+  if (options.audit_replicas) audit_.emplace(ranks, variables, pool, stream);
+  if (audit_ && looks_on_device) audit_cells_.resize(size_t(audit_->cells()));
+  const int64_t behind = audit_ && !looks_on_device ? audit_->cells() : 0;
+  cells_ = Buffer(pool, (cells().count() + behind) * size_of(DType::f64), Purpose::scratch);
   for (int32_t group = 0; group < optimizer_.groups(); ++group)
     constants_.emplace_back(pool, optimizer_.group(group).optimizer->constants_bytes(), Purpose::scratch);
   const std::vector<StepScalars> decision(1);
@@ -60,11 +64,27 @@ void StepDecision::exchange(const GradientReducer& reducer, Stream& stream) {
   if (device_ == nullptr) {
     cells().verdict(ranks_.rank()) = double(1 + first_not_finite(reducer));
     gate_.seal(cells());
+    if (audit_) audit_->enter(cells().values + cells().count());
     ranks_.all_reduce(view_of_cells(), ReduceOp::sum, stream).wait(stream);
     gate_.pass(cells());
   } else if (device_->size() > 1) {
     device_->all_reduce(view_of_cells(), ReduceOp::sum, stream).wait(stream);
+    if (audit_) exchange_audit();
   }
+}
+
+void StepDecision::exchange_audit() {
+  audit_->enter(audit_cells_.data());
+  Stream host = Stream::cpu();
+  const Shape cells{audit_->cells()};
+  ranks_.all_reduce({audit_cells_.data(), DType::f64, DeviceKind::cpu, cells}, ReduceOp::sum, host).wait(host);
+}
+
+bool StepDecision::mend_replicas() {
+  if (!audit_ || audit_->are_equal(device_ ? audit_cells_.data() : cells().values + cells().count())) return false;
+  const ReplicaRepair repair = audit_->repair(step_);
+  if (on_repair_) on_repair_(repair);
+  return true;
 }
 
 StepVerdict StepDecision::verdict(int64_t global_count, const LossDivisor& divisor) const {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "optimizers/step_verdict.h"
 #include "runtime/data/batch.h"
 #include "runtime/state/variable_store.h"
+#include "runtime/step/audit/replica_audit.h"
 #include "runtime/step/gradient_norms.h"
 #include "runtime/step/step_gate.h"
 #include "runtime/step/step_options.h"
@@ -31,6 +33,7 @@ class StepDecision {
 
   // Called before the passes of a step: takes the learning rate of the schedule.
   void begin_step(int64_t step) {
+    step_ = step;
     gate_.begin_step(step);
     rates_.cover_next_step();
   }
@@ -41,6 +44,9 @@ class StepDecision {
   // Collective. Adds up what ranks have entered into the cells, and what each has seen of the sums. On the host it
   // throws Error(collective) where ranks have not issued the same collectives (runtime/step/step_gate.h).
   void exchange(const GradientReducer& reducer, Stream& stream);
+  // Collective, after the exchange: whether copies of weights and slots differed, which are equal again now. The step
+  // is then to be taken again, because it has read what was wrong. Error(numbers) where they cannot be mended.
+  bool mend_replicas();
   // Decides, counts the step and computes what the update of every group needs. The counter advances only here.
   void decide(GradientReducer& reducer, int64_t global_count, const LossDivisor& divisor, Stream& stream);
 
@@ -56,9 +62,11 @@ class StepDecision {
   int generation() const { return rates_.generation(); }
 
  private:
+  void exchange_audit();
   int32_t first_not_finite(const GradientReducer& reducer) const;
   StepVerdict verdict(int64_t global_count, const LossDivisor& divisor) const;
-  View view_of_cells() const { return cells_.view(DType::f64, Shape{cells().count()}); }
+  // With those of the audit, which lie behind the others where they travel together.
+  View view_of_cells() const { return cells_.view(DType::f64, Shape{cells_.bytes() / size_of(DType::f64)}); }
 
   Communicator& ranks_;
   DeviceCommunicator* device_;
@@ -67,9 +75,13 @@ class StepDecision {
   const StepTables& tables_;
   ClipOptions clip_;
   uint64_t seed_;
+  std::function<void(const ReplicaRepair&)> on_repair_;
+  int64_t step_ = -1;
   StepGate gate_;
   RateTable rates_;
   std::optional<GradientNorms> norms_;  // present where clipping needs norms, and on GPUs
+  std::optional<ReplicaAudit> audit_;
+  std::vector<double> audit_cells_;  // of GPUs, which tell each other on the host
   Buffer cells_, decision_, outcome_;
   std::vector<Buffer> constants_;  // by group
   PinnedBuffer fetched_;

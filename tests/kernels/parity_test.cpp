@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/chunk_hashes.h"
 #include "kernels/chunk_squares.h"
 #include "kernels/device/memory.h"
 #include "kernels/device/transfer.h"
@@ -138,6 +139,18 @@ TEST(WalkParity, SumsOfSquaresOfChunks) {
       const View begins = side.put_as(DType::i64, std::vector<int64_t>{0, n / 3}, {2});
       const View ends = side.put_as(DType::i64, std::vector<int64_t>{n / 3, n}, {2});
       launch(side.stream(), ChunkSquares{sums, side.put(waves(n), {n}, 1), begins, ends});
+      return std::vector<View>{sums};
+    });
+}
+
+TEST(WalkParity, HashesOfChunks) {
+  LOCKSTEP_NEEDS_GPU();
+  for (const int64_t words : {int64_t(1), int64_t(31), kHashChunk, 2 * kHashChunk + 77})
+    expect_same_bits(str(words, " words"), [&](Side& side) {
+      std::vector<int64_t> numbers(static_cast<size_t>(words));
+      for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = int64_t(i * i * 0x9e3779b97f4a7c15u);
+      const View sums = side.room(DType::i64, {(words + kHashChunk - 1) / kHashChunk});
+      launch(side.stream(), ChunkHashes{sums, side.put_as(DType::i64, numbers, {words}), 5});
       return std::vector<View>{sums};
     });
 }

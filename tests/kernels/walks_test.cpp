@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "kernels/chunk_hashes.h"
 #include "kernels/chunk_squares.h"
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
@@ -31,6 +32,39 @@ std::vector<float> column_sums(std::vector<float> matrix, int64_t rows, int64_t 
   Stream stream = Stream::cpu(threads);
   launch(stream, ColumnSum{.out = view(sums, {columns}), .in = view(matrix, {rows, columns})});
   return sums;
+}
+
+std::vector<int64_t> hashes(std::vector<int64_t> words, int64_t first = 0, int threads = 1) {
+  const int64_t count = std::ssize(words), chunks = (count + kHashChunk - 1) / kHashChunk;
+  std::vector<int64_t> sums(static_cast<size_t>(chunks));
+  Stream stream = Stream::cpu(threads);
+  launch(stream, ChunkHashes{.sums = {sums.data(), DType::i64, DeviceKind::cpu, Shape{chunks}},
+                             .words = {words.data(), DType::i64, DeviceKind::cpu, Shape{count}},
+                             .first = first});
+  return sums;
+}
+
+TEST(ChunkHashes, SeeEveryBitAndEveryPlace) {
+  std::vector<int64_t> words(size_t(3 * kHashChunk + 5));
+  for (size_t i = 0; i < words.size(); ++i) words[i] = int64_t(i / 3 * 0x123456789);
+  const std::vector<int64_t> whole = hashes(words);
+  for (const size_t at : {size_t(0), size_t(kHashChunk + 77), words.size() - 1})
+    for (int bit = 0; bit < 64; ++bit) {
+      std::vector<int64_t> flipped = words;
+      flipped[at] ^= int64_t(uint64_t(1) << bit);
+      const std::vector<int64_t> other = hashes(flipped);
+      for (size_t chunk = 0; chunk < whole.size(); ++chunk)
+        EXPECT_EQ(other[chunk] == whole[chunk], chunk != at / size_t(kHashChunk)) << "bit " << bit << " of word " << at;
+    }
+  // The same words elsewhere, and the same work cut otherwise.
+  std::vector<int64_t> swapped = words;
+  std::swap(swapped[2], swapped[3]);
+  EXPECT_NE(hashes(swapped)[0], whole[0]);
+  EXPECT_NE(hashes(words, kHashChunk)[0], whole[0]);
+  EXPECT_EQ(hashes({words.begin() + kHashChunk, words.end()}, kHashChunk),
+            std::vector<int64_t>(whole.begin() + 1, whole.end()));
+  std::vector<int64_t> many(size_t(20 * kHashChunk));
+  EXPECT_EQ(hashes(many, 0, 3), hashes(many));
 }
 
 TEST(Reduce, SumsColumnsInAnOrderThatThreadsDoNotChange) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -85,6 +86,12 @@ struct Setting {
   int64_t checkpoint_every = 1;
   FileOperations::Before before_operation = {};  // of all ranks
   KeepRules keep = {};
+  // Called by each rank before a step is taken, or none.
+  std::function<void(int64_t step, int rank, VariableStore& variables, TrainStep& taken)> before_step = {};
+  std::function<void(int64_t step, TrainStep& taken)> after_step = {};  // the same, afterwards
+  bool record_parts = false;
+  bool audit_replicas = false;
+  std::function<void(const ReplicaRepair&, VariableStore&)> on_repair = {};  // on all ranks
   // Folders of snapshots, which are taken after every step: one to write into, and one to go on from.
   std::string snapshots = {}, resume_snapshots = {};
 };
@@ -105,13 +112,14 @@ struct Outcome {
   std::vector<int64_t> counters;                      // by rank
   std::vector<double> learning_rates;
   std::vector<bool> skipped;  // by step
-  std::vector<std::string> not_finite;
+  std::vector<std::string> not_finite, origins;
   std::string last_not_finite;
   std::vector<CollectiveRecord> trace;                                                // of rank 0
   int64_t gradient_bytes = 0, parameter_bytes = 0, slot_bytes = 0, scalar_bytes = 0;  // of rank 0, by the pool
   StepReport last;  // its names have gone with the plan
   int64_t first_step = 0;
   std::vector<std::string> complaints;  // of checkpoints
+  std::vector<ReplicaRepair> repairs;
 };
 
 inline std::vector<double> doubles(const VariableStore& store, const PlannedVariable& variable) {
@@ -158,7 +166,16 @@ inline Outcome train(const Setting& setting) {
     VariableStore store(plan, variables, optimizer, communicator, pool,
                         setting.seed + uint64_t(communicator.rank() * 1000), setting.on_gpu ? &stream : nullptr);
     TrainStep step(communicator, store, optimizer, forward, stream, pool, /*seed=*/5,
-                   {.clip = setting.clip, .schedule = setting.schedule, .device = gpus.get(), .graph = setting.graph});
+                   {.clip = setting.clip,
+                    .schedule = setting.schedule,
+                    .device = gpus.get(),
+                    .graph = setting.graph,
+                    .record_parts = setting.record_parts,
+                    .audit_replicas = setting.audit_replicas,
+                    .on_repair = [&](const ReplicaRepair& repair) {
+                      if (communicator.rank() == 0) outcome.repairs.push_back(repair);
+                      if (setting.on_repair) setting.on_repair(repair, store);
+                    }});
     communicator.log().keep_records(true);
     if (!setting.restore.empty()) restore_state(setting.restore, store, communicator);
     int64_t first_step = setting.first_step;
@@ -189,6 +206,7 @@ inline Outcome train(const Setting& setting) {
       for (const std::string& path : setting.freeze)
         if (s == setting.freeze_at || s == setting.unfreeze_at) step.set_frozen(path, s == setting.freeze_at);
       if (s == 3 && setting.poison != 0) mine.inputs[0] = setting.poison;
+      if (setting.before_step) setting.before_step(s, communicator.rank(), store, step);
       const int64_t begin = s * setting.batch % kSamples;
       const int64_t count = std::min(setting.batch, kSamples - begin);  // the last of a round may be partial
       std::vector<BatchPart> own;
@@ -196,6 +214,7 @@ inline Outcome train(const Setting& setting) {
         own.push_back(mine.leaf(leaf, begin + leaf * count / plan.settings.parts(),
                                 begin + (leaf + 1) * count / plan.settings.parts()));
       step.queue({s, count, own});
+      if (setting.after_step) setting.after_step(s, step);
       if (writer) {  // ranks tell each other how far they are, as the loop of a program has them do
         std::vector<CheckpointWriter::News> news;
         for (const std::string& text : communicator.all_gather_bytes(str(int(writer->news()))))
@@ -218,6 +237,7 @@ inline Outcome train(const Setting& setting) {
       outcome.last_not_finite = report.last_not_finite;
       outcome.skipped.push_back(report.skipped);
       outcome.not_finite.emplace_back(report.not_finite);
+      outcome.origins.push_back(report.origin);
       outcome.ledger.push_back(ledger_line(s, report.loss, store, 0));
       outcome.losses.push_back(report.loss);
     }

@@ -3,7 +3,7 @@
 # The program from end to end, with real processes: cli_test.sh GROUP PROGRAM [MPIRUN]
 # GROUP: usage | numbers | data | outputs | neighbours | streams | plan_readers | weights | threads | plan | plan_files | plan_verify |
 # optimizer_options | groups | precision | schedules | plot | text | language | language_runs | language_refusals | language_plan | sample | convert | gpu_refusals |
-# checkpoints | checkpoint_refusals | checkpoint_models | supervisor | gpu_bench_kernels | gpu_profiling | gpu_doctor, and with MPIRUN: launch | preemption | kills | supervised_ranks |
+# checkpoints | checkpoint_refusals | checkpoint_models | supervisor | diff | gpu_bench_kernels | gpu_profiling | gpu_doctor, and with MPIRUN: launch | preemption | kills | supervised_ranks | audits |
 # reachable | stops | small_memory | no_threads | failing_ranks | ledgers | language_mpi | plan_verify_mpi | gpu_ranks | gpu_without_connections |
 # gpu_training | gpu_bench | gpu_bench_train
 # shellcheck disable=SC2034  # what the parts use
@@ -18,7 +18,7 @@ cp "$2" "$lockstep"
 out=$work/out
 
 here=$(dirname "${BASH_SOURCE[0]}")/cli
-for part in support bad_input checkpoints failing_ranks files gpu language optimizers training planning sampling supervisor text; do
+for part in support bad_input checkpoints failing_ranks faults files gpu language optimizers training planning sampling supervisor text; do
   # shellcheck source=/dev/null
   . "$here/$part.sh"
 done

@@ -93,9 +93,17 @@ TEST(Faults, AreReadAsTheyAreMeant) {
   EXPECT_EQ(fault.rank, 1);
   EXPECT_EQ(parse_fault("enospc@operation=12").operation, 12);
   EXPECT_EQ(parse_fault("slow@operation=3,ms=50").milliseconds, 50);
+  const Fault flip = parse_fault("flip@step=7,rank=1,variable=a/weight,element=3,bit=30");
+  EXPECT_EQ(flip.kind, FaultKind::flip);
+  EXPECT_EQ(flip.variable, "a/weight");
+  EXPECT_EQ(flip.element, 3);
+  EXPECT_EQ(flip.bit, 30);
+  EXPECT_FALSE(parse_fault("flip@step=7").bit.has_value());
+  EXPECT_EQ(parse_fault("nan@step=7,variable=a/weight,element=2").element, 2);
   for (const char* text : {"", "kill", "kill@", "kill@step", "kill@step=", "kill@step=-1", "kill@step=7,",
                            "kill@rank=1", "kill@step=7,operation=3", "enospc@step=7", "slow@step=7", "kill@step=7,ms=3",
-                           "mismatch@operation=1", "burn@step=7"})
+                           "mismatch@operation=1", "burn@step=7", "flip@operation=1", "flip@step=7,variable=",
+                           "nan@step=7,bit=3", "kill@step=7,variable=a", "kill@step=7,element=3"})
     EXPECT_THAT(error_of([&] { parse_fault(text); }), AllOf(StartsWith("usage: --inject: expected"), HasSubstr("got")))
         << text;
 }

@@ -10,10 +10,15 @@
 #include <string_view>
 #include <vector>
 
-#include "collectives/call_log.h"
+#include "collectives/communicator.h"
 #include "runtime/checkpoint/file_operations.h"
 
 namespace lockstep {
+
+class Stream;
+class TrainStep;
+class VariableStore;
+struct Plan;
 
 enum class FaultKind : uint8_t {
   kill,      // the process ends at once, as by SIGKILL
@@ -23,6 +28,8 @@ enum class FaultKind : uint8_t {
   enospc,    // an operation on a file of a checkpoint fails: no space
   eio,       // the same: an error of the disk
   mismatch,  // the rank enters a collective into its log that the others have not issued
+  flip,      // a bit of a weight or of an optimizer's slot changes, in the copy that the rank uses
+  nan,       // an element of the gradient that the rank computes first in the step becomes NaN
 };
 std::string_view to_string(FaultKind kind);
 
@@ -33,9 +40,14 @@ struct Fault {
   std::optional<int64_t> step;       // before this step is taken
   std::optional<int64_t> operation;  // this operation on files of checkpoints that the rank makes, from 1 on
   int64_t milliseconds = 0;
+  // Of flips and NaN.
+  std::string variable = {};        // empty: the first trained one of the plan
+  int64_t element = 0;              // counted row by row
+  std::optional<int64_t> bit = {};  // from the lowest one on; none: the highest of a fraction
 };
 
-// "kill@step=7,rank=1", "enospc@operation=12", "slow@step=3,rank=0,ms=50". Error(usage) says what was expected.
+// "kill@step=7,rank=1", "enospc@operation=12", "slow@step=3,rank=0,ms=50",
+// "flip@step=7,rank=1,variable=dense_1/weight,element=3,bit=30". Error(usage) says what was expected.
 Fault parse_fault(const std::string& text);
 
 // One rank's faults.
@@ -44,13 +56,25 @@ class FaultInjection {
   // `life`: of the run, from 1 on.
   FaultInjection(std::vector<Fault> faults, int rank, int life = 1);
 
-  // Called before a step is taken, with the log of the ranks that take it.
-  void before_step(int64_t step, CallLog& log) const;
+  // What happens to the numbers of a run: Error(usage, plan) where there is no such variable, element or bit. All ranks
+  // call it with the faults of all.
+  static void check_numbers(const std::vector<Fault>& faults, const Plan& plan, int ranks, int life);
+
+  // Where a step is about to be taken.
+  struct Victim {
+    Communicator& ranks;  // that take it
+    VariableStore& variables;
+    TrainStep& step;
+    Stream& stream;
+  };
+  void before_step(int64_t step, const Victim& victim) const;
   // To be asked before every operation; empty where nothing is to happen to files.
   FileOperations::Before before_operation() const;
 
  private:
-  std::vector<Fault> faults_;
+  std::vector<Fault> faults_;  // but for flips
+  std::vector<Fault> flips_;   // of all ranks
+  int rank_;
   std::shared_ptr<std::atomic<int64_t>> operations_ = std::make_shared<std::atomic<int64_t>>(0);
 };
 

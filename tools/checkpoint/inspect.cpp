@@ -13,6 +13,7 @@
 
 #include "runtime/checkpoint/checkpoint_reader.h"
 #include "runtime/plan/plan_text.h"
+#include "runtime/state/element_text.h"
 
 namespace lockstep {
 namespace {
@@ -49,36 +50,6 @@ std::string summary(const std::string& path) {
   }
 }
 
-double element(std::span<const std::byte> bytes, DType dtype, int64_t index) {
-  const auto at = [&]<class T>(T) {
-    T value;
-    std::memcpy(&value, bytes.data() + index * int64_t(sizeof(T)), sizeof(T));
-    return value;
-  };
-  switch (dtype) {
-    case DType::f32:
-      return double(at(float()));
-    case DType::bf16:
-      return double(float(at(bfloat16())));
-    case DType::f16:
-      return double(float(at(float16())));
-    case DType::f64:
-      return at(double());
-    case DType::i32:
-      return double(at(int32_t()));
-    case DType::i64:
-      return double(at(int64_t()));
-  }
-  return 0;
-}
-
-// "[3, 17]"
-std::string place_text(int64_t index, std::span<const int64_t> shape) {
-  std::vector<int64_t> place(shape.size());
-  for (size_t d = shape.size(); d-- > 0; index /= shape[d]) place[d] = index % shape[d];
-  return shape_text(place);
-}
-
 std::string difference_of(const ManifestTensor& tensor, std::span<const std::byte> a, std::span<const std::byte> b) {
   const int64_t width = size_of(tensor.dtype);
   int64_t count = 0, first = -1;
@@ -87,13 +58,15 @@ std::string difference_of(const ManifestTensor& tensor, std::span<const std::byt
     if (std::memcmp(a.data() + i * width, b.data() + i * width, size_t(width)) == 0) continue;
     if (first < 0) first = i;
     ++count;
-    const double by = std::abs(element(a, tensor.dtype, i) - element(b, tensor.dtype, i));
+    const double by = std::abs(element_value(a.data(), tensor.dtype, i) - element_value(b.data(), tensor.dtype, i));
     if (!(by <= largest)) largest = by;
   }
   if (count == 0) return "";
-  return fmt::format("{}: {} of {} elements differ, by up to {:.3g}; the first is {}: {:.9g} and {:.9g}\n", tensor.path,
-                     count, tensor.elements(), largest, place_text(first, tensor.shape),
-                     element(a, tensor.dtype, first), element(b, tensor.dtype, first));
+  const double one = element_value(a.data(), tensor.dtype, first), other = element_value(b.data(), tensor.dtype, first);
+  const bool whole = tensor.dtype == DType::i32 || tensor.dtype == DType::i64;
+  return fmt::format("{}: {} of {} elements differ, by up to {:.3g}; the first is {}: {:.9g} and {:.9g}{}\n",
+                     tensor.path, count, tensor.elements(), largest, place_text(first, tensor.shape), one, other,
+                     whole ? "" : fmt::format(" ({} and {})", hex_float(one), hex_float(other)));
 }
 
 std::string difference_of(CheckpointReader& a, size_t in_a, CheckpointReader& b, size_t in_b) {

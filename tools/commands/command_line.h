@@ -28,6 +28,7 @@ void add_tokenize_command(CLI::App& app, Command& chosen);
 void add_convert_command(CLI::App& app, Command& chosen);
 void add_sample_command(CLI::App& app, Command& chosen);
 void add_checkpoint_command(CLI::App& app, Command& chosen);
+void add_diff_command(CLI::App& app, Command& chosen);
 void add_doctor_command(CLI::App& app, Command& chosen);
 // `training`: what the command line has behind "--", which outlives the command.
 void add_run_command(CLI::App& app, Command& chosen, const std::vector<std::string>& training);

@@ -264,10 +264,25 @@ void add_train_command(CLI::App& app, Command& chosen) {
   command.add_option("--metrics,--train.metrics", options->metrics, "write a JSON object per step to this file")
       ->check(not_empty);
   command
+      .add_option(
+          "--record,--train.record", options->record,
+          "write what each part of the batch and each variable came to in every step to this file, for lockstep "
+          "diff")
+      ->check(not_empty);
+  command
       .add_option("--save,--train.save", options->save,
                   "write the trained weights to this safetensors file; of a language model, with a slash at the end, "
                   "into this folder as Hugging Face has them")
       ->check(not_empty);
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--audit,--train.audit",
+          [options](const std::vector<std::string>& names) {
+            for (const std::string& name : names) options->audits.push_back(parse_choice("--audit", name, kAudits));
+          },
+          "look over and over at what may go wrong unnoticed, such as replicas: copies of weights and slots are "
+          "compared before every update, and mended (docs/resilience.md)")
+      ->allow_extra_args(false);
   add_checkpoint_options(command, options->checkpoints);
   command.callback([&command, &chosen, options, batch_tokens] {
     read_config(command);

@@ -52,6 +52,7 @@ void IncidentLog::append(const Incident& incident) const {
   add("exit_code", incident.exit_code);
   add("repeated_steps", incident.repeated_steps);
   add("seconds", incident.seconds);
+  if (!incident.variable.empty()) line["variable"] = incident.variable;
   if (!incident.action.empty()) line["action"] = incident.action;
   const std::string text = line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   const FileDescriptor file(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));

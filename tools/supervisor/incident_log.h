@@ -10,9 +10,12 @@
 
 namespace lockstep {
 
+// The environment variable that names the file to a run under a supervisor, whose ranks see more than it does.
+inline constexpr const char* kIncidentsVariable = "LOCKSTEP_INCIDENTS";
+
 struct Incident {
   std::string what;  // one sentence without an end
-  std::string kind;  // "killed", "stopped", "hang", "exit", "launcher", "resumed", "gave up"
+  std::string kind;  // "killed", "stopped", "hang", "exit", "launcher", "resumed", "replica"
   int life = 1;
   int64_t ranks = 0;
   std::optional<int64_t> step = {};  // so many were taken
@@ -20,6 +23,7 @@ struct Incident {
   std::optional<int64_t> exit_code = {};
   std::optional<int64_t> repeated_steps = {};  // that were taken before and are taken again
   std::optional<double> seconds = {};          // from the fault to the first step after it
+  std::string variable = {};                   // that was not as it should be; empty: it was something else
   std::string action = {};                     // "relaunch with 4 ranks", "give up"; empty: none
 };
 

@@ -95,6 +95,8 @@ class Supervisor {
   LauncherCommand command() const {
     LauncherCommand command{.words = {}, .environment = folder_.launcher_environment(), .folder = folder_.path()};
     command.environment[kSupervisorVariable] = folder_.path();
+    if (!options_.incidents.empty())
+      command.environment[kIncidentsVariable] = std::filesystem::absolute(options_.incidents);
     if (ranks_ > 0) {
       command.words = words_of(options_.launcher);
       command.words.insert(command.words.end(), {"-np", str(ranks_)});

@@ -58,6 +58,10 @@ std::string line_of(const nlohmann::json& value) {
 
 std::string json_text(const std::string& text) { return line_of(text); }
 
+std::chrono::milliseconds patience_of(const TrainOptions& options) {
+  return std::chrono::milliseconds(int64_t(std::min(10.0, options.timeout_seconds / 2) * 1e3));
+}
+
 RunOutputs::RunOutputs(const TrainOptions& options, const std::string& header, const RunState* resumed, bool changed) {
   if (!options.save.empty()) check_can_write(what_is_written(options.save));
   // A pipe or device can only be opened; a file is tried before another one is emptied.
@@ -67,8 +71,7 @@ RunOutputs::RunOutputs(const TrainOptions& options, const std::string& header, c
     ledger = place_to_go_on("--ledger", options.ledger, *resumed, resumed->ledger);
   if (resumed && !options.metrics.empty())
     metrics = place_to_go_on("--metrics", options.metrics, *resumed, resumed->metrics);
-  // Other ranks must not lose patience before this one does.
-  const std::chrono::milliseconds patience(int64_t(std::min(10.0, options.timeout_seconds / 2) * 1e3));
+  const std::chrono::milliseconds patience = patience_of(options);
   const auto open = [&](std::optional<LineFile>& file, const std::string& path,
                         const std::optional<LinePosition>& position) {
     if (path.empty()) return;

@@ -2,6 +2,7 @@
 // The files that rank 0 writes while a run goes on: ledger and metrics.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,6 +20,9 @@ namespace lockstep {
 
 // A text of a model as JSON, in which bytes that are no UTF-8 are replaced.
 std::string json_text(const std::string& text);
+
+// How long a file that is a pipe may keep its writer waiting: other ranks must not lose patience before.
+std::chrono::milliseconds patience_of(const TrainOptions& options);
 
 class RunOutputs {
  public:

@@ -3,12 +3,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <memory>
 #include <optional>
 
 #include "collectives/handshake.h"
 #include "kernels/numerics.h"
 #include "runtime/files/standard_output.h"
 #include "runtime/state/ledger.h"
+#include "tools/supervisor/incident_log.h"
 #include "tools/training/build_identity.h"
 #include "tools/training/loop/training_loop.h"
 #include "tools/training/output_files.h"
@@ -23,7 +28,8 @@ std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 void check_files(Communicator& communicator, const TrainOptions& options, const TrainingTask& task) {
   std::vector<NamedFile> inputs = task.inputs();
   inputs.push_back({"the running program", "/proc/self/exe"});
-  std::vector<NamedFile> outputs = {{"--ledger", options.ledger}, {"--metrics", options.metrics}};
+  std::vector<NamedFile> outputs = {
+      {"--ledger", options.ledger}, {"--metrics", options.metrics}, {"--record", options.record}};
   if (names_folder(options.save)) {
     check(language_settings(options.model).has_value(), ErrorCode::usage, [&] {
       return str("--save '", options.save, "' names a folder, which is for language models; expected a file for model ",
@@ -37,13 +43,21 @@ void check_files(Communicator& communicator, const TrainOptions& options, const 
   check_outputs(communicator, outputs, inputs);
 }
 
+std::string audits_text(const TrainOptions& options) {
+  std::string text;
+  for (const Audit audit : options.audits) text += str(" audit=", to_string(audit));
+  return text;
+}
+
 void agree(Communicator& communicator, const TrainOptions& options, const PlannedRun& planned,
            const std::string& description, const TrainingTask& task, Device device) {
-  check_agreement(communicator, {{"binary", build_identity()},
-                                 {"numerics", numerics(device)},
-                                 {"options", str(description, " epochs=", options.epochs, " steps=", options.steps)},
-                                 {"data", hex(task.content_hash())},
-                                 {"plan", hex(planned.plan.hash())}});
+  check_agreement(
+      communicator,
+      {{"binary", build_identity()},
+       {"numerics", numerics(device)},
+       {"options", str(description, " epochs=", options.epochs, " steps=", options.steps, audits_text(options))},
+       {"data", hex(task.content_hash())},
+       {"plan", hex(planned.plan.hash())}});
 }
 
 std::string describe(const RunDevice& device, const TrainingRun& run) {
@@ -71,6 +85,23 @@ RunConfiguration configuration_of(const std::vector<RunFact>& facts, const Plan&
   configuration["data"] = hex(task.content_hash());
   configuration["numerics"] = numerics(device);
   return configuration;
+}
+
+// What copies that were mended are told to.
+std::function<void(const ReplicaRepair&)> note_repairs(const Communicator& ranks, const SupervisedRun& supervised) {
+  if (ranks.rank() != 0) return {};
+  const char* file = std::getenv(kIncidentsVariable);
+  return [log = std::make_shared<IncidentLog>(file != nullptr ? file : ""), life = supervised.life(),
+          size = ranks.size()](const ReplicaRepair& repair) {
+    log->write({.what = repair.what,
+                .kind = "replica",
+                .life = life,
+                .ranks = size,
+                .step = repair.step,
+                .rank = repair.rank,
+                .variable = repair.variable,
+                .action = "it was mended, and the step is taken again"});
+  };
 }
 
 // Of a run under a supervisor, where the machine has the memory for them.
@@ -114,6 +145,7 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
     schedule = make_schedule(text, planned.optimizer.learning_rate());
   const std::string description = run_description(options, planned.optimizer, schedule, planned.plan.settings);
   agree(communicator, options, planned, description, *task, device.device);
+  FaultInjection::check_numbers(options.checkpoints.inject, planned.plan, communicator.size(), supervised.life());
   RunConfiguration configuration = configuration_of(
       run_facts(options, planned.optimizer, schedule, planned.plan.settings), planned.plan, *task, device.device);
   const bool changed =
@@ -121,13 +153,21 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
                                           configuration, options.checkpoints.allow_change);
 
   TrainingRun run(std::move(planned), communicator, device, uint64_t(options.seed),
-                  {.clip = options.clip, .graph = options.graph}, schedule);
+                  {.clip = options.clip,
+                   .graph = options.graph,
+                   .record_parts = !options.record.empty(),
+                   .audit_replicas = std::ranges::find(options.audits, Audit::replicas) != options.audits.end(),
+                   .on_repair = note_repairs(communicator, supervised)},
+                  schedule);
   if (first && !run.remark().empty()) print_remark(fmt::format("lockstep: warning: {}\n", run.remark()));
   if (resumed.checkpoint) restore_variables(run.variables(), run.batch_axis(), *resumed.checkpoint);
   if (resumed.checkpoint) resumed.checkpoint->pieces.clear();
   const RunState* before = resumed.checkpoint ? &resumed.checkpoint->manifest.run : nullptr;
   std::optional<RunOutputs> outputs;
   if (first) outputs.emplace(options, ledger_header(description, numerics(device.device)), before, changed);
+  std::optional<RunRecord> record;
+  if (!options.record.empty())
+    record.emplace(communicator, run.variables(), options.record, resumed.first_step(), patience_of(options));
   const FaultInjection faults(options.checkpoints.inject, communicator.rank(), supervised.life());
   std::optional<RunCheckpoints> checkpoints;
   if (!options.checkpoints.folder.empty())
@@ -150,6 +190,7 @@ TrainResult train(const TrainOptions& given, Communicator& communicator, const S
                      .course = course,
                      .configuration = std::move(configuration),
                      .outputs = outputs ? &*outputs : nullptr,
+                     .record = record ? &*record : nullptr,
                      .checkpoints = checkpoints ? &*checkpoints : nullptr,
                      .snapshots = snapshots ? &*snapshots : nullptr,
                      .supervised = supervised,

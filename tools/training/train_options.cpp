@@ -86,6 +86,11 @@ void check_plan_options(const ModelOptions& model, const PlanSettings& plan) {
   });
 }
 
+std::string_view to_string(Audit audit) {
+  constexpr std::string_view names[] = {"replicas"};
+  return names[size_t(audit)];
+}
+
 void check_train_options(const TrainOptions& options, int ranks) {
   check_plan_options(options.model, options.plan);
   check(!language_settings(options.model) || !options.data.files.empty(), ErrorCode::usage, [&] {

@@ -54,6 +54,13 @@ struct DataOptions {
   int64_t eval_tokens = 0;                   // of validation that count; 0: all
 };
 
+// What is looked at over and over while a run goes on.
+enum class Audit : uint8_t {
+  replicas,  // copies of weights and slots are compared before every update (runtime/step/audit/replica_audit.h)
+};
+inline constexpr Audit kAudits[] = {Audit::replicas};
+std::string_view to_string(Audit audit);
+
 // Texts that a language model writes while it is trained, for people to look at.
 struct SampleRequest {
   int64_t every = 0;        // steps; 0: none
@@ -81,7 +88,8 @@ struct TrainOptions {
       std::nullopt;               // text of the learning rate's schedule; without it the rate is constant
   std::string progress = "auto";  // auto | terminal | plain
   ClipOptions clip = {};
-  std::string ledger, metrics, save;
+  std::string ledger, metrics, record, save;
+  std::vector<Audit> audits = {};
   std::string profile_steps = {};  // "FIRST:LAST": a profiler that waits records these steps
   CheckpointRunOptions checkpoints = {};
 };

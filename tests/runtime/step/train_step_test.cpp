@@ -145,7 +145,61 @@ TEST(TrainStep, StopsEveryRankBeforeTheUpdateWhenTheLossIsNotFinite) {
     EXPECT_EQ(error.code(), ErrorCode::numbers);
     EXPECT_THAT(error.what(), testing::HasSubstr("at step 4"));
     EXPECT_THAT(error.what(), testing::HasSubstr("learning rate"));
+    EXPECT_THAT(error.what(),
+                testing::ContainsRegex("the first op: linear at toy_training.h:[0-9]+ gave -?nan in element "
+                                       "\\[0, 0\\] of \\[2, 16\\], in the forward pass of part 0, "
+                                       "sample 0, by rank 0 "));
   }
+}
+
+TEST(TrainStep, NamesTheOpWhoseGradientOverflowsFirst) {
+  for (const int ranks : {1, 3}) {
+    const Outcome outcome = train({.ranks = ranks, .steps = 6, .poison = 1e30f});
+    ASSERT_TRUE(outcome.skipped[4]) << "a sample overflows";
+    EXPECT_THAT(outcome.origins[4],
+                testing::ContainsRegex("the first op: [a-z_]+ at toy_training.h:[0-9]+ gave -?(inf|nan) "
+                                       "in element .*, in the backward pass of part 0, sample"));
+    EXPECT_EQ(outcome.origins[3], "");
+    EXPECT_EQ(outcome.origins[5], "");
+  }
+  // A gradient that was spoiled on its way is finite when it is computed again.
+  Setting spoiled{.ranks = 2, .steps = 4};
+  spoiled.before_step = [](int64_t step, int rank, VariableStore&, TrainStep& taken) {
+    if (step == 2 && rank == 1) taken.spoil_gradient("last/weight", 5);
+  };
+  const Outcome outcome = train(spoiled);
+  EXPECT_THAT(outcome.skipped, testing::ElementsAre(false, false, true, false));
+  EXPECT_EQ(outcome.not_finite[2], "last/weight");
+  EXPECT_THAT(outcome.origins[2], testing::HasSubstr("finite by itself"));
+}
+
+// What tells two runs apart: parts are the same whoever computes them, and a change shows where it is.
+TEST(TrainStep, RecordsWhatPartsCameTo) {
+  const auto recorded = [](int ranks, bool spoil) {
+    std::mutex mutex;
+    std::vector<std::vector<PartFacts>> steps(3);
+    Setting setting{.ranks = ranks, .steps = 3, .record_parts = true};
+    setting.after_step = [&](int64_t step, TrainStep& taken) {
+      const std::lock_guard lock(mutex);
+      for (const PartFacts& facts : taken.part_facts()) steps[size_t(step)].push_back(facts);
+    };
+    setting.before_step = [&](int64_t step, int rank, VariableStore&, TrainStep& taken) {
+      if (spoil && step == 1 && rank == 0) taken.spoil_gradient("first/bias", 2);
+    };
+    train(setting);
+    for (std::vector<PartFacts>& parts : steps) std::ranges::sort(parts, {}, &PartFacts::part);
+    return steps;
+  };
+  const auto one = recorded(1, false);
+  ASSERT_EQ(one[2].size(), 8u);
+  EXPECT_EQ(one[0][3].samples, (std::vector<int64_t>{6, 7}));
+  EXPECT_EQ(one[0][3].gradients.size(), 4u);
+  EXPECT_EQ(recorded(3, false), one);
+  const auto spoiled = recorded(1, true);
+  EXPECT_EQ(spoiled[0], one[0]);
+  EXPECT_EQ(spoiled[1][1], one[1][1]);
+  EXPECT_EQ(spoiled[1][0].loss, one[1][0].loss);
+  for (size_t v = 0; v < 4; ++v) EXPECT_EQ(spoiled[1][0].gradients[v] == one[1][0].gradients[v], v != 1);
 }
 
 TEST(TrainStep, NamesTheOpWhenTheLossIsComputedFromFrozenValuesOnly) {

@@ -46,9 +46,9 @@ std::string memory_text(TrainingRun& run) {
 
 void Reports::warn(int64_t news) const {
   if (news == 1 && report_.skipped)
-    print_remark(
-        fmt::format("lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite\n",
-                    number_, report_.not_finite));
+    print_remark(fmt::format(
+        "lockstep: warning: step {} was skipped by all ranks: the gradient of variable {} is not finite{}\n", number_,
+        report_.not_finite, report_.origin.empty() ? "" : "; " + report_.origin));
   else
     print_remark(fmt::format(
         "lockstep: warning: {} steps up to step {} were skipped by all ranks; in the last of them the gradient "
@@ -100,12 +100,14 @@ TrainResult TrainingLoop::run() {
 
 void TrainingLoop::take_step() {
   parts_.supervised.begin_step(step_);
-  parts_.faults.before_step(step_, parts_.run.batch_axis().log());
+  parts_.faults.before_step(step_,
+                            {parts_.run.batch_axis(), parts_.run.variables(), parts_.run.step(), parts_.run.stream()});
   profiled_.begin(step_ + 1);
   const auto start = std::chrono::steady_clock::now();
   const StepBatch batch = batches_->next();
   TrainingRun& run = parts_.run;
   run.step().queue({batch.step, batch.global_count, batch.parts});
+  if (parts_.record) parts_.record->write(batch.step, batch.data_hash, run.step().part_facts());
   const StepReport* report = reports_.every_step() ? &reports_.get() : nullptr;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (parts_.outputs && parts_.outputs->want_steps())

@@ -12,6 +12,7 @@
 #include "runtime/checkpoint/step_snapshot.h"
 #include "tools/checkpoint/run_changes.h"
 #include "tools/checkpoint/run_checkpoints.h"
+#include "tools/record/run_record.h"
 #include "tools/supervisor/supervised_run.h"
 #include "tools/training/check_in.h"
 #include "tools/training/loop/course.h"
@@ -63,6 +64,7 @@ class TrainingLoop {
     Course course;
     RunConfiguration configuration;
     RunOutputs* outputs;          // rank 0's
+    RunRecord* record;            // null: none is kept
     RunCheckpoints* checkpoints;  // null: none are written
     StepSnapshot* snapshots;      // null: none are taken
     SupervisedRun& supervised;
