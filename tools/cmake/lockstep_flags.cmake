@@ -41,6 +41,10 @@ endif()
 if(LOCKSTEP_SANITIZE)
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${LOCKSTEP_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>")
   add_link_options("-fsanitize=${LOCKSTEP_SANITIZE}")
+  if(LOCKSTEP_SANITIZE MATCHES "address" AND LOCKSTEP_SANITIZE MATCHES "undefined")
+    # The address sanitizer sees both, and to look for them a second time takes a fifth of what compiling takes.
+    add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=null,object-size>")
+  endif()
 endif()
 
 include_directories(${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
